@@ -1,0 +1,7 @@
+"""Data that passes between the parts: seeds, proxy masks, run-length codes, the proxy-mask file."""
+
+from wsis.structures.proxy_masks import STATUSES, Crop, ProxyMasks
+from wsis.structures.rle import RLE
+from wsis.structures.seed import Seed
+
+__all__ = ["RLE", "STATUSES", "Crop", "ProxyMasks", "Seed"]

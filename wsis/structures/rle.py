@@ -1,0 +1,105 @@
+"""Binary masks as compressed COCO run-length codes (column-major runs, starting with a run of zeros).
+
+An :data:`RLE` here is ready for JSON: ``{"size": [height, width], "counts": str}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import ArrayLike
+
+from wsis.structures.boxes import box_to_slices
+
+RLE = dict[str, Any]
+
+
+def _as_text(rle: dict[str, Any]) -> RLE:
+    counts = rle["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    return {"size": [int(v) for v in rle["size"]], "counts": counts}
+
+
+def encode_mask(mask: np.ndarray) -> RLE:
+    """One mask (H, W), bool or integer, non-zero = inside."""
+    return _as_text(coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8)))
+
+
+def encode_masks(masks: np.ndarray) -> list[RLE]:
+    """Masks (N, H, W), bool or integer, to N codes."""
+    return [encode_mask(mask) for mask in masks]
+
+
+def encode_crop(crop: np.ndarray, x0: int, y0: int, height: int, width: int) -> RLE:
+    """A mask known on a window only, without ever making the full image.
+
+    Args:
+        crop: (h, w) bool or integer, non-zero = inside; the rest of the image is outside.
+        x0, y0: column and row of the crop's first pixel; the crop lies wholly inside the image.
+        height, width: size of the full image.
+
+    Returns:
+        The code of the full (height, width) mask.
+
+    Raises:
+        ValueError: the crop sticks out of the image.
+    """
+    h, w = crop.shape
+    if x0 < 0 or y0 < 0 or x0 + w > width or y0 + h > height:
+        raise ValueError(f"crop {w}x{h} at ({x0}, {y0}) sticks out of a {width}x{height} image")
+    band = np.zeros((w, height), dtype=np.int8)  # columns of the image that the crop touches
+    band[:, y0 : y0 + h] = (crop != 0).T
+    changes = np.flatnonzero(np.diff(band.ravel(), prepend=0, append=0)) + x0 * height
+    counts = np.diff(changes, prepend=0, append=height * width)
+    return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
+
+
+def encode_box(box: ArrayLike, height: int, width: int) -> RLE:
+    """The filled box: every pixel that the box (XYXY) touches, see :func:`box_to_slices`."""
+    rows, columns = box_to_slices(box, height, width)
+    filled = np.ones((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+    return encode_crop(filled, columns.start, rows.start, height, width)
+
+
+def decode_mask(rle: RLE) -> np.ndarray:
+    """The dense (H, W) bool mask of a code."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+def rle_area(rle: RLE) -> int:
+    """Number of pixels inside."""
+    return int(coco_mask.area(rle))
+
+
+def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
+    """Any form of COCO ``segmentation`` to a compressed code.
+
+    Args:
+        segmentation: list of polygons ``[x, y, ...]``, or a code with list (uncompressed) or str/bytes counts.
+        height, width: size of the image.
+
+    Raises:
+        ValueError: neither form, a polygon with fewer than three points, or a code of another image size.
+    """
+    if isinstance(segmentation, dict):
+        if list(segmentation.get("size", [])) != [height, width]:
+            raise ValueError(f"size {segmentation.get('size')}, expected {[height, width]}")
+        counts = segmentation.get("counts")
+        if isinstance(counts, list):
+            if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
+                raise ValueError("counts must be non-negative integers")
+            if sum(counts) != height * width:
+                raise ValueError(f"counts add up to {sum(counts)}, expected {height * width}")
+            return _as_text(coco_mask.frPyObjects(segmentation, height, width))
+        if isinstance(counts, str | bytes):
+            return _as_text(segmentation)
+        raise ValueError("counts must be a list or text")
+    if isinstance(segmentation, list) and segmentation:
+        for polygon in segmentation:
+            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+                raise ValueError("a polygon needs at least three x, y pairs")
+        return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
+    raise ValueError("expected a list of polygons or a run-length code")

@@ -1,0 +1,34 @@
+"""What a teacher's network hands to its refiner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Seed:
+    """The raw result of a teacher for one image: picklable CPU data, before refinement.
+
+    Args:
+        image_id: the source's image id.
+        file_name: path of the image.
+        height, width: original size of the image in pixels.
+        boxes: (N, 4) float32, XYXY in original pixels, cut to the image.
+        classes: (N,) int64, contiguous class index (0-based).
+        annotation_ids: the source's N annotation ids, same order as ``boxes``.
+        maps: whatever the method's refiner needs, by name.
+    """
+
+    image_id: int | str
+    file_name: str
+    height: int
+    width: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    annotation_ids: tuple[int, ...]
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.annotation_ids)

@@ -1,0 +1,90 @@
+"""Detectron2's config with the keys of wsis and of every method, loaded safely and strictly."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+from wsis.config.defaults import add_wsis_config
+from wsis.errors import ConfigError
+
+_EXTENSIONS: list[Callable[[CfgNode], None]] = []
+
+
+def register_config(add: Callable[[CfgNode], None]) -> Callable[[CfgNode], None]:
+    """Decorator: a method's function that adds its keys under ``MODEL.<NAME>`` becomes part of :func:`get_cfg`."""
+    _EXTENSIONS.append(add)
+    return add
+
+
+def get_cfg() -> CfgNode:
+    """Detectron2's default config plus the keys of wsis and of all methods."""
+    cfg = get_detectron2_cfg()
+    add_wsis_config(cfg)
+    for add in _EXTENSIONS:
+        add(cfg)
+    return cfg
+
+
+def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = ()) -> CfgNode:
+    """A config from a YAML file and ``KEY VALUE`` pairs.
+
+    Args:
+        config_file: YAML with optional ``_BASE_``; None for the defaults. Never runs code from the file.
+        opts: keys and values in turn, as on the command line.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or a value does not fit; names it.
+    """
+    cfg = get_cfg()
+    if config_file is not None:
+        path = os.fspath(config_file)
+        try:
+            cfg.merge_from_file(path, allow_unsafe=False)
+        except OSError as error:
+            raise ConfigError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
+        except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+            raise ConfigError(f"{path}: {_explain(error, cfg)}") from error
+    if len(opts) % 2:
+        raise ConfigError(f"command line: {opts[-1]!r} has no value; expected pairs of KEY VALUE")
+    for key, value in zip(opts[0::2], opts[1::2], strict=True):
+        try:
+            cfg.merge_from_list([key, value])
+        except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+            raise ConfigError(f"command line: {key}: {_explain(error, cfg, key)}") from error
+    return cfg
+
+
+def _explain(error: Exception, cfg: CfgNode, key: str | None = None) -> str:
+    """One line for what yacs says in several ways, with the nearest existing key."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    if isinstance(error, KeyError | AssertionError):
+        if key is None:
+            key = text.rsplit(" ", 1)[-1].strip("'")
+        close = difflib.get_close_matches(key, flatten(cfg), n=1)
+        text = f"no such key {key}" + (f"; did you mean {close[0]}?" if close else "")
+    return text
+
+
+def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
+    """The config as one level: ``{"MODEL.MASK_ON": False, ...}``, in the order of the keys."""
+    flat: dict[str, object] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+__all__ = ["CfgNode", "add_wsis_config", "flatten", "get_cfg", "load_cfg", "register_config"]

@@ -1,0 +1,138 @@
+"""From a COCO source to Detectron2's standard dicts, behind the supervision guard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from detectron2.structures import BoxMode
+
+from wsis.data.source import CocoSource, check_document
+from wsis.errors import ConfigError, DataError
+from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
+from wsis.structures.rle import segmentation_to_rle
+
+SUPERVISIONS = ("box", "image", "proxy", "mask")
+_MASK_KEYS = ("segmentation", "ignore_segmentation", "score")
+
+
+def to_dicts(source: CocoSource, supervision: str = "mask", class_agnostic: bool = False) -> list[dict[str, Any]]:
+    """Detectron2's standard dicts of a source, with no more in them than the supervision allows.
+
+    Args:
+        source: the data.
+        supervision: "box": no mask, and nothing that came from one; "image": the same, and annotations may lack boxes;
+            "proxy": masks, if a teacher wrote the file; "mask": masks as they are.
+        class_agnostic: all categories become class 0.
+
+    Returns:
+        One dict per image, in the file's order: ``file_name``, ``height``, ``width``, ``image_id``, ``image_labels``
+        (sorted contiguous classes) and ``annotations`` with ``bbox`` (XYXY_ABS, cut to the image), ``bbox_mode``,
+        ``category_id`` (contiguous), ``iscrowd``, ``id``; with masks also ``segmentation``, ``ignore_segmentation``
+        and ``score`` where the source has them. Bad boxes of the source are left out.
+
+    Raises:
+        ConfigError: unknown supervision, or "proxy" for a file that no teacher wrote.
+        DataError: a mask that the supervision would use is malformed.
+    """
+    if supervision not in SUPERVISIONS:
+        raise ConfigError(f"WSIS.SUPERVISION: found {supervision!r}, expected one of {', '.join(SUPERVISIONS)}")
+    if supervision == "proxy" and "wsis" not in source.info:
+        raise ConfigError(
+            f"WSIS.SUPERVISION proxy: {source.json_file} has no info.wsis, so its masks are not a teacher's; "
+            "use WSIS.SUPERVISION mask to train on true masks"
+        )
+    keep_masks = supervision in ("proxy", "mask")
+    dicts = []
+    for image in source.images:
+        annotations = source.annotations_of(image["id"])
+        record = {
+            "file_name": source.path_of(image),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+        }
+        classes = [0 if class_agnostic else source.id_to_contiguous[a["category_id"]] for a in annotations]
+        record["image_labels"] = sorted({c for c, a in zip(classes, annotations, strict=True) if not a.get("iscrowd")})
+        if "void" in image and keep_masks:
+            record["void"] = image["void"]
+        record["annotations"] = [
+            _to_annotation(annotation, category, image, keep_masks, source.json_file)
+            for annotation, category in zip(annotations, classes, strict=True)
+            if annotation["id"] not in source.bad_boxes
+        ]
+        dicts.append(record)
+    return dicts
+
+
+def _to_annotation(
+    annotation: dict[str, Any], category: int, image: dict[str, Any], keep_masks: bool, name: str
+) -> dict[str, Any]:
+    height, width = image["height"], image["width"]
+    out = {"id": annotation["id"], "category_id": category, "iscrowd": annotation.get("iscrowd", 0)}
+    if "bbox" in annotation:
+        out["bbox"] = clip_boxes(xywh_to_xyxy(annotation["bbox"]), height, width).tolist()
+        out["bbox_mode"] = BoxMode.XYXY_ABS
+    if keep_masks:
+        for key in _MASK_KEYS:
+            if annotation.get(key) in (None, []):
+                continue
+            out[key] = annotation[key]
+            if key != "score":
+                check_segmentation(annotation, key, height, width, name)
+    return out
+
+
+def check_segmentation(annotation: dict[str, Any], key: str, height: int, width: int, name: str) -> None:
+    """Checks the form of one mask.
+
+    Raises:
+        DataError: not a list of polygons with three points or more, nor a code of the image's size.
+    """
+    value = annotation[key]
+    try:
+        if isinstance(value, list):  # rasterising checks no more than the form, so do only that
+            if not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in value):
+                raise ValueError("a polygon needs at least three x, y pairs")
+        elif isinstance(value, dict) and isinstance(value.get("counts"), str):
+            if list(value.get("size", [])) != [height, width]:
+                raise ValueError(f"size {value.get('size')}, expected {[height, width]}")
+        else:
+            segmentation_to_rle(value, height, width)
+    except ValueError as error:
+        raise DataError(f"{name}: annotation {annotation['id']}: key '{key}': {error}") from error
+
+
+def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[str]) -> CocoSource:
+    """A source from a dataset that was registered from Python, so that it takes the same way as any other.
+
+    Args:
+        name: the dataset's registered name, for messages.
+        dicts: Detectron2 standard dicts; annotations without ``id`` get their 1-based position.
+        class_names: of the contiguous classes.
+
+    Raises:
+        DataError: a dict lacks its size or id, or anything that :func:`wsis.data.source.load_source` refuses.
+    """
+    images, annotations = [], []
+    for record in dicts:
+        for key in ("image_id", "file_name", "height", "width"):
+            if key not in record:
+                raise DataError(f"dataset {name}: image number {len(images)}: key '{key}' is missing")
+        images.append({"id": record["image_id"], "file_name": record["file_name"]})
+        images[-1].update(height=record["height"], width=record["width"])
+        for annotation in record.get("annotations", []):
+            out = {k: v for k, v in annotation.items() if k not in ("bbox", "bbox_mode")}
+            out.setdefault("id", len(annotations) + 1)
+            out["image_id"] = record["image_id"]
+            if "bbox" in annotation:
+                mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+                box = BoxMode.convert([float(v) for v in annotation["bbox"]], mode, BoxMode.XYWH_ABS)
+                out["bbox"] = list(box)
+            annotations.append(out)
+    categories = [{"id": i, "name": class_name} for i, class_name in enumerate(class_names)]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    digest = hashlib.sha256(json.dumps(document, default=str, sort_keys=True).encode()).hexdigest()
+    need_boxes = all("bbox" in a for a in annotations)
+    return check_document(document, f"dataset {name}", "", digest, bad_box="skip", need_boxes=need_boxes)

@@ -1,0 +1,153 @@
+"""Reading images as they really come: EXIF-rotated, grey, palette, RGBA, 16-bit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from wsis.data.source import CocoSource
+from wsis.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_ORIENTATION = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+
+
+class UnreadableImageError(DataError):
+    """The image file is missing or cannot be decoded; the rest of the dataset may still be fine."""
+
+
+def read_image(
+    file_name: str | os.PathLike[str],
+    height: int | None = None,
+    width: int | None = None,
+    high_bit_depth: str = "minmax",
+) -> np.ndarray:
+    """Decodes an image file to 8-bit RGB.
+
+    Args:
+        file_name: path of the image.
+        height, width: the size that the annotations refer to. The EXIF orientation is applied if the rotated image has
+            this size, and is not if the stored one has; without a size it is applied.
+        high_bit_depth: "minmax" stretches an image of more than 8 bits to 0..255, "shift" keeps its upper 8 bits.
+
+    Returns:
+        (H, W, 3) uint8, RGB, contiguous. Alpha is dropped.
+
+    Raises:
+        UnreadableImageError: missing or cannot be decoded.
+        DataError: neither the stored nor the rotated size is the given one.
+    """
+    try:
+        with Image.open(file_name) as image:
+            orientation = _orientation(image, file_name, height, width)
+            if _is_deep(image):
+                array = _read_deep(file_name, high_bit_depth)
+            else:
+                array = np.asarray(_to_rgb(image))
+    except DataError:
+        raise
+    except _DECODE_ERRORS as error:
+        raise UnreadableImageError(f"{file_name}: cannot be read as an image ({_reason(error)})") from error
+    if orientation in _TRANSPOSE:
+        array = np.asarray(Image.fromarray(array).transpose(_TRANSPOSE[orientation]))
+    return np.ascontiguousarray(array)
+
+
+def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> None:
+    """Compares the size of every image file with the JSON, reading headers only.
+
+    Args:
+        source: whose images to check.
+        tolerate_unreadable: leave missing and broken files to whoever reads them.
+
+    Raises:
+        DataError: the first image whose size is neither the JSON's nor, rotated by EXIF, the JSON's; or (unless
+            tolerated) that cannot be opened.
+    """
+
+    def check(image: dict) -> None:
+        path = source.path_of(image)
+        try:
+            with Image.open(path) as header:
+                _orientation(header, path, image["height"], image["width"])
+        except DataError as error:
+            raise DataError(f"{source.json_file}: image {image['id']!r}: {error}") from None
+        except _DECODE_ERRORS as error:
+            if not tolerate_unreadable:
+                raise UnreadableImageError(
+                    f"{source.json_file}: image {image['id']!r}: {path} cannot be read as an image ({_reason(error)})"
+                ) from error
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(check, source.images, chunksize=64):
+            pass
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+
+
+def _orientation(
+    image: Image.Image, file_name: str | os.PathLike[str], height: int | None, width: int | None
+) -> int:
+    """The EXIF orientation to apply, 1 for none."""
+    stored = (image.height, image.width)
+    orientation = int(image.getexif().get(_ORIENTATION, 1) or 1)
+    rotated = stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    if height is None or width is None or rotated == (height, width):
+        return orientation
+    if stored == (height, width):
+        return 1
+    raise DataError(
+        f"{file_name}: the image is {stored[1]}x{stored[0]} (width x height), the annotations say {width}x{height}"
+    )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits (Pillow reports 16-bit colour as RGB, but not in the tile's raw mode)."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return True
+    return any(isinstance(tile[3], str | tuple) and ";16" in str(tile[3]) for tile in image.tile)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("LA", "La", "PA"):
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _read_deep(file_name: str | os.PathLike[str], high_bit_depth: str) -> np.ndarray:
+    array = cv2.imread(os.fspath(file_name), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if array is None:
+        raise UnreadableImageError(f"{file_name}: cannot be read as an image (unknown format)")
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    else:
+        array = array[:, :, 2::-1]
+    if array.dtype == np.uint8:
+        return array
+    if high_bit_depth == "shift" and array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    values = array.astype(np.float64)
+    low, high = values.min(), values.max()
+    if not np.isfinite(high - low):
+        raise UnreadableImageError(f"{file_name}: cannot be read as an image (values are not finite)")
+    return np.rint((values - low) * (255.0 / (high - low or 1.0))).astype(np.uint8)

@@ -1,0 +1,161 @@
+"""Datasets by name: the user's own from the config, the builtin ones, and Detectron2's; all read lazily."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from wsis.data.builtin_paths import BUILTIN, datasets_root
+from wsis.data.dicts import source_from_dicts, to_dicts
+from wsis.data.source import CocoSource, load_source
+from wsis.errors import ConfigError
+
+_locations: dict[str, tuple[str, str]] = {}  # name -> JSON file, image root
+_sources: dict[tuple[str, str, bool], CocoSource] = {}
+
+
+def register_dataset(name: str, json_file: str, image_root: str) -> None:
+    """Registers a COCO JSON file under a name, in Detectron2's catalogs too. Nothing is read before it is used.
+
+    Raises:
+        ConfigError: the name belongs to a dataset that something else registered.
+    """
+    if _locations.get(name) == (json_file, image_root):
+        return
+    if name in DatasetCatalog.list():
+        if name not in _locations or name in BUILTIN:
+            raise ConfigError(f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name")
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+        for key in [key for key in _sources if key[0] == name]:
+            del _sources[key]
+    _locations[name] = (json_file, image_root)
+    DatasetCatalog.register(name, lambda: to_dicts(get_source(name, bad_box="skip")))
+    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+
+
+def register_builtin() -> None:
+    """Registers the builtin names. Their folders need not exist until a name is used."""
+    for name, (json_file, image_root) in BUILTIN.items():
+        root = datasets_root()
+        register_dataset(name, os.path.join(root, json_file), os.path.join(root, image_root))
+
+
+def register_custom(cfg: CfgNode) -> None:
+    """Registers ``DATASETS.CUSTOM``.
+
+    Raises:
+        ConfigError: an entry is not [name, JSON file, image folder], or its name is taken.
+    """
+    for entry in cfg.DATASETS.CUSTOM:
+        if not isinstance(entry, list | tuple) or len(entry) != 3 or not all(isinstance(v, str) for v in entry):
+            raise ConfigError(f"DATASETS.CUSTOM: found {entry!r}, expected [name, JSON file, image folder]")
+        name, json_file, image_root = entry
+        register_dataset(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
+
+
+def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:
+    """The source behind a dataset name; read once.
+
+    Datasets that others registered are read from their JSON file if Detectron2's metadata names one, so that no mask
+    of it has passed through other code, else made from their dicts.
+
+    Raises:
+        ConfigError: no dataset has this name.
+        DataError: see :func:`wsis.data.source.load_source`.
+    """
+    key = (name, bad_box, need_boxes)
+    if key in _sources:
+        return _sources[key]
+    if name not in DatasetCatalog.list():
+        known = ", ".join(sorted(_locations))
+        raise ConfigError(f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM")
+    metadata = MetadataCatalog.get(name)
+    location = _locations.get(name)
+    if location is None and metadata.get("evaluator_type", "coco") == "coco" and metadata.get("json_file"):
+        location = (metadata.json_file, metadata.get("image_root", ""))
+    if location is not None:
+        source = load_source(*location, bad_box=bad_box, need_boxes=need_boxes)
+    else:
+        source = source_from_dicts(name, DatasetCatalog.get(name), list(metadata.get("thing_classes", [])))
+    _sources[key] = source
+    return source
+
+
+def _class_names(source: CocoSource, class_agnostic: bool) -> list[str]:
+    return ["object"] if class_agnostic else source.class_names
+
+
+def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
+    """Makes the named datasets ready: registers ``DATASETS.CUSTOM``, reads and checks the files, sets Detectron2's
+    metadata, and fills in every ``NUM_CLASSES`` that is 0.
+
+    Args:
+        cfg: not frozen; its class numbers are changed in place.
+        names: datasets that the run will use.
+
+    Raises:
+        ConfigError: no such dataset, datasets of different classes, or a class number that contradicts them.
+        DataError: a file is wrong.
+    """
+    register_custom(cfg)
+    if cfg.DATASETS.BAD_BOX not in ("error", "skip"):
+        raise ConfigError(f"DATASETS.BAD_BOX: found {cfg.DATASETS.BAD_BOX!r}, expected error or skip")
+    need_boxes = cfg.WSIS.SUPERVISION != "image"
+    agnostic = cfg.DATASETS.CLASS_AGNOSTIC
+    classes: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        training = name in cfg.DATASETS.TRAIN
+        source = get_source(
+            name,
+            bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
+            need_boxes=need_boxes or not training,
+        )
+        classes[name] = _class_names(source, agnostic)
+        _set_metadata(name, source, classes[name], agnostic)
+    if not classes:
+        return
+    first, expected = next(iter(classes.items()))
+    for name, found in classes.items():
+        if found != expected:
+            raise ConfigError(
+                f"DATASETS: {name!r} has {len(found)} classes ({_brief(found)}), {first!r} has {len(expected)} "
+                f"({_brief(expected)}); all datasets of a run need the same classes"
+            )
+    _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", len(expected), first)
+    _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", len(expected), first)
+    _resolve(cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD", len(expected) + 1, first)
+
+
+def _brief(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _resolve(node: CfgNode, key: str, number: int, name: str) -> None:
+    if node.NUM_CLASSES not in (0, number):
+        raise ConfigError(
+            f"{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but dataset {name!r} needs {number}; leave it 0 to follow "
+            "the dataset"
+        )
+    node.NUM_CLASSES = number
+
+
+def _set_metadata(name: str, source: CocoSource, class_names: list[str], agnostic: bool) -> None:
+    ids = sorted(category["id"] for category in source.categories)
+    values: dict[str, Any] = {
+        "thing_classes": class_names,
+        "thing_dataset_id_to_contiguous_id": {c: 0 if agnostic else i for i, c in enumerate(ids)},
+    }
+    metadata = MetadataCatalog.get(name)
+    if any(metadata.get(key, value) != value for key, value in values.items()):
+        if name not in _locations:
+            raise ConfigError(f"DATASETS: {name!r} was registered with other classes than its file has")
+        keep = metadata.as_dict()
+        MetadataCatalog.pop(name)
+        metadata = MetadataCatalog.get(name)
+        metadata.set(**{k: v for k, v in keep.items() if k not in values and k != "name"})
+    metadata.set(**values)

@@ -1,0 +1,1 @@
+"""Shared Detectron2 modules; importing it registers them."""

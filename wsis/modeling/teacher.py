@@ -1,0 +1,93 @@
+"""The protocol that every teacher follows: one mask per given box, in two steps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from wsis.errors import ConfigError
+from wsis.structures import ProxyMasks, Seed
+
+Refiner = Callable[[Seed, np.ndarray], ProxyMasks]
+"""``refine(seed, image)``: image is the original one, (H, W, 3) uint8 RGB."""
+
+
+class Teacher(nn.Module):
+    """Turns an image and its boxes into one mask per box.
+
+    The work is split so that a GPU never waits for the CPU: :meth:`propose` is the network's part, and what
+    :meth:`refiner` returns is run by CPU workers. In eval mode calling the model does both.
+
+    Attributes:
+        needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
+        result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
+            run and are written to the proxy-mask file.
+    """
+
+    needs_image: bool = True
+    result_keys: tuple[str, ...] = ("MODEL", "INPUT")
+
+    @abstractmethod
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """The network's part, under ``torch.no_grad()``; a teacher that needs gradients opens ``enable_grad`` itself.
+
+        Args:
+            batched_inputs: as :class:`wsis.data.TeacherDatasetMapper` makes them: ``image`` (3, h, w) at network size
+                in ``INPUT.FORMAT``, ``height``, ``width`` (original), ``file_name``, ``image_id``, and ``instances``
+                with ``gt_boxes`` in network pixels, ``original_boxes`` (N, 4) in original pixels, ``gt_classes``,
+                ``annotation_ids``.
+
+        Returns:
+            One seed per image.
+        """
+
+    @abstractmethod
+    def refiner(self) -> Refiner:
+        """A picklable function without the model, to be run in another process."""
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Eval mode: both steps.
+
+        Args:
+            batched_inputs: see :meth:`propose`, each also with ``original_image`` (H, W, 3) uint8 RGB.
+
+        Returns:
+            One dict per image: ``proxy``, see :meth:`wsis.structures.ProxyMasks.to_instances`, and ``sem_seg`` where
+            the method has a semantic side.
+
+        Raises:
+            ConfigError: in training mode, unless a subclass trains.
+        """
+        if self.training:
+            raise ConfigError(f"MODEL.META_ARCHITECTURE {type(self).__name__} has nothing to train")
+        with torch.no_grad():
+            seeds = self.propose(batched_inputs)
+        refine = self.refiner()
+        results = []
+        for inputs, seed in zip(batched_inputs, seeds, strict=True):
+            masks = refine(seed, inputs["original_image"])
+            result: dict[str, Any] = {"proxy": masks.to_instances()}
+            if masks.sem_seg:
+                result["sem_seg"] = masks.sem_seg
+            results.append(result)
+        return results
+
+
+def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:
+    """The seed of one image of a batch, without or with the method's maps."""
+    instances = inputs["instances"]
+    return Seed(
+        image_id=inputs["image_id"],
+        file_name=inputs["file_name"],
+        height=inputs["height"],
+        width=inputs["width"],
+        boxes=np.asarray(instances.original_boxes, dtype=np.float32).reshape(-1, 4),
+        classes=np.asarray(instances.gt_classes, dtype=np.int64),
+        annotation_ids=tuple(int(i) for i in instances.annotation_ids),
+        maps=maps or {},
+    )

@@ -1,0 +1,95 @@
+"""Boundary F-score of label maps, pooled over a data set (after the DAVIS 2017 boundary
+measure).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+BOUNDARY_TOLERANCE = 0.008
+"""Matching radius as a share of the image diagonal."""
+
+
+def boundary_map(mask: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their right, lower or lower-right neighbour; the image frame is no
+    boundary.
+
+    Args:
+        mask: (H, W) bool or integer, non-zero = inside.
+
+    Returns:
+        (H, W) bool.
+    """
+    inside = np.asarray(mask, dtype=bool)
+    out = np.zeros(inside.shape, dtype=bool)
+    out[:, :-1] |= inside[:, :-1] ^ inside[:, 1:]
+    out[:-1] |= inside[:-1] ^ inside[1:]
+    out[:-1, :-1] |= inside[:-1, :-1] ^ inside[1:, 1:]
+    return out
+
+
+def matching_radius(height: int, width: int) -> int:
+    """Distance in pixels within which two boundaries match: ceil(0.008 * diagonal)."""
+    return math.ceil(BOUNDARY_TOLERANCE * math.hypot(height, width))
+
+
+def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
+    """Dilation by the disk dx^2 + dy^2 <= radius^2."""
+    import cv2
+
+    offset = np.arange(-radius, radius + 1)
+    disk = (offset[:, None] ** 2 + offset[None] ** 2 <= radius**2).astype(np.uint8)
+    return cv2.dilate(boundary.astype(np.uint8), disk).astype(bool)
+
+
+def contour_counts(target: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Boundary pixels of one image, per class; add the counts of several images before
+    :func:`contour_f`.
+
+    Args:
+        target: (H, W) integer labels, 0 = background; void (255) counts as background.
+        prediction: (H, W) likewise.
+        num_classes: C, background not included; classes are 1..C.
+
+    Returns:
+        (C, 4) int64: matched target boundary, matched predicted boundary, target boundary,
+        predicted boundary.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if target.shape != prediction.shape:
+        raise ValueError(f"target is {target.shape}, prediction {prediction.shape}")
+    radius = matching_radius(*target.shape)
+    counts = np.zeros((num_classes, 4), dtype=np.int64)
+    for label in np.union1d(target, prediction):
+        if not 1 <= label <= num_classes:
+            continue
+        true, found = boundary_map(target == label), boundary_map(prediction == label)
+        counts[label - 1] = (
+            np.count_nonzero(true & _dilate(found, radius)),
+            np.count_nonzero(found & _dilate(true, radius)),
+            np.count_nonzero(true),
+            np.count_nonzero(found),
+        )
+    return counts
+
+
+def contour_f(counts: np.ndarray) -> np.ndarray:
+    """F = 2 P R / (P + R) per class.
+
+    Args:
+        counts: (C, 4) as :func:`contour_counts`, summed over the data set.
+
+    Returns:
+        (C,) float64 in [0, 1]: 1 where neither side has a boundary, 0 where only one has.
+    """
+    matched_true, matched_found, true, found = counts.T.astype(np.float64)
+    precision = np.divide(matched_found, found, out=np.zeros(found.shape), where=found > 0)
+    recall = np.divide(matched_true, true, out=np.zeros(true.shape), where=true > 0)
+    total = precision + recall
+    score = np.divide(2 * precision * recall, total, out=np.zeros(total.shape), where=total > 0)
+    score[(true == 0) & (found == 0)] = 1.0
+    return score

@@ -1,0 +1,157 @@
+"""COCO evaluation of a student, with the thresholds and overlaps that the weakly supervised literature reports."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import os
+from typing import Any
+
+import numpy as np
+from detectron2.data.catalog import Metadata
+from detectron2.evaluation import COCOEvaluator
+from pycocotools.cocoeval import COCOeval
+
+from wsis.evaluation.ground_truth import GroundTruth, first_id_of_classes
+from wsis.structures.proxy_file import write_json_atomic
+
+logger = logging.getLogger(__name__)
+
+EXTRA_IOUS = (0.25, 0.70)
+
+
+class InstanceEvaluator(COCOEvaluator):
+    """Detectron2's COCO evaluator, and beside its numbers AP25, AP70 and average best overlap.
+
+    It always uses stock pycocotools, scores masks if and only if each object of the ground truth has one (else it says
+    so in one line and gives box AP only), and takes "nothing found at all" for AP 0, not for NaN.
+    With an ``output_dir`` it also writes ``metrics.json`` there, which names the form of the ground truth.
+
+    Args:
+        dataset_name: a registered dataset.
+        output_dir: folder for predictions and metrics, or None.
+        max_dets_per_image: highest-scoring predictions of an image that count.
+        distributed: gather the predictions of all processes.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int = 100,
+        distributed: bool = True,
+    ) -> None:
+        super().__init__(
+            dataset_name,
+            distributed=distributed,
+            output_dir=output_dir,
+            max_dets_per_image=max_dets_per_image,
+            use_fast_impl=False,
+        )
+        if not self._do_evaluation:
+            return
+        id_to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        self._coco_api = GroundTruth(self._coco_api.dataset, id_to_contiguous)
+        if id_to_contiguous is not None:  # one id for each class, also where classes are merged
+            first_ids = first_id_of_classes(id_to_contiguous)
+            self._metadata = Metadata(
+                name=dataset_name,
+                thing_classes=self._metadata.get("thing_classes"),
+                thing_dataset_id_to_contiguous_id={c: index for index, c in first_ids.items()},
+            )
+
+    def evaluate(self, img_ids: list[Any] | None = None) -> dict[str, dict[str, float]]:
+        """AP in percent per task; empty on all but the main process."""
+        results = super().evaluate(img_ids)
+        if results and self._do_evaluation:
+            logger.info(
+                "Ground truth of %s: %s masks", self._metadata.name, self._coco_api.kind or "no"
+            )
+            if self._output_dir:
+                record = {
+                    "dataset": self._metadata.name,
+                    "ground_truth": self._coco_api.kind,
+                    **{
+                        task: {k: _or_none(v) for k, v in values.items()}
+                        for task, values in results.items()
+                    },
+                }
+                write_json_atomic(os.path.join(self._output_dir, "metrics.json"), record, indent=2)
+        return results
+
+    def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
+        if not self._do_evaluation:
+            return super()._tasks_from_predictions(predictions)
+        without = self._coco_api.num_without_mask
+        total = sum(not a["iscrowd"] for a in self._coco_api.dataset["annotations"])
+        if without or not total:
+            logger.warning(
+                "%s: %d of %d objects of the ground truth have no mask: box AP only",
+                self._metadata.name,
+                without,
+                total,
+            )
+            return ["bbox"]
+        has_masks = not predictions or any("segmentation" in p for p in predictions)
+        return ["bbox", "segm"] if has_masks else ["bbox"]
+
+    def _derive_coco_results(
+        self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
+    ) -> dict[str, float]:
+        if coco_eval is None:  # Detectron2's way to say that there is no prediction at all
+            coco_eval = COCOeval(self._coco_api, self._coco_api.loadRes([]), iou_type)
+            with contextlib.redirect_stdout(io.StringIO()):
+                coco_eval.evaluate()
+                coco_eval.accumulate()
+                coco_eval.summarize()
+        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        extra = {**_extra_ap(coco_eval), **_best_overlap(coco_eval)}
+        logger.info(
+            "%s: %s", iou_type, ", ".join(f"{name} {value:.3f}" for name, value in extra.items())
+        )
+        return {**results, **extra}
+
+
+def _extra_ap(coco_eval: COCOeval) -> dict[str, float]:
+    """AP in percent at :data:`EXTRA_IOUS`, NaN without ground truth, from an evaluation that has been run."""
+    again = COCOeval(coco_eval.cocoGt, coco_eval.cocoDt, coco_eval.params.iouType)
+    again.params.imgIds = coco_eval.params.imgIds
+    again.params.iouThrs = np.array(EXTRA_IOUS)
+    again.params.maxDets = coco_eval.params.maxDets[-1:]
+    again.params.areaRng = coco_eval.params.areaRng[:1]
+    again.params.areaRngLbl = coco_eval.params.areaRngLbl[:1]
+    with contextlib.redirect_stdout(io.StringIO()):
+        again.evaluate()
+        again.accumulate()
+    out = {}
+    for iou, precision in zip(
+        EXTRA_IOUS, again.eval["precision"], strict=True
+    ):  # each (recall, class, 1, 1)
+        known = precision[precision > -1]
+        out[f"AP{round(100 * iou)}"] = 100 * float(known.mean()) if known.size else float("nan")
+    return out
+
+
+def _best_overlap(coco_eval: COCOeval) -> dict[str, float]:
+    """Average best overlap in percent: for each object the highest IoU of a prediction of its class on its image, 0 if
+    there is none; ``ABO`` is the mean over objects, ``ABO-class`` the mean of the classes' means. Crowds are left out.
+    """
+    of_class: dict[int, list[float]] = {}
+    for (image_id, category_id), ious in coco_eval.ious.items():
+        objects = coco_eval._gts[image_id, category_id]
+        best = np.max(ious, axis=0) if len(ious) else np.zeros(len(objects))
+        for annotation, overlap in zip(objects, best, strict=True):
+            if not annotation["iscrowd"]:
+                of_class.setdefault(category_id, []).append(float(overlap))
+    if not of_class:
+        return {"ABO": float("nan"), "ABO-class": float("nan")}
+    everything = [overlap for overlaps in of_class.values() for overlap in overlaps]
+    means = [np.mean(overlaps) for overlaps in of_class.values()]
+    return {"ABO": 100 * float(np.mean(everything)), "ABO-class": 100 * float(np.mean(means))}
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,199 @@
+"""A proxy-mask file joined to its ground truth by annotation id, every disagreement refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wsis.data.source import Annotation, CocoSource
+from wsis.errors import DataError
+from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
+from wsis.structures.proxy_masks import STATUSES
+from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+
+BOX_TOLERANCE = 1.0
+"""Pixels by which two files may give a coordinate of one box: rounding passes, another box does not."""
+
+
+@dataclass(frozen=True)
+class MaskPairs:
+    """N proxy masks beside their true masks, crowd regions left out; codes are of the full image.
+
+    Args:
+        class_names: all classes of the file, in contiguous order.
+        classes: (N,) index into ``class_names``.
+        status: N of ``ok``, ``fallback``, ``empty``, ``failed``, ``given``.
+        boxes: (N, 4) float64 XYXY in original pixels, clipped to the image.
+        masks: N codes; None where no mask was found (``empty``, ``failed``).
+        ignored: N codes of pixels that the student's mask loss skips, or None.
+        true_masks: N codes; None where the ground truth has no mask.
+        void: N codes of the pixels of the image that belong to no class for sure, or None.
+        num_crowd: crowd regions left out.
+    """
+
+    class_names: list[str]
+    classes: np.ndarray
+    status: list[str]
+    boxes: np.ndarray
+    masks: list[RLE | None]
+    ignored: list[RLE | None]
+    true_masks: list[RLE | None]
+    void: list[RLE | None]
+    num_crowd: int
+
+
+def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
+    """Joins by annotation id.
+
+    Args:
+        proxy: a proxy-mask file, or any COCO JSON with boxes and masks.
+        gt: the same annotations with true masks, or None.
+
+    Raises:
+        DataError: a file has no mask at all or one that cannot be read, or the files disagree on annotation ids,
+            image, image size, category or box.
+    """
+    _require_masks(proxy)
+    true_of = _matching_annotations(proxy, gt) if gt is not None else {}
+    sizes = _image_sizes(proxy)
+    void_of = _void_of_images(proxy if gt is None else gt)
+    rows: list[tuple[Any, ...]] = []
+    boxes = []
+    num_crowd = 0
+    for annotation in proxy.annotations:
+        truth = true_of.get(annotation["id"], {})
+        if annotation.get("iscrowd") or truth.get("iscrowd") or annotation.get("status") == "crowd":
+            num_crowd += 1
+            continue
+        size = sizes[annotation["image_id"]]
+        status, mask = _status_and_mask(annotation, size, proxy.json_file)
+        true_mask = _code(truth, "segmentation", size, gt.json_file) if gt is not None else None
+        ignored = (
+            None
+            if mask is None
+            else _code(annotation, "ignore_segmentation", size, proxy.json_file)
+        )
+        class_index = proxy.id_to_contiguous[annotation["category_id"]]
+        rows.append(
+            (class_index, status, mask, ignored, true_mask, void_of.get(annotation["image_id"]))
+        )
+        boxes.append(clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size))
+    classes, statuses, masks, ignores, true_masks, void = zip(*rows) if rows else ((),) * 6
+    return MaskPairs(
+        class_names=proxy.class_names,
+        classes=np.array(classes, dtype=np.int64),
+        status=list(statuses),
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        masks=list(masks),
+        ignored=list(ignores),
+        true_masks=list(true_masks),
+        void=list(void),
+        num_crowd=num_crowd,
+    )
+
+
+def segmentation_kind(annotations: list[Annotation]) -> str | None:
+    """How masks are given, crowds aside: "raster", "polygon", "mixed", or None where there is none."""
+    kinds = {
+        "raster" if isinstance(a["segmentation"], dict) else "polygon"
+        for a in annotations
+        if a.get("segmentation") and not a.get("iscrowd")
+    }
+    return "mixed" if len(kinds) > 1 else next(iter(kinds), None)
+
+
+def _require_masks(source: CocoSource) -> None:
+    if source.annotations and not any(a.get("segmentation") for a in source.annotations):
+        raise DataError(
+            f"{source.json_file}: none of {len(source.annotations)} annotations has a 'segmentation', expected masks"
+        )
+
+
+def _image_sizes(source: CocoSource) -> dict[Any, tuple[int, int]]:
+    return {image["id"]: (image["height"], image["width"]) for image in source.images}
+
+
+def _void_of_images(source: CocoSource) -> dict[Any, RLE]:
+    """Image id to the code of its void pixels, for images that have a key ``void``."""
+    void = {}
+    for image in source.images:
+        if image.get("void"):
+            try:
+                void[image["id"]] = segmentation_to_rle(
+                    image["void"], image["height"], image["width"]
+                )
+            except ValueError as error:
+                raise DataError(
+                    f"{source.json_file}: image {image['id']}: key 'void': {error}"
+                ) from error
+    return void
+
+
+def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotation]:
+    """Annotation id to the ground truth's annotation, after checking that both files speak of the same objects."""
+    _require_masks(gt)
+    true_of = {a["id"]: a for a in gt.annotations}
+    proxy_ids = {a["id"] for a in proxy.annotations}
+    for ids, here, there in (
+        (proxy_ids - true_of.keys(), proxy, gt),
+        (true_of.keys() - proxy_ids, gt, proxy),
+    ):
+        if ids:
+            raise DataError(
+                f"{here.json_file}: {len(ids)} of {len(here.annotations)} annotation ids (first: {min(ids)}) "
+                f"are not in {there.json_file}, expected the same ids in both files"
+            )
+    proxy_sizes, gt_sizes = _image_sizes(proxy), _image_sizes(gt)
+    proxy_names, gt_names = ({c["id"]: c["name"] for c in s.categories} for s in (proxy, gt))
+    for annotation in proxy.annotations:
+        truth = true_of[annotation["id"]]
+        image_id, category_id = annotation["image_id"], annotation["category_id"]
+        for what, found, expected in (
+            ("key 'image_id'", image_id, truth["image_id"]),
+            ("height and width of its image", proxy_sizes[image_id], gt_sizes[truth["image_id"]]),
+            ("key 'category_id'", category_id, truth["category_id"]),
+            ("name of its category", proxy_names[category_id], gt_names[truth["category_id"]]),
+        ):
+            if found != expected:
+                _refuse(annotation, what, found, expected, proxy, gt)
+        if (
+            "bbox" in truth
+            and np.abs(np.subtract(annotation["bbox"], truth["bbox"])).max() > BOX_TOLERANCE
+        ):
+            _refuse(annotation, "key 'bbox'", annotation["bbox"], truth["bbox"], proxy, gt)
+    return true_of
+
+
+def _refuse(
+    annotation: Annotation, what: str, found: Any, expected: Any, proxy: CocoSource, gt: CocoSource
+) -> None:
+    raise DataError(
+        f"{proxy.json_file}: annotation {annotation['id']}: {what}: found {found!r}, "
+        f"expected {expected!r} as in {gt.json_file}"
+    )
+
+
+def _status_and_mask(
+    annotation: Annotation, size: tuple[int, int], name: str
+) -> tuple[str, RLE | None]:
+    """The stated status, else ``ok`` or ``empty`` as the mask says; no mask where the status means that."""
+    status = annotation.get("status")
+    if status in ("empty", "failed"):
+        return status, None
+    mask = _code(annotation, "segmentation", size, name)
+    if mask is None:
+        return "empty", None
+    return (status if status in STATUSES else "ok"), mask
+
+
+def _code(annotation: Annotation, key: str, size: tuple[int, int], name: str) -> RLE | None:
+    """The mask under ``key``, None where it is missing or has no pixel."""
+    if not annotation.get(key):
+        return None
+    try:
+        code = segmentation_to_rle(annotation[key], *size)
+    except ValueError as error:
+        raise DataError(f"{name}: annotation {annotation['id']}: key '{key}': {error}") from error
+    return code if rle_area(code) else None

@@ -1,0 +1,203 @@
+"""How good proxy masks are: against true masks, and, where there are none, against the boxes they came from.
+
+All metrics are shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+
+from wsis.data.source import CocoSource
+from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
+from wsis.structures.boxes import xywh_to_xyxy
+from wsis.structures.rle import RLE, rle_area
+
+IOU_THRESHOLDS = (0.25, 0.50, 0.70, 0.75)
+SIZE_NAMES = ("small", "medium", "large")
+SIZE_EDGES = (32**2, 96**2)
+"""Areas in pixels where COCO's medium and large objects begin."""
+
+
+def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, Any]:
+    """Scores a proxy-mask file.
+
+    Args:
+        proxy: the file; crowd regions are left out.
+        gt: the same annotations with true masks, or None.
+
+    Returns:
+        Plain numbers, None where one cannot be computed: ``ground_truth`` ("raster", "polygon", "mixed" or None),
+        ``status`` (status to number of annotations), ``without_true_mask`` (annotations that the ground truth has no
+        mask for, or None), and ``overall``, ``per_class``, ``per_size``, ``per_status`` with, for each group:
+
+        - ``count``: annotations; ``found``: share of them that have a mask;
+        - ``box_fit``: mean IoU of the mask's tight box with the given box, no mask counting 0;
+        - ``coverage``, ``ignored``: mean area of mask and of ignored pixels, as share of the box, over masks found;
+
+        and with ground truth, over the ``scored`` annotations that have a true mask:
+
+        - ``mIoU``: mean IoU with the true mask, no mask counting 0, void pixels of the image left out of both;
+          ``IoU25`` ... ``IoU75``: share of annotations with at least that IoU;
+        - ``mIoU_outside_ignored``: the same, the ignored pixels left out of both masks too;
+        - ``class_mIoU`` (overall only): mean of the classes' ``mIoU``.
+
+        Sizes are COCO's, by the area of the true mask, else of the box.
+
+    Raises:
+        DataError: see :func:`wsis.evaluation.proxy_pairs.pair_masks`.
+    """
+    pairs = pair_masks(proxy, gt)
+    values, areas = _measure(pairs, gt is not None)
+    sizes = np.searchsorted(SIZE_EDGES, areas, side="right")
+    status = np.array(pairs.status, dtype=object)
+    everything = np.ones(len(status), dtype=bool)
+    result: dict[str, Any] = {
+        "ground_truth": segmentation_kind(gt.annotations) if gt is not None else None,
+        "status": {name: int(np.sum(status == name)) for name in sorted(set(pairs.status))},
+        "without_true_mask": int(np.isnan(values["mIoU"]).sum()) if gt is not None else None,
+        "overall": _summary(values, everything),
+        "per_class": {
+            n: _summary(values, pairs.classes == i) for i, n in enumerate(pairs.class_names)
+        },
+        "per_size": {n: _summary(values, sizes == i) for i, n in enumerate(SIZE_NAMES)},
+        "per_status": {n: _summary(values, status == n) for n in sorted(set(pairs.status))},
+    }
+    if pairs.num_crowd:
+        result["status"]["crowd"] = pairs.num_crowd
+    if gt is not None:
+        of_classes = [
+            group["mIoU"] for group in result["per_class"].values() if group["mIoU"] is not None
+        ]
+        result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
+    return result
+
+
+def paired_rle_iou(
+    first: Sequence[RLE], second: Sequence[RLE], without: Sequence[RLE | None] | None = None
+) -> np.ndarray:
+    """IoU of the i-th mask with the i-th mask, straight from the run-length codes.
+
+    Args:
+        first, second: N codes each, the i-th two of one image size.
+        without: N codes of pixels to leave out of both masks, or None.
+
+    Returns:
+        (N,) float64; 0 where both masks are empty.
+
+    Raises:
+        ValueError: lists of unequal length, or masks of unequal size.
+    """
+    regions = [None] * len(first) if without is None else without
+    out = np.zeros(len(first), dtype=np.float64)
+    for i, (a, b, region) in enumerate(zip(first, second, regions, strict=True)):
+        if list(a["size"]) != list(b["size"]):
+            raise ValueError(f"pair {i}: masks of size {a['size']} and {b['size']}")
+        if region is None:
+            out[i] = coco_mask.iou([a], [b], [0])[0, 0]
+            continue
+        both = coco_mask.merge([a, b], intersect=True)
+        either = coco_mask.merge([a, b])
+        out_of_both, out_of_either = (
+            coco_mask.merge([m, region], intersect=True) for m in (both, either)
+        )
+        areas = coco_mask.area([both, out_of_both, either, out_of_either]).astype(np.int64)
+        out[i] = (areas[0] - areas[1]) / max(areas[2] - areas[3], 1)
+    return out
+
+
+def box_fit(masks: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
+    """IoU of each mask's tight box (half-open, in pixels) with the box that it was made from.
+
+    Args:
+        masks: N codes.
+        boxes: (N, 4) XYXY, clipped to the image.
+
+    Returns:
+        (N,) float64; 0 for an empty mask.
+    """
+    if not masks:
+        return np.zeros(0)
+    tight = xywh_to_xyxy(coco_mask.toBbox(list(masks)))
+    given = np.asarray(boxes, dtype=np.float64)
+    overlap = np.minimum(tight[:, 2:], given[:, 2:]) - np.maximum(tight[:, :2], given[:, :2])
+    intersection = overlap.clip(min=0).prod(axis=1)
+    union = _box_area(tight) + _box_area(given) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def share_of_upper_bound(ap: float, upper_bound: float) -> float:
+    """*Share*: a student's AP over the AP of the same student, images and schedule on true masks; NaN if that is 0."""
+    return ap / upper_bound if upper_bound > 0 else float("nan")
+
+
+def _box_area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
+
+
+def _measure(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Metric name to (N,) values, NaN where an annotation does not take part; and the (N,) areas that sizes go by."""
+    n = len(pairs.masks)
+    found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
+    masks = [mask for mask in pairs.masks if mask is not None]
+    box_areas = _box_area(pairs.boxes)
+    values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
+    values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
+    for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
+        values[name] = np.where(found, _areas(codes) / np.maximum(box_areas, 1e-9), np.nan)
+    if not with_truth:
+        return values, box_areas
+
+    true_areas = _areas(pairs.true_masks)
+    known = true_areas > 0
+    values["mIoU"] = np.where(known, 0.0, np.nan)
+    values["mIoU"][known & found] = _paired_iou_of(pairs, known & found, pairs.void)
+    values["mIoU_outside_ignored"] = values["mIoU"].copy()
+    partly = known & np.array([code is not None for code in pairs.ignored], dtype=bool)
+    skipped = [_union(*regions) for regions in zip(pairs.ignored, pairs.void, strict=True)]
+    values["mIoU_outside_ignored"][partly] = _paired_iou_of(pairs, partly, skipped)
+    return values, np.where(known, true_areas, box_areas)
+
+
+def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:
+    """IoU with the true mask for the rows (N,) bool, all of which have both masks."""
+    both = [
+        (m, t, w)
+        for m, t, w, row in zip(pairs.masks, pairs.true_masks, without, rows, strict=True)
+        if row
+    ]
+    masks, true_masks, regions = zip(*both, strict=True) if both else ((), (), ())
+    return paired_rle_iou(masks, true_masks, regions)
+
+
+def _areas(codes: Sequence[RLE | None]) -> np.ndarray:
+    """(N,) int64 pixels, 0 for None."""
+    return np.array([0 if code is None else rle_area(code) for code in codes], dtype=np.int64)
+
+
+def _union(first: RLE | None, second: RLE | None) -> RLE | None:
+    if first is None or second is None:
+        return first or second
+    return coco_mask.merge([first, second])
+
+
+def _summary(values: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
+    """The metrics of one group of annotations, see :func:`proxy_quality`."""
+    out: dict[str, Any] = {"count": int(chosen.sum())}
+    out.update({name: _mean(array[chosen]) for name, array in values.items()})
+    if "mIoU" in values:
+        ious = values["mIoU"][chosen]
+        ious = ious[~np.isnan(ious)]
+        out["scored"] = len(ious)
+        out.update({f"IoU{round(100 * t)}": _mean(ious >= t) for t in IOU_THRESHOLDS})
+    return out
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of what is not NaN, None if nothing is left."""
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else None

@@ -7,6 +7,7 @@ Nothing here touches the disk.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 _VOC_IMAGES = "VOCdevkit/VOC2012/JPEGImages"
 _VOC_JSON = "voc_2012/annotations"
@@ -47,6 +48,6 @@ BUILTIN_SEM_SEG: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-def datasets_root() -> str:
+def datasets_root() -> Path:
     """Folder of all builtin datasets: `$DETECTRON2_DATASETS`, else `datasets` (as Detectron2)."""
-    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()

@@ -1,0 +1,45 @@
+"""Write COCO 2017's training annotations without masks: same images, ids and boxes.
+
+    python datasets/prepare_coco.py [--root DIR]
+
+datasets/README.md shows the trees before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from wsis.data.builtin_paths import BUILTIN, datasets_root
+from wsis.data.prepare import boxes_only
+from wsis.data.source import check_document
+from wsis.engine import run_tool
+from wsis.structures.proxy_file import read_json, write_json_atomic
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line (`argv`, default `sys.argv[1:]`)."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=datasets_root(),
+        help="folder that holds coco/annotations (default: $DETECTRON2_DATASETS)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the JSON file."""
+    args = parse_args(argv)
+    path = args.root / BUILTIN["coco_2017_train_boxes"][0]
+    full = path.parent / "instances_train2017.json"
+    document = read_json(full)
+    # COCO itself has a few boxes without area: they are copied, and dealt with where they are used.
+    source = check_document(document, str(full), "", "", bad_box="skip")
+    write_json_atomic(path, boxes_only(document))
+    print(f"{path}: {len(source.images)} images, {len(source.annotations)} boxes")
+
+
+if __name__ == "__main__":
+    run_tool(main)

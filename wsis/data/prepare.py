@@ -1,0 +1,137 @@
+"""What the converters of public datasets share: files read and written safely, work in parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from wsis.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ANNOTATION_MASK_KEYS = ("segmentation", "ignore_segmentation", "keypoints", "num_keypoints")
+# All that Pillow raises on a damaged file.
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError)
+
+
+def boxes_only(document: dict[str, Any]) -> dict[str, Any]:
+    """A COCO document without anything that was measured on a mask.
+
+    Args:
+        document: COCO JSON; left as it is.
+
+    Returns:
+        The same images, categories, annotation ids and boxes; `segmentation`, keypoints and the
+        images' `void` are gone, `area` is the box's area (a mask's area is a hint of its shape).
+    """
+    images = [{k: v for k, v in image.items() if k != "void"} for image in document["images"]]
+    annotations = [
+        {k: v for k, v in annotation.items() if k not in _ANNOTATION_MASK_KEYS}
+        | {"area": annotation["bbox"][2] * annotation["bbox"][3]}
+        for annotation in document["annotations"]
+    ]
+    return document | {"images": images, "annotations": annotations}
+
+
+def number_annotations(
+    records: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Joins per-image records; annotations get `image_id` and ids 1, 2, ... in the order given.
+
+    Args:
+        records: (image, its annotations without `id` and `image_id`) of each image.
+
+    Returns:
+        All images and all annotations.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image, members in records:
+        images.append(image)
+        for member in members:
+            annotations.append({"id": len(annotations) + 1, "image_id": image["id"]} | member)
+    return images, annotations
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str
+) -> list[Result]:
+    """`function` over `items` in order, with a progress bar on a terminal.
+
+    Args:
+        function: picklable.
+        items: its arguments.
+        workers: number of processes; 1 works in this one.
+        label: text before the bar.
+
+    Raises:
+        Exception: the first one that `function` raised; the other workers are stopped.
+    """
+    with contextlib.ExitStack() as stack:
+        results: Iterable[Result] = map(function, items)
+        if workers > 1 and len(items) > 1:
+            pool = stack.enter_context(multiprocessing.Pool(min(workers, len(items))))
+            results = pool.imap(function, items, chunksize=8)
+        return list(tqdm(results, total=len(items), desc=label, unit="image", disable=None))
+
+
+def require_folder(folder: Path, hint: str) -> Path:
+    """Returns `folder`.
+
+    Raises:
+        DataError: it is not there; `hint` says what belongs in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, expected {hint} (see datasets/README.md)")
+    return folder
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width from an image file's header, as stored (EXIF is not applied).
+
+    Raises:
+        DataError: no such file, or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such image") from error
+    except IMAGE_ERRORS as error:
+        raise DataError(f"{path}: not a readable image") from error
+
+
+def save_png_atomic(path: Path, pixels: np.ndarray, palette: bytes | None = None) -> None:
+    """Writes a PNG that appears whole or not at all.
+
+    Args:
+        path: target; its folder is made.
+        pixels: (H, W) or (H, W, 3) uint8.
+        palette: 768 bytes R, G, B, ...; makes a palette PNG of a (H, W) array.
+    """
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image.putpalette(palette)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            image.save(stream, format="PNG")
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,393 @@
+"""Reading PASCAL VOC 2012 and SBD as they are distributed: lists, XML boxes, PNG and MATLAB masks.
+
+Labels in every map: 0 background, `VOID` neither object nor background. Class ids are 1..20,
+alphabetical. `voc_coco.py` builds COCO records from what is read here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from PIL import Image
+
+from wsis.data.prepare import IMAGE_ERRORS
+from wsis.errors import ConfigError, DataError
+from wsis.structures.boxes import clip_boxes, mask_to_box
+
+VOID = 255
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """One `<object>` of an annotation XML.
+
+    Attributes:
+        category_id (int): 1..20.
+        bbox (tuple): COCO x, y, width, height in pixels, 0-based continuous coordinates.
+        difficult (bool): marked so by the annotators.
+    """
+
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VocInstance:
+    """One instance of a label map.
+
+    Attributes:
+        label (int): its value in the map.
+        category_id (int): 1..20.
+        box (tuple): tight box XYXY, half-open, in pixels.
+    """
+
+    label: int
+    category_id: int
+    box: tuple[float, float, float, float]
+
+
+def voc_palette() -> bytes:
+    """The VOC colour map, 256 x R, G, B: bits of the label dealt out to the three channels."""
+    labels = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for step in range(8):
+        for channel in range(3):
+            bit = (labels >> (3 * step + channel)) & 1
+            colours[:, channel] |= (bit << (7 - step)).astype(np.uint8)
+    return colours.tobytes()
+
+
+def image_id_of(stem: str) -> int:
+    """`2007_000032` -> 2007000032.
+
+    Raises:
+        DataError: another form of name.
+    """
+    digits = stem.replace("_", "")
+    if not (digits.isascii() and digits.isdigit()):
+        raise DataError(f"image name '{stem}': expected digits and _ only, as in 2007_000032")
+    return int(digits)
+
+
+def read_list(path: Path) -> list[str]:
+    """The image names of a list file, one per line.
+
+    Raises:
+        DataError: no such file, not text, or empty.
+    """
+    try:
+        names = path.read_text(encoding="ascii").split()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such list file (see datasets/README.md)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable list file") from error
+    if not names:
+        raise DataError(f"{path}: the list is empty")
+    return names
+
+
+def train_aug_names(
+    voc_train: list[str], voc_val: list[str], sbd_train: list[str], sbd_val: list[str]
+) -> list[str]:
+    """The usual 10,582 training images: VOC's 1,464, and all of SBD's but VOC's 1,449 of val.
+
+    Returns:
+        Sorted names.
+
+    Raises:
+        DataError: VOC's own two lists overlap.
+    """
+    both = set(voc_train) & set(voc_val)
+    if both:
+        raise DataError(f"ImageSets/Segmentation: {min(both)} is in train.txt and in val.txt")
+    return sorted((set(voc_train) | set(sbd_train) | set(sbd_val)) - set(voc_val))
+
+
+def parse_voc_xml(path: Path) -> tuple[int, int, list[VocObject]]:
+    """Reads one annotation.
+
+    Every `<object>` directly under the root counts, difficult or not; boxes of its `<part>`s do
+    not. XML coordinates are 1-based and inclusive, at times decimal: pixel columns xmin..xmax
+    cover [xmin - 1, xmax), so width = xmax - xmin + 1.
+
+    Returns:
+        Image height, width and the objects in file order.
+
+    Raises:
+        DataError: missing or damaged file, unknown class, bad or missing number, empty box.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; every image needs its annotation XML") from error
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise DataError(f"{path}: not valid XML ({error})") from error
+    height, width = (int(_number(root, f"size/{key}", path)) for key in ("height", "width"))
+    objects = []
+    for position, element in enumerate(root.findall("object"), start=1):
+        where = f"object {position}"
+        name = (element.findtext("name") or "").strip()
+        if name not in VOC_CLASSES:
+            raise DataError(f"{path}: {where}: unknown class '{name}', expected one of VOC's 20")
+        x0, y0, x1, y1 = (
+            _number(element, f"bndbox/{key}", path, where)
+            for key in ("xmin", "ymin", "xmax", "ymax")
+        )
+        inside = x1 >= x0 and y1 >= y0 and x0 < width + 1 and y0 < height + 1 and x1 > 0 and y1 > 0
+        if not inside:
+            found = f"box {x0:g} {y0:g} {x1:g} {y1:g}"
+            raise DataError(f"{path}: {where}: {found} has no pixel in a {width}x{height} image")
+        bbox = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+        difficult = (element.findtext("difficult") or "0").strip() == "1"
+        objects.append(VocObject(VOC_CLASSES.index(name) + 1, bbox, difficult))
+    return height, width, objects
+
+
+def _number(element: ElementTree.Element, key: str, path: Path, where: str = "") -> float:
+    text = element.findtext(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        place = f"{where}: " if where else ""
+        found = "nothing" if text is None else f"'{text.strip()}'"
+        raise DataError(f"{path}: {place}{key}: found {found}, expected a number")
+    return value
+
+
+def read_labels(path: Path, height: int, width: int) -> np.ndarray:
+    """The labels of a VOC mask PNG: its palette indices, whatever their colours.
+
+    Args:
+        path: the file.
+        height, width: the size that it must have, in pixels.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        DataError: missing, damaged, not 8-bit palette or grey, of another size.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                expected = "expected labels as 8-bit palette (P) or grey (L)"
+                raise DataError(f"{path}: found Pillow mode {image.mode}, {expected}")
+            pixels = np.array(image)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except IMAGE_ERRORS as error:
+        raise DataError(f"{path}: not a readable image") from error
+    check_size(path, pixels.shape[:2], (height, width))
+    return pixels
+
+
+def check_size(
+    path: Path, found: tuple[int, ...], expected: tuple[int, int], source: str = "as its image"
+) -> None:
+    """Compares two (height, width); `source` says where the expected one comes from.
+
+    Raises:
+        DataError: they differ.
+    """
+    if tuple(found) != expected:
+        sizes = f"found {found[1]}x{found[0]} pixels, expected {expected[1]}x{expected[0]}"
+        raise DataError(f"{path}: {sizes} (width x height), {source}")
+
+
+def read_class_png(path: Path, height: int, width: int) -> np.ndarray:
+    """A SegmentationClass PNG.
+
+    Returns:
+        (H, W) uint8, 0..20 and `VOID`.
+
+    Raises:
+        DataError: missing, damaged, not 8-bit palette or grey, wrong size, other values.
+    """
+    return _check_classes(path, read_labels(path, height, width))
+
+
+def read_voc_instances(
+    object_png: Path, class_png: Path, height: int, width: int
+) -> tuple[np.ndarray, list[VocInstance]]:
+    """VOC's own instance masks. An instance has the class that most of its pixels have.
+
+    Returns:
+        Label map (H, W) uint8 with `VOID`, and its instances in label order.
+
+    Raises:
+        DataError: as `read_class_png`, or an instance none of whose pixels has a class.
+    """
+    labels = read_labels(object_png, height, width)
+    classes = read_class_png(class_png, height, width)
+    categories = {}
+    for label in _labels_of(labels):
+        counts = np.bincount(classes[labels == label], minlength=256)[1 : len(VOC_CLASSES) + 1]
+        if not counts.any():
+            raise DataError(f"{object_png}: instance {label} has no class in {class_png}")
+        categories[label] = int(counts.argmax()) + 1
+    return labels, _instances(labels, categories)
+
+
+def read_sbd_instances(path: Path, height: int, width: int) -> tuple[np.ndarray, list[VocInstance]]:
+    """SBD's instance masks: `GTinst.Segmentation`, class of label i at `GTinst.Categories[i - 1]`.
+
+    Returns:
+        Label map (H, W) uint8 and its instances in label order.
+
+    Raises:
+        DataError: missing or damaged file, wrong size, a label without category.
+    """
+    fields = _read_mat(path, "GTinst", ("Segmentation", "Categories"))
+    labels, categories = fields["Segmentation"].astype(np.uint8), fields["Categories"].ravel()
+    check_size(path, labels.shape, (height, width))
+    by_label = {}
+    for label in _labels_of(labels):
+        if label > len(categories) or not 1 <= categories[label - 1] <= len(VOC_CLASSES):
+            raise DataError(f"{path}: GTinst.Categories has no class 1..20 for instance {label}")
+        by_label[label] = int(categories[label - 1])
+    return labels, _instances(labels, by_label)
+
+
+def read_sbd_classes(path: Path, height: int, width: int) -> np.ndarray:
+    """SBD's class map, `GTcls.Segmentation`.
+
+    Returns:
+        (H, W) uint8, 0..20.
+
+    Raises:
+        DataError: missing or damaged file, wrong size, other values.
+    """
+    classes = _read_mat(path, "GTcls", ("Segmentation",))["Segmentation"].astype(np.uint8)
+    check_size(path, classes.shape, (height, width))
+    return _check_classes(path, classes)
+
+
+def match_instances(
+    objects: list[VocObject],
+    instances: list[VocInstance],
+    size: tuple[int, int],
+    min_iou: float,
+    same_order: bool,
+) -> dict[int, int]:
+    """Pairs XML objects with mask instances of the same class, one to one, by IoU of their boxes.
+
+    VOC numbers the instances of a PNG in the order of the XML's objects (`same_order`): such a
+    pair is taken first if class and IoU bear it out. What remains is paired greedily, largest IoU
+    first. VOC's masks stop about 2 pixels short of the outline, the rest being void, so their
+    boxes are grown by that much before comparison.
+
+    Args:
+        objects: N objects in XML order.
+        instances: M instances.
+        size: image height and width.
+        min_iou: least IoU of a pair, in (0, 1].
+        same_order: the instances are VOC's own.
+
+    Returns:
+        Object position (0-based) -> position in `instances`.
+    """
+    if not objects or not instances:
+        return {}
+    boxes = np.array([instance.box for instance in instances], dtype=np.float64)
+    if same_order:
+        boxes = clip_boxes(boxes + np.array([-2.0, -2.0, 2.0, 2.0]), *size)
+    boxes[:, 2:] -= boxes[:, :2]
+    given = np.array([voc_object.bbox for voc_object in objects], dtype=np.float64)
+    overlap = np.asarray(coco_mask.iou(given, boxes, [0] * len(boxes))).reshape(len(given), -1)
+    same_class = np.equal.outer(
+        [voc_object.category_id for voc_object in objects],
+        [instance.category_id for instance in instances],
+    )
+    overlap = np.where(same_class, overlap, 0.0)
+    pairs = [(int(o), int(i)) for o, i in np.argwhere(overlap >= min_iou)]
+    pairs.sort(key=lambda pair: -overlap[pair])
+    if same_order:
+        pairs.sort(key=lambda pair: instances[pair[1]].label != pair[0] + 1)
+    matched: dict[int, int] = {}
+    for position, instance_position in pairs:
+        if position not in matched and instance_position not in matched.values():
+            matched[position] = instance_position
+    return matched
+
+
+def _labels_of(labels: np.ndarray) -> list[int]:
+    return [int(label) for label in np.unique(labels) if label not in (0, VOID)]
+
+
+def _instances(labels: np.ndarray, categories: dict[int, int]) -> list[VocInstance]:
+    instances = []
+    for label, category_id in categories.items():
+        box = mask_to_box(labels == label)
+        assert box is not None
+        x0, y0, x1, y1 = box.tolist()
+        instances.append(VocInstance(label, category_id, (x0, y0, x1, y1)))
+    return instances
+
+
+def _check_classes(path: Path, classes: np.ndarray) -> np.ndarray:
+    values = np.unique(classes)
+    wrong = values[(values > len(VOC_CLASSES)) & (values != VOID)]
+    if wrong.size:
+        raise DataError(f"{path}: found label {wrong[0]}, expected 0..20 or {VOID}")
+    return classes
+
+
+def _read_mat(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Fields of the 1x1 struct `name` in a MATLAB 5 file."""
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise ConfigError("SBD's .mat files need SciPy: pip install scipy") from error
+    try:
+        with open(path, "rb") as stream:
+            record = loadmat(stream, variable_names=[name])[name]
+        return {field: record[field][0, 0] for field in fields}
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (
+        MatReadError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        NotImplementedError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        wanted = f"expected a MATLAB 5 file with {name}.{' and .'.join(fields)}"
+        raise DataError(f"{path}: cannot be read, {wanted}") from error

@@ -1,6 +1,4 @@
-"""Boundary F-score of label maps, pooled over a data set (after the DAVIS 2017 boundary
-measure).
-"""
+"""Boundary F-score of label maps, pooled over a data set, after the DAVIS 2017 measure."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ BOUNDARY_TOLERANCE = 0.008
 
 
 def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their right, lower or lower-right neighbour; the image frame is no
-    boundary.
+    """Pixels that differ from their right, lower or lower-right neighbour in the image.
 
     Args:
         mask: (H, W) bool or integer, non-zero = inside.
@@ -45,8 +42,7 @@ def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
 
 
 def contour_counts(target: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """Boundary pixels of one image, per class; add the counts of several images before
-    :func:`contour_f`.
+    """Boundary pixels of one image, per class; sum over the images before :func:`contour_f`.
 
     Args:
         target: (H, W) integer labels, 0 = background; void (255) counts as background.

@@ -57,7 +57,7 @@ class DenseCRFParams:
             raise ConfigError(f"dense CRF: iterations is {self.iterations}, expected at least 1")
 
 
-def _load_pydensecrf() -> ModuleType:
+def load_pydensecrf() -> ModuleType:
     try:
         import pydensecrf.densecrf as module
     except ImportError as error:
@@ -95,7 +95,7 @@ class DenseCRF:
         self._shape = (num_labels, height, width)
         self._iterations = params.iterations
         self._lock = threading.Lock()
-        self._model = _load_pydensecrf().DenseCRF2D(width, height, num_labels)
+        self._model = load_pydensecrf().DenseCRF2D(width, height, num_labels)
         self._model.addPairwiseGaussian(sxy=params.spatial_xy_std, compat=params.spatial_weight)
         self._model.addPairwiseBilateral(
             sxy=params.bilateral_xy_std,
@@ -136,7 +136,7 @@ def dense_crf(
     params: DenseCRFParams,
     prob_floor: float = PROBABILITY_FLOOR,
 ) -> np.ndarray:
-    """:class:`DenseCRF` for one map of one image. Shares nothing: any thread or process may call it.
+    """:class:`DenseCRF` for one map of one image; any thread or process may call it.
 
     Args:
         image: (H, W, 3) uint8 RGB.

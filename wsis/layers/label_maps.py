@@ -12,8 +12,7 @@ from torch.nn import functional
 def labels_from_maps(
     maps: np.ndarray, class_ids: np.ndarray, background: float | np.ndarray
 ) -> np.ndarray:
-    """The label of the highest map; background wins ties with it, an earlier map ties with a later
-    one.
+    """The label of the highest map; background wins its ties, else the earlier map.
 
     Args:
         maps: (M, H, W) float scores of the classes at hand, M may be 0.
@@ -35,8 +34,7 @@ def mean_over_scales(
     size: tuple[int, int],
     align_corners: bool,
 ) -> torch.Tensor:
-    """Test-time augmentation undone: maps resized to one size, mirrored ones turned back, then
-    averaged.
+    """The mean of maps resized to one size, mirrored ones turned back first.
 
     Args:
         maps: tensors (N, C, h_i, w_i), at least one.

@@ -1,0 +1,48 @@
+"""Recorded masks pasted into images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.golden.compare import Comparison, absolute, exact, share
+from tests.golden.frame import Arrays, cases, check
+from wsis.layers.dense_crf import DenseCRFParams
+from wsis.layers.paste import minmax_normalise, paste_bordered, place_crop, quantised_mask
+from wsis.layers.paste_crf import paste_with_crf
+
+EVALUATION_CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
+
+
+@check(
+    method="boxcaseg", prefix="paste", arrays=("prob", "normalised", "boxes", "image_hw", "masks")
+)
+def boxcaseg_paste(arrays: Arrays) -> list[Comparison]:
+    """Min-max normalised maps as bytes; a constant map (recorded as NaN) gives an empty mask."""
+    height, width = (int(v) for v in arrays["image_hw"])
+    normalised = minmax_normalise(arrays["prob"])
+    expected = np.nan_to_num(arrays["normalised"], nan=0.0)
+    masks = np.zeros(arrays["masks"].shape, dtype=bool)
+    for i, (x0, y0, x1, y1) in enumerate(arrays["boxes"].tolist()):
+        crop = quantised_mask(normalised[i], y1 - y0, x1 - x0)
+        masks[i] = place_crop(crop, x0, y0, height, width)
+    return [
+        absolute("normalised", normalised, expected, 1e-6),
+        exact("masks", masks, arrays["masks"]),
+    ]
+
+
+@check(
+    method="bbam",
+    prefix="paste",
+    arrays=("image_rgb_#", "mask28_#", "box_#", "plain_#", "crf_#"),
+)
+def bbam_paste(arrays: Arrays) -> list[Comparison]:
+    """The plain paste, and the one refined by the evaluation CRF on the BGR image."""
+    out = []
+    for i in cases(arrays, "mask28_#"):
+        image, probability, box = (arrays[f"{n}_{i}"] for n in ("image_rgb", "mask28", "box"))
+        plain = paste_bordered(probability, box, *image.shape[:2])
+        refined = paste_with_crf(image[..., ::-1], probability, box, EVALUATION_CRF)
+        out.append(exact(f"plain_{i}", plain, arrays[f"plain_{i}"]))
+        out.append(share(f"crf_{i}", refined, arrays[f"crf_{i}"], 0.005))
+    return out

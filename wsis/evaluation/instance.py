@@ -36,6 +36,9 @@ class InstanceEvaluator(COCOEvaluator):
         distributed: gather the predictions of all processes.
     """
 
+    _metadata: Metadata
+    _coco_api: Any  # pycocotools.coco.COCO, untyped
+
     def __init__(
         self,
         dataset_name: str,

@@ -17,16 +17,7 @@ from scipy.sparse import csc_matrix
 
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
 from wsis.data.source import load_source
-from wsis.data.voc import (
-    VOC_CLASSES,
-    VocInstance,
-    VocObject,
-    image_id_of,
-    match_instances,
-    parse_voc_xml,
-    train_aug_names,
-    voc_palette,
-)
+from wsis.data.voc import VOC_CLASSES, image_id_of, voc_palette
 from wsis.errors import DataError
 from wsis.structures.rle import decode_mask
 
@@ -280,39 +271,6 @@ def test_running_again_and_in_parallel_gives_the_same_bytes(root: Path) -> None:
     assert first == second and len(first) == 3 + 4
 
 
-def test_train_aug_is_the_union_without_val() -> None:
-    names = train_aug_names(["b", "a"], ["v"], ["c", "a"], ["v", "d"])
-    assert names == ["a", "b", "c", "d"]
-    with pytest.raises(DataError, match="v is in train.txt and in val.txt"):
-        train_aug_names(["v"], ["v"], [], [])
-
-
-def test_matching_prefers_the_order_of_the_xml() -> None:
-    objects = [VocObject(3, (0, 0, 20, 20), False), VocObject(3, (2, 0, 20, 20), False)]
-    instances = [VocInstance(1, 3, (4, 2, 20, 18)), VocInstance(2, 3, (2, 2, 18, 18))]
-    assert match_instances(objects, instances, (40, 60), 0.5, True) == {0: 0, 1: 1}
-    sbd = [VocInstance(1, 3, (2, 0, 22, 20)), VocInstance(2, 3, (0, 0, 20, 20))]
-    assert match_instances(objects, sbd, (40, 60), 0.5, False) == {0: 1, 1: 0}
-
-
-def test_matching_falls_back_to_iou_where_the_order_is_wrong() -> None:
-    objects = [VocObject(3, (0, 0, 20, 20), False), VocObject(3, (30, 0, 20, 20), False)]
-    instances = [VocInstance(1, 3, (32, 2, 48, 18)), VocInstance(2, 3, (2, 2, 18, 18))]
-    assert match_instances(objects, instances, (40, 60), 0.5, True) == {0: 1, 1: 0}
-    other_class = [VocInstance(1, 4, (2, 2, 18, 18))]
-    assert match_instances(objects, other_class, (40, 60), 0.5, True) == {}
-    tiny = [VocInstance(1, 3, (7, 7, 10, 10))]  # 3x3 px left of a 7x7 px object
-    box = [VocObject(3, (5, 5, 7, 7), False)]
-    assert match_instances(box, tiny, (40, 60), 0.5, True) == {0: 0}
-    assert match_instances(box, tiny, (40, 60), 0.5, False) == {}
-
-
-def test_matching_is_one_to_one() -> None:
-    objects = [VocObject(3, (0, 0, 20, 20), False), VocObject(3, (1, 0, 20, 20), False)]
-    one = [VocInstance(7, 3, (1, 0, 21, 20))]
-    assert match_instances(objects, one, (40, 60), 0.5, False) == {1: 0}
-
-
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -420,11 +378,6 @@ def test_error_of_a_worker_process_reaches_the_caller(root: Path) -> None:
     (root / VOC / "Annotations" / "2008_000003.xml").unlink()
     with pytest.raises(DataError, match="2008_000003.xml: no such file"):
         prepare(root, "--workers", "2")
-
-
-def test_parts_are_no_objects(root: Path) -> None:
-    height, width, objects = parse_voc_xml(root / VOC / "Annotations" / "2007_000032.xml")
-    assert (height, width) == (HEIGHT, WIDTH) and len(objects) == 2
 
 
 def test_command_exits_with_2(tmp_path: Path) -> None:

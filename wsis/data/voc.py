@@ -16,9 +16,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pycocotools.mask as coco_mask
 from PIL import Image
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from wsis.data.prepare import IMAGE_ERRORS
-from wsis.errors import ConfigError, DataError
+from wsis.errors import DataError
 from wsis.structures.boxes import clip_boxes, mask_to_box
 
 VOID = 255
@@ -367,11 +369,6 @@ def _check_classes(path: Path, classes: np.ndarray) -> np.ndarray:
 
 def _read_mat(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Fields of the 1x1 struct `name` in a MATLAB 5 file."""
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise ConfigError("SBD's .mat files need SciPy: pip install scipy") from error
     try:
         with open(path, "rb") as stream:
             record = loadmat(stream, variable_names=[name])[name]

@@ -308,7 +308,7 @@ def match_instances(
 
     VOC numbers the instances of a PNG in the order of the XML's objects (`same_order`): such a
     pair is taken first if class and IoU bear it out. What remains is paired greedily, largest IoU
-    first. VOC's masks stop about 2 pixels short of the outline, the rest being void, so their
+    first. VOC's masks stop about 3 pixels short of the outline, the rest being void, so their
     boxes are grown by that much before comparison.
 
     Args:
@@ -325,7 +325,7 @@ def match_instances(
         return {}
     boxes = np.array([instance.box for instance in instances], dtype=np.float64)
     if same_order:
-        boxes = clip_boxes(boxes + np.array([-2.0, -2.0, 2.0, 2.0]), *size)
+        boxes = clip_boxes(boxes + np.array([-3.0, -3.0, 3.0, 3.0]), *size)
     boxes[:, 2:] -= boxes[:, :2]
     given = np.array([voc_object.bbox for voc_object in objects], dtype=np.float64)
     overlap = np.asarray(coco_mask.iou(given, boxes, [0] * len(boxes))).reshape(len(given), -1)

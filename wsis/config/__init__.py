@@ -47,10 +47,14 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     cfg = get_cfg()
     if config_file is not None:
         path = os.fspath(config_file)
+        if not os.path.isfile(path):
+            raise ConfigError(f"{path}: no such config file")
         try:
             cfg.merge_from_file(path, allow_unsafe=False)
         except OSError as error:
-            raise ConfigError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
+            raise ConfigError(
+                f"{error.filename or path}: cannot be read ({error.strerror})"
+            ) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:

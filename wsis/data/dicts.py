@@ -17,7 +17,9 @@ SUPERVISIONS = ("box", "image", "proxy", "mask")
 _MASK_KEYS = ("segmentation", "ignore_segmentation", "score")
 
 
-def to_dicts(source: CocoSource, supervision: str = "mask", class_agnostic: bool = False) -> list[dict[str, Any]]:
+def to_dicts(
+    source: CocoSource, supervision: str = "mask", class_agnostic: bool = False
+) -> list[dict[str, Any]]:
     """Detectron2's standard dicts of a source, with no more in them than the supervision allows.
 
     Args:
@@ -37,7 +39,9 @@ def to_dicts(source: CocoSource, supervision: str = "mask", class_agnostic: bool
         DataError: a mask that the supervision would use is malformed.
     """
     if supervision not in SUPERVISIONS:
-        raise ConfigError(f"WSIS.SUPERVISION: found {supervision!r}, expected one of {', '.join(SUPERVISIONS)}")
+        raise ConfigError(
+            f"WSIS.SUPERVISION: found {supervision!r}, expected one of {', '.join(SUPERVISIONS)}"
+        )
     if supervision == "proxy" and "wsis" not in source.info:
         raise ConfigError(
             f"WSIS.SUPERVISION proxy: {source.json_file} has no info.wsis, so its masks are not a teacher's; "
@@ -53,8 +57,12 @@ def to_dicts(source: CocoSource, supervision: str = "mask", class_agnostic: bool
             "width": image["width"],
             "image_id": image["id"],
         }
-        classes = [0 if class_agnostic else source.id_to_contiguous[a["category_id"]] for a in annotations]
-        record["image_labels"] = sorted({c for c, a in zip(classes, annotations, strict=True) if not a.get("iscrowd")})
+        classes = [
+            0 if class_agnostic else source.id_to_contiguous[a["category_id"]] for a in annotations
+        ]
+        record["image_labels"] = sorted(
+            {c for c, a in zip(classes, annotations, strict=True) if not a.get("iscrowd")}
+        )
         if "void" in image and keep_masks:
             record["void"] = image["void"]
         record["annotations"] = [
@@ -84,7 +92,9 @@ def _to_annotation(
     return out
 
 
-def check_segmentation(annotation: dict[str, Any], key: str, height: int, width: int, name: str) -> None:
+def check_segmentation(
+    annotation: dict[str, Any], key: str, height: int, width: int, name: str
+) -> None:
     """Checks the form of one mask.
 
     Raises:
@@ -119,7 +129,9 @@ def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[
     for record in dicts:
         for key in ("image_id", "file_name", "height", "width"):
             if key not in record:
-                raise DataError(f"dataset {name}: image number {len(images)}: key '{key}' is missing")
+                raise DataError(
+                    f"dataset {name}: image number {len(images)}: key '{key}' is missing"
+                )
         images.append({"id": record["image_id"], "file_name": record["file_name"]})
         images[-1].update(height=record["height"], width=record["width"])
         for annotation in record.get("annotations", []):
@@ -128,11 +140,15 @@ def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[
             out["image_id"] = record["image_id"]
             if "bbox" in annotation:
                 mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
-                box = BoxMode.convert([float(v) for v in annotation["bbox"]], mode, BoxMode.XYWH_ABS)
+                box = BoxMode.convert(
+                    [float(v) for v in annotation["bbox"]], mode, BoxMode.XYWH_ABS
+                )
                 out["bbox"] = list(box)
             annotations.append(out)
     categories = [{"id": i, "name": class_name} for i, class_name in enumerate(class_names)]
     document = {"images": images, "annotations": annotations, "categories": categories}
     digest = hashlib.sha256(json.dumps(document, default=str, sort_keys=True).encode()).hexdigest()
     need_boxes = all("bbox" in a for a in annotations)
-    return check_document(document, f"dataset {name}", "", digest, bad_box="skip", need_boxes=need_boxes)
+    return check_document(
+        document, f"dataset {name}", "", digest, bad_box="skip", need_boxes=need_boxes
+    )

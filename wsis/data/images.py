@@ -25,7 +25,14 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
 
 
 class UnreadableImageError(DataError):
@@ -55,15 +62,18 @@ def read_image(
     """
     try:
         with Image.open(file_name) as image:
+            deep = _is_deep(image)  # before anything that could load the pixels
             orientation = _orientation(image, file_name, height, width)
-            if _is_deep(image):
+            if deep:
                 array = _read_deep(file_name, high_bit_depth)
             else:
                 array = np.asarray(_to_rgb(image))
     except DataError:
         raise
     except _DECODE_ERRORS as error:
-        raise UnreadableImageError(f"{file_name}: cannot be read as an image ({_reason(error)})") from error
+        raise UnreadableImageError(
+            f"{file_name}: cannot be read as an image ({_reason(error)})"
+        ) from error
     if orientation in _TRANSPOSE:
         array = np.asarray(Image.fromarray(array).transpose(_TRANSPOSE[orientation]))
     return np.ascontiguousarray(array)
@@ -102,7 +112,11 @@ def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "unknown format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+    return (
+        "unknown format"
+        if isinstance(error, UnidentifiedImageError)
+        else " ".join(str(error).split())
+    )
 
 
 def _orientation(
@@ -110,7 +124,9 @@ def _orientation(
 ) -> int:
     """The EXIF orientation to apply, 1 for none."""
     stored = (image.height, image.width)
-    orientation = int(image.getexif().get(_ORIENTATION, 1) or 1)
+    # Pillow decodes a whole PNG to look for EXIF behind the pixels; what stands before them is in info.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    orientation = int(image.getexif().get(_ORIENTATION, 1) or 1) if has_exif else 1
     rotated = stored[::-1] if orientation in (5, 6, 7, 8) else stored
     if height is None or width is None or rotated == (height, width):
         return orientation
@@ -149,5 +165,7 @@ def _read_deep(file_name: str | os.PathLike[str], high_bit_depth: str) -> np.nda
     values = array.astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
-        raise UnreadableImageError(f"{file_name}: cannot be read as an image (values are not finite)")
+        raise UnreadableImageError(
+            f"{file_name}: cannot be read as an image (values are not finite)"
+        )
     return np.rint((values - low) * (255.0 / (high - low or 1.0))).astype(np.uint8)

@@ -28,7 +28,9 @@ def register_dataset(name: str, json_file: str, image_root: str) -> None:
         return
     if name in DatasetCatalog.list():
         if name not in _locations or name in BUILTIN:
-            raise ConfigError(f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name")
+            raise ConfigError(
+                f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name"
+            )
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
         for key in [key for key in _sources if key[0] == name]:
@@ -52,8 +54,14 @@ def register_custom(cfg: CfgNode) -> None:
         ConfigError: an entry is not [name, JSON file, image folder], or its name is taken.
     """
     for entry in cfg.DATASETS.CUSTOM:
-        if not isinstance(entry, list | tuple) or len(entry) != 3 or not all(isinstance(v, str) for v in entry):
-            raise ConfigError(f"DATASETS.CUSTOM: found {entry!r}, expected [name, JSON file, image folder]")
+        if (
+            not isinstance(entry, list | tuple)
+            or len(entry) != 3
+            or not all(isinstance(v, str) for v in entry)
+        ):
+            raise ConfigError(
+                f"DATASETS.CUSTOM: found {entry!r}, expected [name, JSON file, image folder]"
+            )
         name, json_file, image_root = entry
         register_dataset(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
 
@@ -73,15 +81,23 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
         return _sources[key]
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_locations))
-        raise ConfigError(f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM")
+        raise ConfigError(
+            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
+        )
     metadata = MetadataCatalog.get(name)
     location = _locations.get(name)
-    if location is None and metadata.get("evaluator_type", "coco") == "coco" and metadata.get("json_file"):
+    if (
+        location is None
+        and metadata.get("evaluator_type", "coco") == "coco"
+        and metadata.get("json_file")
+    ):
         location = (metadata.json_file, metadata.get("image_root", ""))
     if location is not None:
         source = load_source(*location, bad_box=bad_box, need_boxes=need_boxes)
     else:
-        source = source_from_dicts(name, DatasetCatalog.get(name), list(metadata.get("thing_classes", [])))
+        source = source_from_dicts(
+            name, DatasetCatalog.get(name), list(metadata.get("thing_classes", []))
+        )
     _sources[key] = source
     return source
 
@@ -104,7 +120,9 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
     """
     register_custom(cfg)
     if cfg.DATASETS.BAD_BOX not in ("error", "skip"):
-        raise ConfigError(f"DATASETS.BAD_BOX: found {cfg.DATASETS.BAD_BOX!r}, expected error or skip")
+        raise ConfigError(
+            f"DATASETS.BAD_BOX: found {cfg.DATASETS.BAD_BOX!r}, expected error or skip"
+        )
     need_boxes = cfg.WSIS.SUPERVISION != "image"
     agnostic = cfg.DATASETS.CLASS_AGNOSTIC
     classes: dict[str, list[str]] = {}
@@ -153,7 +171,9 @@ def _set_metadata(name: str, source: CocoSource, class_names: list[str], agnosti
     metadata = MetadataCatalog.get(name)
     if any(metadata.get(key, value) != value for key, value in values.items()):
         if name not in _locations:
-            raise ConfigError(f"DATASETS: {name!r} was registered with other classes than its file has")
+            raise ConfigError(
+                f"DATASETS: {name!r} was registered with other classes than its file has"
+            )
         keep = metadata.as_dict()
         MetadataCatalog.pop(name)
         metadata = MetadataCatalog.get(name)

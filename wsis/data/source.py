@@ -105,34 +105,62 @@ def load_source(
     if root and not os.path.isdir(root):
         raise DataError(f"{root}: no such image folder (for {path})")
     return check_document(
-        document, path, root, hashlib.sha256(content).hexdigest(), bad_box=bad_box, need_boxes=need_boxes
+        document,
+        path,
+        root,
+        hashlib.sha256(content).hexdigest(),
+        bad_box=bad_box,
+        need_boxes=need_boxes,
     )
 
 
 def check_document(
-    document: Any, name: str, image_root: str, sha256: str, *, bad_box: str = "error", need_boxes: bool = True
+    document: Any,
+    name: str,
+    image_root: str,
+    sha256: str,
+    *,
+    bad_box: str = "error",
+    need_boxes: bool = True,
 ) -> CocoSource:
     """The checks of :func:`load_source` on a parsed document; ``name`` is what errors call it."""
     if not isinstance(document, dict):
-        raise DataError(f"{name}: found a {type(document).__name__}, expected an object with images, annotations")
+        raise DataError(
+            f"{name}: found a {type(document).__name__}, expected an object with images, annotations"
+        )
     lists = {}
     for key in ("images", "annotations", "categories"):
         value = document.get(key)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise DataError(f"{name}: key '{key}': expected a list of objects, found {_show(value)}")
+            raise DataError(
+                f"{name}: key '{key}': expected a list of objects, found {_show(value)}"
+            )
         lists[key] = value
     if not lists["categories"]:
-        raise DataError(f"{name}: key 'categories': the list is empty, expected at least one category")
+        raise DataError(
+            f"{name}: key 'categories': the list is empty, expected at least one category"
+        )
     info = document.get("info")
     _check_categories(lists["categories"], name)
     _check_images(lists["images"], name, image_root)
-    bad = _check_annotations(lists["annotations"], lists["images"], lists["categories"], name, need_boxes)
+    bad = _check_annotations(
+        lists["annotations"], lists["images"], lists["categories"], name, need_boxes
+    )
     if bad and bad_box == "error":
-        raise DataError(next(iter(bad.values())) + "; set DATASETS.BAD_BOX skip to leave such boxes out")
+        raise DataError(
+            next(iter(bad.values())) + "; set DATASETS.BAD_BOX skip to leave such boxes out"
+        )
     if bad:
-        logger.warning("%s: %d boxes without area or wholly outside their image are left out", name, len(bad))
+        logger.warning(
+            "%s: %d boxes without area or wholly outside their image are left out", name, len(bad)
+        )
     return CocoSource(
-        name, image_root, **lists, sha256=sha256, info=info if isinstance(info, dict) else {}, bad_boxes=frozenset(bad)
+        name,
+        image_root,
+        **lists,
+        sha256=sha256,
+        info=info if isinstance(info, dict) else {},
+        bad_boxes=frozenset(bad),
     )
 
 
@@ -151,12 +179,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_unique(items: Iterable[dict[str, Any]], kind: str, name: str, valid: Callable[[Any], bool], what: str) -> None:
+def _check_unique(
+    items: Iterable[dict[str, Any]], kind: str, name: str, valid: Callable[[Any], bool], what: str
+) -> None:
     seen = set()
     for position, item in enumerate(items):
         value = item.get("id")
         if not valid(value):
-            raise DataError(f"{name}: {kind} number {position}: key 'id': found {_show(value)}, expected {what}")
+            raise DataError(
+                f"{name}: {kind} number {position}: key 'id': found {_show(value)}, expected {what}"
+            )
         if value in seen:
             raise DataError(f"{name}: {kind} id {value!r} occurs twice")
         seen.add(value)
@@ -181,17 +213,23 @@ def _leaves_root(file_name: str) -> bool:
 
 
 def _check_images(images: list[Image], name: str, image_root: str) -> None:
-    _check_unique(images, "image", name, lambda v: _is_int(v) or isinstance(v, str), "an integer or text")
+    _check_unique(
+        images, "image", name, lambda v: _is_int(v) or isinstance(v, str), "an integer or text"
+    )
     for image in images:
         label = f"{name}: image {image['id']!r}"
         file_name = image.get("file_name")
         if not isinstance(file_name, str) or not file_name or "\0" in file_name:
             raise DataError(f"{label}: key 'file_name': found {_show(file_name)}, expected a path")
         if image_root and _leaves_root(file_name):
-            raise DataError(f"{label}: key 'file_name': {_show(file_name)} leaves the image folder {image_root}")
+            raise DataError(
+                f"{label}: key 'file_name': {_show(file_name)} leaves the image folder {image_root}"
+            )
         for key in ("height", "width"):
             if not _is_int(image.get(key)) or image[key] < 1:
-                raise DataError(f"{label}: key '{key}': found {_show(image.get(key))}, expected a positive integer")
+                raise DataError(
+                    f"{label}: key '{key}': found {_show(image.get(key))}, expected a positive integer"
+                )
 
 
 def _check_annotations(
@@ -213,13 +251,17 @@ def _check_annotations(
             raise DataError(f"{label}: key 'image_id': {_show(image_id)} is not among the images")
         category_id = annotation.get("category_id")
         if not _is_int(category_id) or category_id not in category_ids:
-            raise DataError(f"{label}: key 'category_id': {_show(category_id)} is not among the categories")
+            raise DataError(
+                f"{label}: key 'category_id': {_show(category_id)} is not among the categories"
+            )
         crowd = annotation.get("iscrowd", 0)
         if not isinstance(crowd, int) or crowd not in (0, 1):
             raise DataError(f"{label}: key 'iscrowd': found {_show(crowd)}, expected 0 or 1")
         score = annotation.get("score", 1.0)
         if not _is_number(score) or not 0 <= score <= 1:
-            raise DataError(f"{label}: key 'score': found {_show(score)}, expected a number from 0 to 1")
+            raise DataError(
+                f"{label}: key 'score': found {_show(score)}, expected a number from 0 to 1"
+            )
         if "bbox" not in annotation and not need_boxes:
             continue
         problem = _box_problem(annotation.get("bbox"), *sizes[image_id], label)

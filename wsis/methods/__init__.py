@@ -1,1 +1,3 @@
 """One room per paper, and the baselines that any of them must beat; importing it registers all."""
+
+from wsis.methods import baselines as _baselines  # noqa: F401  # registration

@@ -123,8 +123,12 @@ def read_proxy_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise DataError(f"{path}: found a {type(document).__name__}, expected a COCO object with images, annotations")
+        raise DataError(
+            f"{path}: found a {type(document).__name__}, expected a COCO object with images, annotations"
+        )
     for key in ("images", "annotations", "categories"):
         if not isinstance(document.get(key), list):
-            raise DataError(f"{path}: key '{key}': found {type(document.get(key)).__name__}, expected a list")
+            raise DataError(
+                f"{path}: key '{key}': found {type(document.get(key)).__name__}, expected a list"
+            )
     return document

@@ -79,7 +79,9 @@ class ProxyMasks:
         scores = [1.0] * n if scores is None else scores
         status = ["ok"] * n if status is None else status
         if not len(crops) == len(ignore) == len(scores) == len(status) == n:
-            raise ValueError(f"{n} boxes, but {len(crops)} masks, {len(ignore)} ignore masks, {len(scores)} scores")
+            raise ValueError(
+                f"{n} boxes, but {len(crops)} masks, {len(ignore)} ignore masks, {len(scores)} scores"
+            )
         result = cls.all_empty(seed)
         for i, crop in enumerate(crops):
             if status[i] not in STATUSES:
@@ -112,7 +114,8 @@ class ProxyMasks:
 
     def to_instances(self) -> Instances:
         """The dense form of the teacher protocol: ``gt_boxes``, ``gt_classes``, ``annotation_ids``, ``pred_masks``
-        (N, H, W) bool, ``scores`` (N,), ``status``, and ``ignore_masks`` (N, H, W) bool where any mask has one."""
+        (N, H, W) bool, ``scores`` (N,), ``status``, and ``ignore_masks`` (N, H, W) bool where any mask has one.
+        """
         import torch
         from detectron2.structures import Boxes, Instances
 
@@ -146,6 +149,8 @@ def _encode_ignore(ignore: Crop | None, mask: Crop, height: int, width: int) -> 
     columns = slice(max(x0, mx), min(x0 + region.shape[1], mx + inside.shape[1]))
     if rows.start < rows.stop and columns.start < columns.stop:
         overlap = inside[rows.start - my : rows.stop - my, columns.start - mx : columns.stop - mx]
-        region[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] &= ~overlap.astype(bool)
+        region[
+            rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0
+        ] &= ~overlap.astype(bool)
     code = encode_crop(region, x0, y0, height, width)
     return code if rle_area(code) else None

@@ -53,8 +53,11 @@ def encode_crop(crop: np.ndarray, x0: int, y0: int, height: int, width: int) -> 
     band = np.zeros((w, height), dtype=np.int8)  # columns of the image that the crop touches
     band[:, y0 : y0 + h] = (crop != 0).T
     changes = np.flatnonzero(np.diff(band.ravel(), prepend=0, append=0)) + x0 * height
-    counts = np.diff(changes, prepend=0, append=height * width)
-    return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
+    counts = np.diff(changes, prepend=0, append=height * width).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()  # the mask reaches the last pixel; a code never ends with an empty run
+    code = {"size": [height, width], "counts": counts}
+    return _as_text(coco_mask.frPyObjects(code, height, width))
 
 
 def encode_box(box: ArrayLike, height: int, width: int) -> RLE:

@@ -1,0 +1,75 @@
+"""Configs: strict keys, safe YAML, every key documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsis.config import flatten, get_cfg, load_cfg
+from wsis.errors import ConfigError
+
+
+def test_file_and_command_line(tmp_path):
+    (tmp_path / "base.yaml").write_text("MODEL:\n  MASK_ON: True\nSEED: 1\n")
+    (tmp_path / "leaf.yaml").write_text('_BASE_: "base.yaml"\nSEED: 2\n')
+    cfg = load_cfg(
+        tmp_path / "leaf.yaml", ["DATASETS.CUSTOM", "[['a', 'b.json', '']]", "SOLVER.MAX_ITER", "7"]
+    )
+    assert cfg.MODEL.MASK_ON is True
+    assert cfg.SEED == 2
+    assert cfg.SOLVER.MAX_ITER == 7
+    assert cfg.DATASETS.CUSTOM == [["a", "b.json", ""]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("MODEL:\n  MASK_OON: True\n", "no such key MODEL.MASK_OON; did you mean MODEL.MASK_ON?"),
+        ("SOLVER:\n  MAX_ITER: many\n", "SOLVER.MAX_ITER"),
+        ("MODEL: [1\n", "not plain YAML"),
+        ("SEED: !!python/object/apply:os.getcwd []\n", "not plain YAML"),
+        ("- 1\n", r"\w"),
+    ],
+)
+def test_a_bad_file_is_one_line_with_its_name(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_cfg(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_never_runs_code(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"SEED: !!python/object/apply:pathlib.Path.touch ['{tmp_path / 'x'}']\n")
+    with pytest.raises(ConfigError):
+        load_cfg(path)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["SOLVER.MAX_ITERS", "3"], "no such key SOLVER.MAX_ITERS; did you mean SOLVER.MAX_ITER?"),
+        (["SOLVER.MAX_ITER", "many"], "command line: SOLVER.MAX_ITER"),
+        (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
+        (["NOTHING.AT.ALL", "3"], "no such key NOTHING.AT.ALL"),
+    ],
+)
+def test_a_bad_command_line(opts, message):
+    with pytest.raises(ConfigError, match=message):
+        load_cfg(None, opts)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such config file"):
+        load_cfg(tmp_path / "absent.yaml")
+    (tmp_path / "leaf.yaml").write_text("_BASE_: absent.yaml")
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        load_cfg(tmp_path / "leaf.yaml")
+
+
+def test_flatten_names_every_key():
+    flat = flatten(get_cfg())
+    assert flat["WSIS.SUPERVISION"] == "box"
+    assert flat["MODEL.GRABCUT.ITERATIONS"] == 5

@@ -1,0 +1,174 @@
+"""The baseline teachers: closed forms, edges, and the teacher protocol."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from wsis.config import get_cfg
+from wsis.errors import ConfigError
+from wsis.methods.baselines.masks import filled_box, grabcut, inscribed_ellipse, window_around
+from wsis.structures import Seed
+from wsis.structures.rle import decode_mask
+
+ARCHITECTURES = ["FilledBox", "InscribedEllipse", "GrabCut", "BoxCRF"]
+needs_crf = pytest.mark.skipif(
+    importlib.util.find_spec("pydensecrf") is None, reason="no CRF installed"
+)
+
+
+def dense(crop, height, width):
+    mask, x0, y0 = crop
+    out = np.zeros((height, width), dtype=bool)
+    out[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]] = mask
+    return out
+
+
+def disc_image(size=64, radius=16, seed=0):
+    """A bright disc in the middle of a dark noisy image, and its mask."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] + 0.5
+    disc = (y - size / 2) ** 2 + (x - size / 2) ** 2 <= radius**2
+    image = np.where(disc[:, :, None], (200, 120, 60), (40, 60, 90)) + rng.normal(
+        0, 6, (size, size, 3)
+    )
+    return image.clip(0, 255).astype(np.uint8), disc
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def build(name, **keys):
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = name
+    cfg.MODEL.DEVICE = "cpu"
+    for key, value in keys.items():
+        cfg.merge_from_list([key.replace("__", "."), value])
+    return build_model(cfg).eval()
+
+
+def refine(name, image, boxes, **keys):
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    n = len(boxes)
+    seed = Seed(1, "", *image.shape[:2], boxes, np.zeros(n, dtype=np.int64), tuple(range(n)))
+    return pickle.loads(pickle.dumps(build(name, **keys).refiner()))(seed, image)
+
+
+def test_filled_box_is_the_box():
+    assert dense(filled_box(np.array([2, 3, 5, 7.0]), 10, 12), 10, 12).sum() == 12
+
+
+def test_ellipse_has_the_area_and_symmetry_of_an_ellipse():
+    mask = dense(inscribed_ellipse(np.array([10, 20, 110, 80.0]), 120, 130), 120, 130)
+    assert mask.sum() == pytest.approx(np.pi * 50 * 30, rel=0.005)
+    assert np.array_equal(mask[20:80, 10:110], mask[20:80, 10:110][::-1, ::-1])
+    assert mask[:, 10].any()  # touches the side
+    assert not mask[:, 9].any()
+    assert not mask[21, 11]
+
+
+@pytest.mark.parametrize("box", [(4, 4, 5, 5), (4.2, 4.2, 4.4, 4.4), (0, 0, 1, 9), (3, 3, 5, 5)])
+def test_no_box_is_too_small_for_an_ellipse(box):
+    assert inscribed_ellipse(np.array(box, dtype=float), 10, 10)[0].any()
+
+
+def test_window_has_the_centre_of_its_box_and_stays_in_the_image():
+    rows, columns = window_around(np.array([40, 40, 60, 50.0]), 2.0, 100, 100)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (35, 55, 30, 70)
+    rows, columns = window_around(np.array([0, 90, 20, 100.0]), 2.0, 100, 100)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (85, 100, 0, 30)
+
+
+def test_grabcut_finds_the_disc_twice_the_same():
+    image, disc = disc_image()
+    box = np.array([16, 16, 48, 48.0])
+    first, second = grabcut(image, box, 5, 2.0), grabcut(image, box, 5, 2.0)
+    assert iou(dense(first, 64, 64), disc) > 0.95
+    assert np.array_equal(first[0], second[0])
+
+
+@needs_crf
+def test_crf_finds_the_disc():
+    image, disc = disc_image()
+    masks = refine("BoxCRF", image, [[16, 16, 48, 48]], MODEL__BOX_CRF__BILATERAL_RGB_STD=20.0)
+    assert masks.status == ["ok"]
+    assert iou(decode_mask(masks.masks[0]), disc) > 0.95
+
+
+@pytest.mark.parametrize("name", ["GrabCut", pytest.param("BoxCRF", marks=needs_crf)])
+def test_the_mask_never_leaves_the_box(name):
+    image, _ = disc_image()
+    boxes = [[10, 10, 40, 40], [0, 30, 33, 64], [50.5, 50.5, 60, 60]]
+    masks = refine(name, image, boxes)
+    for code, (x0, y0, x1, y1) in zip(masks.masks, boxes, strict=True):
+        mask = decode_mask(code)
+        mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = False
+        assert not mask.any()
+
+
+@pytest.mark.parametrize(
+    "name", ["FilledBox", "InscribedEllipse", "GrabCut", pytest.param("BoxCRF", marks=needs_crf)]
+)
+@pytest.mark.parametrize("value", [0, 255])
+def test_edges_one_pixel_full_image_border_overlap_and_no_boxes(name, value):
+    image = np.full((20, 24, 3), value, dtype=np.uint8)
+    boxes = [[5, 5, 6, 6], [0, 0, 24, 20], [20, 10, 24, 20], [4, 4, 12, 12], [4, 4, 12, 12]]
+    masks = refine(name, image, boxes)
+    assert len(masks) == 5
+    assert set(masks.status) <= {"ok", "fallback"}
+    assert all(decode_mask(code).any() for code in masks.masks)
+    assert masks.masks[3] == masks.masks[4]
+    assert len(refine(name, image, [])) == 0
+
+
+def test_where_grabcut_finds_nothing_the_ellipse_stands_in():
+    image, _ = disc_image()
+    masks = refine("GrabCut", image, [[0, 0, 64, 64]])  # no background left to learn from
+    ellipse = refine("InscribedEllipse", image, [[0, 0, 64, 64]])
+    assert masks.status == ["fallback"]
+    assert masks.masks == ellipse.masks
+
+
+@pytest.mark.parametrize(
+    "name", ["FilledBox", "InscribedEllipse", "GrabCut", pytest.param("BoxCRF", marks=needs_crf)]
+)
+def test_teacher_protocol(name):
+    image, _ = disc_image()
+    instances = Instances((32, 32))  # network size: half of the original
+    instances.gt_boxes = Boxes(torch.tensor([[8, 8, 24, 24.0], [0, 0, 4, 4]]))
+    instances.original_boxes = torch.tensor([[16, 16, 48, 48.0], [0, 0, 8, 8]])
+    instances.gt_classes = torch.tensor([1, 0])
+    instances.annotation_ids = torch.tensor([70, 30])
+    inputs = {
+        "height": 64,
+        "width": 64,
+        "file_name": "",
+        "image_id": 5,
+        "instances": instances,
+        "original_image": image,
+    }
+    model = build(name)
+    assert not model.needs_image
+    proxy = model([inputs])[0]["proxy"]
+    assert proxy.image_size == (64, 64)
+    assert proxy.annotation_ids.tolist() == [70, 30]
+    assert proxy.gt_classes.tolist() == [1, 0]
+    assert proxy.pred_masks.shape == (2, 64, 64)
+    assert proxy.pred_masks.dtype == torch.bool
+    assert torch.equal(proxy.gt_boxes.tensor, instances.original_boxes)
+    assert proxy.scores.tolist() == [1, 1]
+    with pytest.raises(ConfigError, match=f"{name} has nothing to train"):
+        model.train()([inputs])
+
+
+def test_a_missing_crf_is_one_line(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ConfigError, match="needs pydensecrf"):
+        build("BoxCRF")

@@ -1,0 +1,81 @@
+"""Run-length codes: round trips, and the crop encoder against the dense one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from wsis.structures.rle import (
+    decode_mask,
+    encode_box,
+    encode_crop,
+    encode_mask,
+    encode_masks,
+    rle_area,
+    segmentation_to_rle,
+)
+
+
+def test_round_trip_through_json():
+    masks = np.random.default_rng(0).random((5, 13, 17)) > 0.5
+    codes = json.loads(json.dumps(encode_masks(masks)))
+    assert np.array_equal(np.stack([decode_mask(code) for code in codes]), masks)
+    assert [rle_area(code) for code in codes] == masks.sum(axis=(1, 2)).tolist()
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.4, 1.0])
+def test_crop_encoder_equals_the_dense_one_everywhere(fill):
+    rng = np.random.default_rng(1)
+    height, width = 9, 7
+    for y0 in range(height):
+        for x0 in range(width):
+            h, w = rng.integers(1, height - y0 + 1), rng.integers(1, width - x0 + 1)
+            crop = rng.random((h, w)) < fill
+            dense = np.zeros((height, width), dtype=bool)
+            dense[y0 : y0 + h, x0 : x0 + w] = crop
+            assert encode_crop(crop, x0, y0, height, width) == encode_mask(dense)
+
+
+def test_crop_that_sticks_out_is_refused():
+    with pytest.raises(ValueError, match="sticks out"):
+        encode_crop(np.ones((2, 2)), 9, 0, 10, 10)
+
+
+def test_filled_box_touches_its_pixels():
+    assert rle_area(encode_box((1, 1, 3, 4), 10, 10)) == 6
+    assert rle_area(encode_box((0, 0, 10, 10), 10, 10)) == 100
+    assert rle_area(encode_box((20, 20, 30, 30), 10, 10)) == 1
+
+
+def test_every_form_of_segmentation_gives_the_same_code():
+    mask = np.zeros((6, 8), dtype=bool)
+    mask[1:4, 2:7] = True
+    code = encode_mask(mask)
+    polygon = [[2, 1, 7, 1, 7, 4, 2, 4]]
+    runs = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0, append=0)), prepend=0)
+    counts = [*runs.tolist(), mask.size - int(runs.sum())]
+    assert segmentation_to_rle(polygon, 6, 8) == code
+    assert segmentation_to_rle({"size": [6, 8], "counts": counts}, 6, 8) == code
+    assert segmentation_to_rle(code, 6, 8) == code
+    assert segmentation_to_rle({**code, "counts": code["counts"].encode()}, 6, 8) == code
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        "text",
+        None,
+        {"size": [5, 8], "counts": [40]},
+        {"size": [6, 8], "counts": [40]},
+        {"size": [6, 8], "counts": [-1, 49]},
+        {"size": [6, 8]},
+    ],
+)
+def test_malformed_segmentation_is_a_value_error(bad):
+    with pytest.raises(ValueError, match=r"\w"):
+        segmentation_to_rle(bad, 6, 8)

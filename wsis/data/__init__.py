@@ -1,0 +1,1 @@
+"""Datasets: strict reading, registration, the supervision guard, mappers and loaders."""

@@ -1,0 +1,158 @@
+"""The baseline teachers as Detectron2 meta-architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
+from wsis.methods.baselines.masks import box_crf, filled_box, grabcut, inscribed_ellipse
+from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.structures import Crop, ProxyMasks, Seed
+
+BoxToMask = Callable[[np.ndarray, np.ndarray], Crop | None]
+
+
+@dataclass(frozen=True)
+class BoxByBox:
+    """A refiner that makes each mask from the image and its box alone.
+
+    Where ``make(image, box)`` finds nothing the inscribed ellipse stands in, as status ``fallback``.
+    """
+
+    make: BoxToMask
+
+    def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
+        """See :data:`wsis.modeling.teacher.Refiner`."""
+        crops, status = [], []
+        for box in seed.boxes:
+            crop = self.make(image, box)
+            status.append("ok" if crop is not None else "fallback")
+            crops.append(crop or inscribed_ellipse(box, seed.height, seed.width))
+        return ProxyMasks.from_crops(seed, crops, status=status)
+
+
+def _fill(image: np.ndarray, box: np.ndarray) -> Crop:
+    return filled_box(box, *image.shape[:2])
+
+
+def _ellipse(image: np.ndarray, box: np.ndarray) -> Crop:
+    return inscribed_ellipse(box, *image.shape[:2])
+
+
+class BoxTeacher(Teacher):
+    """A teacher without a network: the seed is the boxes, and the refiner does the work."""
+
+    needs_image = False
+    result_keys: tuple[str, ...] = ()
+
+    @configurable
+    def __init__(self) -> None:
+        super().__init__()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {}
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`Teacher.propose`."""
+        return [seed_from_inputs(inputs) for inputs in batched_inputs]
+
+
+@META_ARCH_REGISTRY.register()
+class FilledBox(BoxTeacher):
+    """Every pixel of the box."""
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(_fill)
+
+
+@META_ARCH_REGISTRY.register()
+class InscribedEllipse(BoxTeacher):
+    """The ellipse that touches the box's sides."""
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(_ellipse)
+
+
+@META_ARCH_REGISTRY.register()
+class GrabCut(BoxTeacher):
+    """OpenCV's GrabCut in a window around each box; the inscribed ellipse where it finds nothing."""
+
+    result_keys = ("MODEL.GRABCUT",)
+
+    @configurable
+    def __init__(self, *, iterations: int, window: float) -> None:
+        """
+        Args:
+            iterations: rounds of colour model and cut.
+            window: side of the window that is looked at, in box sides, above 1.
+        """
+        super().__init__()
+        self.make = partial(grabcut, iterations=iterations, window=window)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.GRABCUT``."""
+        return {"iterations": cfg.MODEL.GRABCUT.ITERATIONS, "window": cfg.MODEL.GRABCUT.WINDOW}
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(self.make)
+
+
+@META_ARCH_REGISTRY.register()
+class BoxCRF(BoxTeacher):
+    """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left."""
+
+    result_keys = ("MODEL.BOX_CRF",)
+
+    @configurable
+    def __init__(
+        self, *, params: DenseCRFParams, prior: float, threshold: float, window: float
+    ) -> None:
+        """
+        Args:
+            params: of the dense CRF.
+            prior: foreground probability in the box before the CRF.
+            threshold: of the foreground probability after it.
+            window: side of the window that is looked at, in box sides, above 1.
+
+        Raises:
+            ConfigError: no dense CRF is installed.
+        """
+        super().__init__()
+        load_pydensecrf()
+        self.make = partial(box_crf, params=params, prior=prior, threshold=threshold, window=window)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.BOX_CRF``."""
+        keys = cfg.MODEL.BOX_CRF
+        params = DenseCRFParams(
+            spatial_weight=keys.SPATIAL_WEIGHT,
+            spatial_xy_std=keys.SPATIAL_XY_STD,
+            bilateral_weight=keys.BILATERAL_WEIGHT,
+            bilateral_xy_std=keys.BILATERAL_XY_STD,
+            bilateral_rgb_std=keys.BILATERAL_RGB_STD,
+            iterations=keys.ITERATIONS,
+        )
+        return {
+            "params": params,
+            "prior": keys.PRIOR,
+            "threshold": keys.THRESHOLD,
+            "window": keys.WINDOW,
+        }
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(self.make)

@@ -1,0 +1,1 @@
+"""Pictures of what a teacher or a student made."""

@@ -3,6 +3,8 @@
 Exit status 1: a file fails or has no check. 2: no such folder, or no ``.npz`` in it.
 """
 
+# ruff: noqa: T201  (its lines are what this command is for)
+
 from __future__ import annotations
 
 import argparse

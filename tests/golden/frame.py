@@ -164,7 +164,7 @@ def check_file(path: Path, checks: Sequence[Check]) -> Outcome:
     """
     try:
         arrays = read_arrays(path)
-    except Exception as error:  # any reader error is this file's verdict, not ours to narrow
+    except Exception as error:  # noqa: BLE001  whatever a reader raises is the file's verdict
         return Outcome(path, FAIL, f"unreadable: {_one_line(error)}")
     try:
         chosen = choose(checks, path.name, path.resolve().parent.name, arrays)
@@ -174,7 +174,7 @@ def check_file(path: Path, checks: Sequence[Check]) -> Outcome:
         return Outcome(path, NO_CHECK, "")
     try:
         comparisons = chosen.run(arrays)
-    except Exception as error:  # a check that raises has failed, whatever it raised
+    except Exception as error:  # noqa: BLE001  a check that raises has failed
         return Outcome(path, FAIL, _one_line(error))
     if not comparisons:
         return Outcome(path, FAIL, "the check compared nothing")

@@ -58,6 +58,11 @@ class DenseCRFParams:
 
 
 def load_pydensecrf() -> ModuleType:
+    """The module behind the dense CRF; call it early to fail before any work.
+
+    Raises:
+        ConfigError: pydensecrf is not installed.
+    """
     try:
         import pydensecrf.densecrf as module
     except ImportError as error:

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.golden import __main__ as command
+from tests.golden.compare import Comparison, absolute, close, exact, relative, share
+from tests.golden.frame import (
+    Ambiguous,
+    Check,
+    cases,
+    check,
+    check_file,
+    choose,
+    load_checks,
+    read_arrays,
+)
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "golden" / "data"
+NEEDS_CRF = ("bana/densecrf", "bbam/crf_raw", "bbam/paste", "icam/final_infer_crf")
+NO_CRF = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
+FILES = [
+    pytest.param(path, id=name, marks=[NO_CRF] if name in NEEDS_CRF else [])
+    for path in sorted(DATA.rglob("*.npz"))
+    for name in [f"{path.parent.name}/{path.stem}"]
+]
+
+
+def passing(arrays: Mapping[str, np.ndarray]) -> list[Comparison]:
+    return [Comparison("size", 0.5, 1.0) for _ in arrays]
+
+
+def make(method: str, prefix: str, *arrays: str, run=passing) -> Check:
+    return Check(method, prefix, arrays, run)
+
+
+def save(path: Path, **arrays: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+class Recorded(Mapping):
+    """Arrays of a file that remember which of them were looked at."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays, self.seen = arrays, set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.seen.add(name)
+        return self.arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def spoil(values: np.ndarray) -> np.ndarray:
+    """The same kind of array with other content."""
+    if values.dtype == bool or (
+        values.dtype.kind in "iu" and values.size > 1 and values.max() == 1
+    ):
+        return values ^ 1
+    if values.size == 1 or (values == values.flat[0]).all():
+        return values + 1
+    return np.roll(values, values.size // 2)
+
+
+# the recorded files
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_recorded_file_passes_and_every_array_counts(path: Path) -> None:
+    checks = load_checks()
+    arrays = Recorded(read_arrays(path))
+    chosen = choose(checks, path.name, path.parent.name, arrays)
+    assert chosen is not None
+    assert [str(item) for item in chosen.run(arrays) if not item.passed] == []
+    assert set(arrays) - arrays.seen == set()
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_spoiled_file_does_not_pass(path: Path, tmp_path: Path) -> None:
+    arrays = read_arrays(path)
+    passed = []
+    for name in arrays:
+        bad = save(tmp_path / path.parent.name / path.name, **arrays | {name: spoil(arrays[name])})
+        if check_file(bad, load_checks()).status == "PASS":
+            passed.append(name)
+    # an object of 11 pixels, where 0.5 % of the image is more than the whole mask
+    assert passed == (["image_rgb_3"] if path == DATA / "bbam" / "paste.npz" else [])
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_file_without_one_array_has_no_check(path: Path) -> None:
+    names = list(read_arrays(path))
+    for missing in (name for name in names if not any(c.isdigit() for c in name)):
+        rest = [name for name in names if name != missing]
+        assert choose(load_checks(), path.name, path.parent.name, rest) is None, missing
+
+
+# choosing a check
+
+
+def test_longest_prefix_wins_over_the_folder() -> None:
+    checks = [make("bana", "metric"), make("icam", "metrics_"), make("bana", "m")]
+    assert choose(checks, "metrics_voc.npz", "bana", []) is checks[1]
+    assert choose(checks, "metric.npz", "icam", []) is checks[0]
+
+
+def test_folder_decides_between_equal_prefixes() -> None:
+    checks = [make("bbam", "paste"), make("boxcaseg", "paste")]
+    assert choose(checks, "paste.npz", "bbam", []) is checks[0]
+    assert choose(checks, "paste_7.npz", "boxcaseg", []) is checks[1]
+
+
+def test_two_left_are_ambiguous() -> None:
+    checks = [make("bbam", "paste"), make("boxcaseg", "paste"), make("bas", "past")]
+    with pytest.raises(Ambiguous, match=r"bbam passing, boxcaseg passing"):
+        choose(checks, "paste.npz", "elsewhere", [])
+    with pytest.raises(Ambiguous):
+        choose([checks[0], checks[0]], "paste.npz", "bbam", [])
+
+
+def test_only_checks_with_all_arrays_are_candidates() -> None:
+    checks = [make("bbam", "paste", "box_#", "image"), make("boxcaseg", "pas", "prob")]
+    assert choose(checks, "paste.npz", "bbam", ["prob", "image"]) is checks[1]
+    assert choose(checks, "paste.npz", "bbam", ["box_12", "image"]) is checks[0]
+    for names in (["box_x", "image"], ["box_", "image"], ["abox_1", "image"], ["box_1x", "image"]):
+        assert choose(checks, "paste.npz", "bbam", names) is None
+    assert choose(checks, "my_paste.npz", "bbam", ["prob"]) is None
+
+
+def test_cases_are_sorted_numbers() -> None:
+    assert cases(dict.fromkeys(["Q10", "Q2", "Q", "Qa", "xQ3", "P4"]), "Q#") == [2, 10]
+    assert cases(dict.fromkeys(["y_0_t2", "y_1_t2", "y_2_t0"]), "y_#_t2") == [0, 1]
+
+
+def test_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="bbma"):
+        check(method="bbma", prefix="paste", arrays=())
+
+
+# one file
+
+
+def outcome_of(path: Path, run=passing) -> tuple[str, str]:
+    outcome = check_file(path, [make("bana", "x", run=run)])
+    assert "\n" not in outcome.detail
+    return outcome.status, outcome.detail
+
+
+def test_worst_comparison_is_shown(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.npz", a=np.ones(3))
+
+    def some_off(_: object) -> list[Comparison]:
+        return [Comparison("p", 9.0, 10.0), Comparison("q", 0.5, 0.1), Comparison("r", 0.2, 0.1)]
+
+    assert outcome_of(path) == ("PASS", "size: 0.5 <= 1")
+    assert outcome_of(path, some_off) == ("FAIL", "q: 0.5 > 0.1 (2 of 3 off)")
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_error_that_is_no_number_fails(tmp_path: Path, error: float) -> None:
+    path = save(tmp_path / "x.npz", a=np.ones(3))
+    status, detail = outcome_of(
+        path, lambda _: [Comparison("fine", 1.0, 1.0), Comparison("odd", error, 1.0)]
+    )
+    assert status == "FAIL" and detail.startswith("odd")
+
+
+def test_check_that_raises_or_compares_nothing_fails(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.npz", a=np.ones(3))
+
+    def raising(_: object) -> list[Comparison]:
+        raise KeyError("line one\nline two")
+
+    assert outcome_of(path, raising) == ("FAIL", r"KeyError: 'line one\nline two'")
+    assert outcome_of(path, lambda _: []) == ("FAIL", "the check compared nothing")
+    assert outcome_of(save(tmp_path / "y.npz", a=1)) == ("NO CHECK", "")
+
+
+def broken_files(folder: Path) -> Iterator[Path]:
+    whole = save(folder / "x.npz", a=np.arange(1000.0)).read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"not an archive",
+        "cut": whole[: len(whole) // 2],
+        "flipped": whole[:400] + bytes(b ^ 255 for b in whole[400:420]) + whole[420:],
+    }
+    for name, content in contents.items():
+        path = folder / f"x_{name}.npz"
+        path.write_bytes(content)
+        yield path
+    np.save(folder / "x_array.npy", np.ones(3))
+    yield (folder / "x_array.npy").rename(folder / "x_array.npz")
+    yield save(folder / "x_pickle.npz", a=np.array([{"code": 1}], dtype=object))
+    directory = folder / "x_folder.npz"
+    directory.mkdir()
+    yield directory
+
+
+def test_unreadable_file_fails_in_one_line(tmp_path: Path) -> None:
+    for path in broken_files(tmp_path):
+        status, detail = outcome_of(path)
+        assert status == "FAIL" and detail.startswith("unreadable: "), path.name
+
+
+# comparisons
+
+
+def test_absolute_and_nan() -> None:
+    assert absolute("a", [1.0, math.nan, math.inf], [1.5, math.nan, math.inf], 1).error == 0.5
+    assert not absolute("a", [math.nan, 1.0], [0.0, 1.0], 1e9).passed
+    assert not absolute("a", [0.0, 1.0], [math.nan, 1.0], 1e9).passed
+    assert absolute("a", np.zeros((0, 3)), np.zeros((0, 3)), 0).passed
+    assert absolute("a", np.uint8(3), np.uint8(5), 2).error == 2
+
+
+def test_relative_and_close() -> None:
+    assert relative("a", [10.1, 0.0], [10.0, 0.1], 1).error == pytest.approx(0.01)
+    assert close("a", [10.001], [10.0], rtol=1e-4, atol=0).error == pytest.approx(1.0)
+    assert close("a", [10.0005, math.nan], [10.0, math.nan]).passed
+    assert not close("a", [10.002], [10.0]).passed
+    assert not close("a", [math.nan], [10.0]).passed
+
+
+def test_share_and_exact() -> None:
+    assert share("a", [1, 2, 3, 4], [1, 2, 3, 5], 0.25).passed
+    assert not share("a", [1, 2, 3, 4], [1, 2, 4, 5], 0.25).passed
+    assert exact("a", np.array([True, False]), np.array([1, 0], np.uint8)).passed
+    assert exact("a", ["x", "y"], ["x", "z"]).error == 1
+
+
+@pytest.mark.parametrize(
+    "function", [exact, close, lambda *a: absolute(*a, 9), lambda *a: share(*a, 1)]
+)
+def test_other_shape_fails(function) -> None:
+    comparison = function("a", np.zeros((1, 3)), np.zeros(3))
+    assert not comparison.passed and "(1, 3), expected (3,)" in comparison.name
+
+
+# the command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("bana/semseg_eval", "boxcaseg/overlap_iou"):
+        path = tmp_path / "set" / f"{name}.npz"
+        path.parent.mkdir(parents=True)
+        shutil.copy(DATA / f"{name}.npz", path)
+    return tmp_path / "set"
+
+
+def test_exit_status_says_whether_all_passed(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert command.main([str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("PASS      bana/semseg_eval.npz  ")
+    assert lines[-1] == "2 passed, 0 failed, 0 without a check"
+    assert command.main([str(folder / "bana")]) == 0
+    save(folder / "bana" / "unheard_of.npz", a=1)
+    assert command.main([str(folder)]) == 1
+    assert "NO CHECK  bana/unheard_of.npz\n" in capsys.readouterr().out
+    (folder / "bana" / "unheard_of.npz").write_bytes(b"")
+    assert command.main([str(folder)]) == 1
+    assert "2 passed, 1 failed, 0 without a check" in capsys.readouterr().out
+
+
+def test_nothing_to_check_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert command.main([str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    (tmp_path / "x.txt").write_text("")
+    assert command.main([str(tmp_path)]) == 2
+    assert "no .npz file" in capsys.readouterr().err
+
+
+def test_runs_as_a_module(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.golden", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PASS") == 2

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Install Detectron2 where there is none: ``python tools/install_detectron2.py [--wheel DIR]``.
 
-Detectron2 itself is not on the package registry. ``pb1-detectron2`` is: the Python files of the v0.6 tag, without the C++
-sources, so that a plain ``pip install`` of it fails while compiling. This script downloads that
-archive by name with pip (so pip's own index, proxy and certificate settings hold), refuses it
-unless its SHA-256 is the pinned one, leaves the extension out, applies the fixes of ``FIXES``
-(what the Python code of 2021 lacks on today's Python, PyTorch, NumPy and Pillow), and builds and
-installs the pure-Python wheel ``detectron2-0.6+wsis``. No code of the archive runs on the way. An
-importable Detectron2, whatever its version, is left alone.
+Detectron2 itself is not on the package registry. ``pb1-detectron2`` is: the Python files of the v0.6
+tag without the C++ sources, so that a plain ``pip install`` of it fails while compiling. This script
+downloads that archive by name with pip (so pip's own index, proxy and certificate settings hold),
+refuses it unless its SHA-256 is the pinned one, leaves the extension out, applies ``FIXES`` (what
+Python code of 2021 lacks on today's Python, PyTorch, NumPy and Pillow), and builds and installs the
+pure-Python wheel ``detectron2-0.6+wsis``. No code of the archive runs on the way. An importable
+Detectron2, whatever its version, is left alone.
 
 Standard library only; the interpreter that runs it is the one that gets Detectron2.
 """
@@ -69,7 +69,7 @@ class Fix:
     """One textual change of one file of the wheel.
 
     Attributes:
-        file: path inside the wheel.
+        file: path inside the package.
         old: text that must occur exactly ``count`` times.
         new: its replacement.
         reason: why; written into the changed file, as the Apache licence asks.
@@ -83,62 +83,43 @@ class Fix:
     count: int = 1
 
 
+_PILLOW = "Pillow 10 removed Image.LINEAR"
 _NUMPY = "NumPy 1.24 removed np.int, np.float, np.str and (until 2.0) np.bool"
-_MESHGRID = "torch.meshgrid warns without `indexing`"
+_RESOURCES = "setuptools 81 removed pkg_resources"
+_ROTATED = "the compiled operator is missing: let its use say so"
 _SCHEDULER = "PyTorch's own schedulers derive from LRScheduler, no longer from _LRScheduler"
+_MESHGRID = "torch.meshgrid warns without `indexing`"
 
 FIXES = (
-    Fix("detectron2/__init__.py", '"0.6"', f'"{VERSION}"', "name the changed version"),
+    Fix("__init__.py", '"0.6"', f'"{VERSION}"', "name the changed version"),
+    Fix("data/transforms/transform.py", "Image.LINEAR", "Image.BILINEAR", _PILLOW),
+    Fix("model_zoo/model_zoo.py", "import pkg_resources\n", "", _RESOURCES),
     Fix(
-        "detectron2/data/transforms/transform.py",
-        "Image.LINEAR",
-        "Image.BILINEAR",
-        "Pillow 10 removed Image.LINEAR",
-    ),
-    Fix(
-        "detectron2/layers/mask_ops.py",
-        "np.array(mask, copy=False)",
-        "np.asarray(mask)",
-        "with NumPy 2 copy=False means never copy, and raises here",
-    ),
-    Fix(
-        "detectron2/model_zoo/model_zoo.py",
-        "import pkg_resources\n",
-        "",
-        "setuptools 81 removed pkg_resources",
-    ),
-    Fix(
-        "detectron2/model_zoo/model_zoo.py",
+        "model_zoo/model_zoo.py",
         'pkg_resources.resource_filename(\n        "detectron2.model_zoo", '
         'os.path.join("configs", config_path)\n    )',
         'os.path.join(os.path.dirname(__file__), "configs", config_path)',
-        "setuptools 81 removed pkg_resources",
+        _RESOURCES,
     ),
-    Fix("detectron2/evaluation/sem_seg_evaluation.py", "=np.int)", "=int)", _NUMPY, 2),
-    Fix("detectron2/evaluation/sem_seg_evaluation.py", "=np.float)", "=float)", _NUMPY, 2),
-    Fix("detectron2/evaluation/sem_seg_evaluation.py", "(np.float)", "(float)", _NUMPY, 3),
-    Fix("detectron2/evaluation/pascal_voc_evaluation.py", "np.bool)", "bool)", _NUMPY, 2),
-    Fix("detectron2/data/datasets/pascal_voc.py", "np.str)", "str)", _NUMPY),
-    Fix("detectron2/data/build.py", "dtype=np.int)", "dtype=int)", _NUMPY),
-    Fix("detectron2/data/build.py", "dtype=np.int\n", "dtype=int\n", _NUMPY),
-    Fix("detectron2/structures/masks.py", "np.bool)", "bool)", _NUMPY, 3),
-    Fix("detectron2/utils/visualizer.py", "np.bool)", "bool)", _NUMPY, 3),
-    Fix("detectron2/utils/video_visualizer.py", "np.bool)", "bool)", _NUMPY),
+    Fix("evaluation/sem_seg_evaluation.py", "=np.int)", "=int)", _NUMPY, 2),
+    Fix("evaluation/sem_seg_evaluation.py", "=np.float)", "=float)", _NUMPY, 2),
+    Fix("evaluation/sem_seg_evaluation.py", "(np.float)", "(float)", _NUMPY, 3),
+    Fix("evaluation/pascal_voc_evaluation.py", "np.bool)", "bool)", _NUMPY, 2),
+    Fix("data/datasets/pascal_voc.py", "np.str)", "str)", _NUMPY),
+    Fix("data/build.py", "dtype=np.int)", "dtype=int)", _NUMPY),
+    Fix("data/build.py", "dtype=np.int\n", "dtype=int\n", _NUMPY),
+    Fix("structures/masks.py", "np.bool)", "bool)", _NUMPY, 3),
+    Fix("utils/visualizer.py", "np.bool)", "bool)", _NUMPY, 3),
+    Fix("utils/video_visualizer.py", "np.bool)", "bool)", _NUMPY),
     Fix(
-        "detectron2/data/common.py",
+        "data/common.py",
         "sample(self._fallback_candidates, k=1)",
         "sample(sorted(self._fallback_candidates), k=1)",
         "Python 3.11 refuses random.sample of a set",
     ),
+    Fix("engine/hooks.py", "lr_scheduler._LRScheduler", "lr_scheduler.LRScheduler", _SCHEDULER, 2),
     Fix(
-        "detectron2/engine/hooks.py",
-        "lr_scheduler._LRScheduler",
-        "lr_scheduler.LRScheduler",
-        _SCHEDULER,
-        2,
-    ),
-    Fix(
-        "detectron2/export/__init__.py",
+        "export/__init__.py",
         "from .api import *\n",
         "try:\n"
         "    from .api import *\n"
@@ -148,37 +129,21 @@ FIXES = (
         "PyTorch has no caffe2 any more; the other exporters and utils.analysis need none",
     ),
     Fix(
-        "detectron2/evaluation/coco_evaluation.py",
-        "from detectron2.evaluation.fast_eval_api import COCOeval_opt\n",
-        "",
-        "no compiled COCO evaluation: use_fast_impl=True falls back to pycocotools",
-    ),
-    Fix(
-        "detectron2/evaluation/coco_evaluation.py",
+        "evaluation/coco_evaluation.py",
         "(COCOeval_opt if use_fast_impl else COCOeval)(",
         "COCOeval(",
         "no compiled COCO evaluation: use_fast_impl=True falls back to pycocotools",
     ),
+    Fix("layers/nms.py", "# BC-compat\n", "# BC-compat\n\nfrom detectron2 import _C\n", _ROTATED),
+    Fix("layers/nms.py", "torch.ops.detectron2.nms_rotated(", "_C.nms_rotated(", _ROTATED),
     Fix(
-        "detectron2/layers/nms.py",
-        "torch.ops.detectron2.nms_rotated(",
-        "_C.nms_rotated(",
-        "the compiled operator is missing: let its use say so",
-    ),
-    Fix(
-        "detectron2/layers/nms.py",
-        "import nms  # BC-compat\n",
-        "import nms  # BC-compat\n\nfrom detectron2 import _C\n",
-        "the compiled operator is missing: let its use say so",
-    ),
-    Fix(
-        "detectron2/modeling/anchor_generator.py",
+        "modeling/anchor_generator.py",
         "torch.meshgrid(shifts_y, shifts_x)",
         'torch.meshgrid(shifts_y, shifts_x, indexing="ij")',
         _MESHGRID,
     ),
     Fix(
-        "detectron2/projects/panoptic_deeplab/post_processing.py",
+        "projects/panoptic_deeplab/post_processing.py",
         "torch.arange(width, dtype=offsets.dtype, device=offsets.device),\n",
         "torch.arange(width, dtype=offsets.dtype, device=offsets.device),\n"
         '        indexing="ij",\n',
@@ -210,17 +175,17 @@ def __getattr__(name):
 
     def missing(*args, **kwargs):
         raise NotImplementedError(
-            f"detectron2._C.{name} is not in this pure-Python build of Detectron2 (" + VERSION + "): "
-            "deformable convolution, rotated boxes and the fast COCO evaluation need Detectron2 "
-            "compiled from source"
+            f"detectron2._C.{name} is not in this pure-Python build of Detectron2: deformable "
+            "convolution, rotated boxes and the fast COCO evaluation need Detectron2 compiled from "
+            "source"
         )
 
     return missing
-'''.replace("VERSION", f'"{VERSION}"')
+'''
 
 # Stands in for setuptools while pip downloads: pip asks a source archive for its metadata, which
-# would run the archive's setup.py and compile. This answers in its place.
-BACKEND = '''\
+# would run the archive's setup.py. This answers in its place.
+BACKEND = """\
 import pathlib, sys
 
 __legacy__ = sys.modules[__name__]
@@ -235,7 +200,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: pb1-detectron2\\nVersion: 0.6\\n")
     return info.name
-'''
+"""
 
 
 def find_existing() -> str | None:
@@ -273,7 +238,9 @@ def download(folder: Path) -> Path:
         raise InstallError(f"{ARCHIVE} from the package index has not the pinned SHA-256 {SHA256}")
     archives = sorted((folder / "archive").glob("*.tar.gz"))
     if result.returncode != 0 or len(archives) != 1:
-        errors = [line for line in result.stderr.splitlines() if "ERROR" in line or "No mod" in line]
+        errors = [
+            line for line in result.stderr.splitlines() if "ERROR" in line or "No mod" in line
+        ]
         detail = errors[-1].removeprefix("ERROR: ") if errors else "pip gave no reason"
         raise InstallError(f"pip cannot download {ARCHIVE} (is the index reachable?): {detail}")
     return archives[0]
@@ -315,14 +282,15 @@ def apply_fixes(files: dict[str, bytes], fixes: tuple[Fix, ...] = FIXES) -> None
     """
     reasons: dict[str, dict[str, None]] = {}
     for fix in fixes:
-        text = files.get(fix.file, b"").decode("utf-8")
+        file = f"detectron2/{fix.file}"
+        text = files.get(file, b"").decode("utf-8")
         if (found := text.count(fix.old)) != fix.count:
             raise InstallError(
-                f"fix of {fix.file} does not apply: {fix.old!r} found {found} times, "
+                f"fix of {file} does not apply: {fix.old!r} found {found} times, "
                 f"expected {fix.count} ({fix.reason})"
             )
-        files[fix.file] = text.replace(fix.old, fix.new).encode("utf-8")
-        reasons.setdefault(fix.file, {})[fix.reason] = None
+        files[file] = text.replace(fix.old, fix.new).encode("utf-8")
+        reasons.setdefault(file, {})[fix.reason] = None
     for file, texts in reasons.items():
         notes = "".join(f"# Changed for detectron2 {VERSION}: {text}\n" for text in texts)
         files[file] = files[file].rstrip(b"\n") + b"\n\n" + notes.encode("utf-8")

@@ -1,0 +1,160 @@
+"""What wsis.compat repairs, on stand-ins of Detectron2 0.6 as published, and process groups on CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+
+from wsis import compat
+from wsis.errors import ConfigError
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_missing_detectron2_is_one_line(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if folder:  # a checkout's parent folder: a namespace, not the package
+        (tmp_path / "detectron2").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+    monkeypatch.delitem(sys.modules, "detectron2")
+    with pytest.raises(ConfigError, match="run `python tools/install_detectron2.py`") as caught:
+        compat._require_detectron2()
+    assert "\n" not in str(caught.value)
+
+
+def test_names_are_lent_for_the_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lending"
+    (package / "configs").mkdir(parents=True)
+    (package / "configs" / "a.yaml").touch()
+    (package / "__init__.py").write_text(
+        "import pkg_resources\nfrom PIL import Image\n"
+        "def resize(interp=Image.LINEAR):\n    return interp\n"
+        "def config():\n    return pkg_resources.resource_filename('lending', 'configs/a.yaml')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pkg_resources", raising=False)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "pkg_resources" else find_spec(name),
+    )
+    with compat._lent_names():
+        import lending
+    assert lending.resize() == PIL.Image.Resampling.BILINEAR
+    assert Path(lending.config()).is_file()
+    assert not hasattr(PIL.Image, "LINEAR") and "pkg_resources" not in sys.modules
+    del sys.modules["lending"]
+
+
+def test_removed_numpy_names_come_back_in_one_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old_numpy.py").write_text(
+        "import numpy as np\n"
+        "def make():\n"
+        "    return np.zeros(2, np.int), np.zeros(2, np.float), np.array(['a'], np.str)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compat, "_OLD_NUMPY_MODULES", ("old_numpy",))
+    import old_numpy
+
+    with pytest.raises(AttributeError):
+        old_numpy.make()
+    compat._repair_numpy_names()
+    compat._repair_numpy_names()
+    assert [array.dtype.kind for array in old_numpy.make()] == ["i", "f", "U"]
+    del sys.modules["old_numpy"]
+
+
+def test_map_dataset_samples_from_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class MapDataset:
+        def __init__(self, dataset: Any, map_func: Any) -> None:
+            self._rng = random.Random(42)
+            self._fallback_candidates = set(range(len(dataset)))
+
+        def draw(self) -> int:
+            return self._rng.sample(self._fallback_candidates, k=1)[0]
+
+    monkeypatch.setattr("detectron2.data.common.MapDataset", MapDataset)
+    with pytest.raises(TypeError):
+        MapDataset("abc", None).draw()
+    compat._repair_map_dataset()
+    compat._repair_map_dataset()
+    assert {MapDataset("abc", None).draw() for _ in range(3)} < {0, 1, 2}
+
+
+def test_scheduler_hook_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LRScheduler:
+        def __init__(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
+
+        def state_dict(self) -> dict[str, Any]:
+            if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
+                return self.scheduler.state_dict()
+            return {}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
+                self.scheduler.load_state_dict(state)
+
+    def hook(epoch: int) -> LRScheduler:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        result = LRScheduler(torch.optim.lr_scheduler.StepLR(optimizer, 5))
+        result.scheduler.last_epoch = epoch
+        return result
+
+    monkeypatch.setattr("detectron2.engine.hooks.LRScheduler", LRScheduler)
+    assert hook(7).state_dict() == {}
+    compat._repair_scheduler_hook()
+    resumed = hook(0)
+    resumed.load_state_dict(hook(7).state_dict())
+    assert resumed.scheduler.last_epoch == 7
+
+
+def in_two_processes(rank: int, folder: str) -> None:
+    """Run by each of two processes; what is wrong shows as an exception."""
+    from detectron2.engine import defaults
+    from detectron2.utils import comm
+
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    with pytest.raises(ConfigError, match="2 processes cannot be shared out with 3 per machine"):
+        compat.create_local_process_group(3)
+    compat.create_local_process_group(1)
+    assert (comm.get_local_rank(), comm.get_local_size()) == (0, 1)
+    comm._LOCAL_PROCESS_GROUP = None
+    compat.create_local_process_group(2)
+    assert (comm.get_local_rank(), comm.get_local_size()) == (rank, 2)
+
+    original = defaults.create_ddp_model
+    with compat.cpu_ddp():
+        model = defaults.create_ddp_model(nn.Linear(1, 1, bias=False), broadcast_buffers=False)
+    assert defaults.create_ddp_model is original
+    model(torch.full((1, 1), float(rank))).sum().backward()
+    assert model.module.weight.grad.item() == 0.5  # the mean over both ranks
+    distributed.destroy_process_group()
+
+
+def test_two_cpu_processes(tmp_path: Path) -> None:
+    multiprocessing.spawn(in_two_processes, args=(str(tmp_path),), nprocs=2)
+
+
+def test_model_is_wrapped_by_detectron2_again_after_an_error() -> None:
+    from detectron2.engine import defaults
+
+    original = defaults.create_ddp_model
+    with pytest.raises(KeyError), compat.cpu_ddp():
+        raise KeyError
+    assert defaults.create_ddp_model is original

@@ -1,0 +1,256 @@
+"""The installer of Detectron2: on a small archive of the same form, and what it installed."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import detectron2
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "tools" / "install_detectron2.py"
+BEHAVIOUR = ROOT / "tests" / "detectron2_behaviour.py"
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+installer = load_script()
+
+
+def source_files() -> dict[str, str]:
+    """A tree of the archive's form: every text that a fix replaces, as often as it expects it."""
+    files = {
+        "setup.py": "import pathlib, torch\npathlib.Path('ran').touch()\nraise SystemExit('compile')\n",
+        "LICENSE": "licence\n",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: pb1-detectron2\nVersion: 0.6\n",
+        "tools/train_net.py": "",
+        "detectron2/model_zoo/configs/Base.yaml": "VERSION: 2\n",
+        "detectron2/projects/__init__.py": "",
+        "projects/PointRend/point_rend/__init__.py": "",
+        "projects/DeepLab/deeplab/__init__.py": "",
+        "projects/Panoptic-DeepLab/panoptic_deeplab/__init__.py": "",
+    }
+    folders = {target: source for source, target in installer.PACKAGES.items() if "/" in target}
+    for fix in installer.FIXES:
+        path = f"detectron2/{fix.file}"
+        for target, source in folders.items():
+            path = path.replace(f"{target}/", f"{source}/")
+        files[path] = files.get(path, "") + f"{fix.old}\n" * fix.count
+    return files
+
+
+def write_archive(path: Path, files: dict[str, str]) -> str:
+    """Write a source archive and return its SHA-256."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"pb1-detectron2-0.6/{name}")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive that carries the pinned hash."""
+    path = tmp_path / "index" / "pb1-detectron2-0.6.tar.gz"
+    path.parent.mkdir()
+    monkeypatch.setattr(installer, "SHA256", write_archive(path, source_files()))
+    return path
+
+
+@pytest.fixture
+def local_index(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pip finds packages in the archive's folder only; temporary files go to a folder of their own."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
+    temporary = archive.parent.parent / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    return temporary
+
+
+def test_wheel_has_all_packages_and_configs(archive: Path, tmp_path: Path) -> None:
+    wheel = installer.build_wheel(archive, tmp_path / "wheel")
+    assert wheel.name == "detectron2-0.6+wsis-py3-none-any.whl"
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in (
+        "detectron2/_C.py",
+        "detectron2/model_zoo/configs/Base.yaml",
+        "detectron2/projects/point_rend/__init__.py",
+        "detectron2/projects/deeplab/__init__.py",
+        "detectron2/projects/panoptic_deeplab/__init__.py",
+        "detectron2-0.6+wsis.dist-info/LICENSE",
+    ):
+        assert name in names
+    assert not any(name.startswith(("tools", "projects", "setup.py")) for name in names)
+
+
+def test_wheel_metadata_and_record(archive: Path, tmp_path: Path) -> None:
+    wheel = zipfile.ZipFile(installer.build_wheel(archive, tmp_path / "wheel"))
+    info = "detectron2-0.6+wsis.dist-info"
+    metadata = wheel.read(f"{info}/METADATA").decode()
+    assert "\nName: detectron2\nVersion: 0.6+wsis\n" in metadata
+    assert "Requires-Dist: fvcore" in metadata and "black" not in metadata
+    rows = list(csv.reader(io.StringIO(wheel.read(f"{info}/RECORD").decode())))
+    assert sorted(row[0] for row in rows) == sorted(wheel.namelist())
+    for name, digest, size in rows:
+        if name != f"{info}/RECORD":
+            content = wheel.read(name)
+            expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+            assert digest == "sha256=" + expected.rstrip("=") and int(size) == len(content)
+
+
+def test_wheel_is_reproducible(archive: Path, tmp_path: Path) -> None:
+    wheels = [installer.build_wheel(archive, tmp_path / name) for name in ("a", "b")]
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
+
+
+@pytest.mark.parametrize("index", range(len(installer.FIXES)))
+def test_every_fix_replaces_its_text_and_says_why(index: int) -> None:
+    fix = installer.FIXES[index]
+    files = {f"detectron2/{fix.file}": (f"{fix.old}\n" * fix.count).encode()}
+    installer.apply_fixes(files, (fix,))
+    text = files[f"detectron2/{fix.file}"].decode()
+    body, _, note = text.partition("\n# Changed for detectron2 0.6+wsis: ")
+    assert note == f"{fix.reason}\n"
+    assert body.strip() == (f"{fix.new}\n" * fix.count).strip()
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_fix_that_does_not_apply_is_an_error(times: int) -> None:
+    fix = replace(installer.FIXES[0], count=1)
+    files = {f"detectron2/{fix.file}": (f"{fix.old}\n" * times).encode()}
+    with pytest.raises(installer.InstallError) as caught:
+        installer.apply_fixes(files, (fix,))
+    text = str(caught.value)
+    assert f"detectron2/{fix.file}" in text and f"found {times} times" in text
+    assert "\n" not in text
+
+
+def test_archive_with_another_hash_is_refused(archive: Path, tmp_path: Path) -> None:
+    pinned = installer.SHA256
+    found = write_archive(archive, {"LICENSE": "other\n"})
+    with pytest.raises(installer.InstallError, match=f"SHA-256 {found}, expected {pinned}"):
+        installer.build_wheel(archive, tmp_path / "wheel")
+    assert not (tmp_path / "wheel").exists()
+
+
+def test_option_wheel_writes_only_the_wheel(
+    local_index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["install_detectron2.py", "--wheel", str(tmp_path / "out")])
+    installer.main()
+    assert capsys.readouterr().out == f"{tmp_path / 'out' / installer.WHEEL_NAME}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [installer.WHEEL_NAME]
+    assert not list(local_index.iterdir()), "temporary files are left"
+    assert not list(tmp_path.rglob("ran")), "the archive's setup.py ran"
+
+
+def test_download_of_another_hash_is_refused(
+    local_index: Path, archive: Path, tmp_path: Path
+) -> None:
+    write_archive(archive, {**source_files(), "LICENSE": "other\n"})
+    with pytest.raises(installer.InstallError, match="has not the pinned SHA-256"):
+        installer.download(tmp_path)
+
+
+def test_unreachable_index_is_one_line(local_index: Path, archive: Path, tmp_path: Path) -> None:
+    archive.unlink()
+    with pytest.raises(installer.InstallError) as caught:
+        installer.download(tmp_path)
+    text = str(caught.value)
+    assert text.startswith("pip cannot download pb1-detectron2==0.6 (is the index reachable?): ")
+    assert "No matching distribution" in text and "\n" not in text
+
+
+def test_existing_detectron2_is_left_alone() -> None:
+    result = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"Detectron2 {detectron2.__version__} in " in result.stdout
+    assert "is already there: left alone" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("__version__ = '0.7'", "0.7 in "), ("raise ImportError", None), (None, None)],
+)
+def test_only_an_importable_detectron2_counts(
+    text: str | None, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "detectron2"
+    package.mkdir()
+    if text is not None:
+        (package / "__init__.py").write_text(text)
+    # Python without site-packages: the folder is the only Detectron2, or a mere folder of that name.
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = installer.find_existing()
+    assert found is None if expected is None else str(found).startswith(expected)
+
+
+def test_stand_in_names_the_operator_and_answers_collect_env() -> None:
+    stand_in: Any = ModuleType("detectron2._C")
+    exec(compile(ast.parse(installer.STAND_IN), "_C.py", "exec"), stand_in.__dict__)
+    assert "pure-Python" in stand_in.get_compiler_version() and not stand_in.has_cuda()
+    assert "pure-Python" in stand_in.get_cuda_version()
+    operator = stand_in.deform_conv_forward
+    with pytest.raises(NotImplementedError, match=r"detectron2\._C\.deform_conv_forward"):
+        operator(1, key=2)
+    assert not hasattr(stand_in, "__wrapped__")
+
+
+@pytest.fixture(scope="module")
+def behaviour() -> dict[str, str]:
+    """The checks of detectron2_behaviour.py in a process that has not imported wsis."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(BEHAVIOUR)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(result.stdout.splitlines()[-1])
+    assert isinstance(results, dict)
+    return results
+
+
+CHECKS = [
+    node.name
+    for node in ast.parse(BEHAVIOUR.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name != "main"
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_installed_detectron2(check: str, behaviour: dict[str, str]) -> None:
+    assert behaviour[check] == "ok", behaviour[check]

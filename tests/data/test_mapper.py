@@ -1,0 +1,275 @@
+"""Mappers: boxes decide what stays, masks ride along, teachers get every box."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pycocotools.mask as coco_mask
+import pytest
+import torch
+from detectron2.data import transforms as T
+from PIL import Image
+
+from wsis.data.dicts import to_dicts
+from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper, transform_masks
+from wsis.data.registration import get_source
+from wsis.errors import ConfigError, DataError
+from wsis.structures.rle import decode_mask, encode_mask
+
+SIZE = (48, 64)
+INPUT = {"image_format": "RGB", "high_bit_depth": "minmax"}
+
+
+def mapper(*augmentations, masks=True):
+    return WsisDatasetMapper(True, augmentations=augmentations, use_masks=masks, **INPUT)
+
+
+@pytest.fixture
+def image(make_document, register):
+    """``image(objects=3, change=function of the document)``: one dataset dict with masks."""
+
+    def make(objects=3, change=lambda document: None):
+        document = make_document((objects,))
+        change(document)
+        return to_dicts(get_source(register(document)))[0]
+
+    return make
+
+
+def box_mask(x0, y0, x1, y1):
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_fields_without_transforms(image):
+    given = image(3)
+    before = copy.deepcopy(given)
+    result = mapper()(given)
+    assert given == before
+    instances = result["instances"]
+    assert set(result) == {*given, "image", "instances"} - {"annotations"}
+    assert set(instances.get_fields()) == {
+        "gt_boxes", "gt_classes", "gt_ids", "gt_masks", "gt_scores",
+    }  # fmt: skip
+    assert instances.image_size == SIZE
+    assert instances.gt_boxes.tensor.tolist() == [a["bbox"] for a in given["annotations"]]
+    assert instances.gt_classes.tolist() == [0, 1, 0]
+    assert instances.gt_ids.tolist() == [100, 101, 102]
+    assert instances.gt_scores.tolist() == [1.0, 1.0, 1.0]
+    masks = [decode_mask(a["segmentation"]) for a in given["annotations"]]
+    assert np.array_equal(instances.gt_masks.tensor.numpy(), np.stack(masks))
+    pixels = np.asarray(Image.open(given["file_name"]))
+    assert np.array_equal(result["image"].numpy(), pixels.transpose(2, 0, 1))
+
+
+def test_no_mask_is_made_that_nobody_wants(image):
+    instances = mapper(masks=False)(image())["instances"]
+    assert set(instances.get_fields()) == {"gt_boxes", "gt_classes", "gt_ids"}
+
+
+def test_inference_has_no_instances(image):
+    result = WsisDatasetMapper(False, augmentations=[T.Resize((24, 32))], **INPUT)(image())
+    assert "instances" not in result
+    assert "annotations" not in result
+    assert result["image"].shape == (3, 24, 32)
+    assert (result["height"], result["width"]) == SIZE
+
+
+def test_bgr(image):
+    given = image()
+    rgb = mapper()(given)["image"]
+    bgr = WsisDatasetMapper(False, augmentations=[], image_format="BGR", high_bit_depth="minmax")(
+        given
+    )["image"]
+    assert torch.equal(bgr, rgb.flip(0))
+
+
+def test_rotated_by_exif_as_the_json_says(image, tmp_path):
+    given = image()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((64, 48, 3), dtype=np.uint8)
+    stored[0] = 255
+    Image.fromarray(stored).save(tmp_path / "r.png", exif=exif)
+    given["file_name"] = str(tmp_path / "r.png")
+    result = mapper()(given)["image"]
+    assert result.shape == (3, *SIZE)
+    assert (result[:, :, -1] == 255).all()
+    assert (result[:, :, :-1] == 0).all()
+
+
+def test_wrong_size_is_an_error(image):
+    given = image()
+    given["height"] = 47
+    with pytest.raises(DataError, match=r"1\.png.*64x48.*64x47"):
+        mapper()(given)
+
+
+def test_ignore_masks_scores_and_ids_follow_flip_and_resize(image):
+    ignored = box_mask(10, 5, 40, 30)
+
+    def change(document):
+        document["annotations"][0].update(score=0.25)
+        document["annotations"][1].update(ignore_segmentation=encode_mask(ignored), score=0.5)
+
+    given = image(3, change)
+    transforms = T.TransformList([T.ResizeTransform(*SIZE, 72, 90), T.HFlipTransform(90)])
+    instances = mapper(*transforms.transforms)(given)["instances"]
+    expected = np.zeros((3, 72, 90), dtype=bool)
+    expected[1] = transforms.apply_segmentation(ignored.astype(np.uint8))
+    assert np.array_equal(instances.gt_ignore_masks.tensor.numpy(), expected)
+    assert instances.gt_scores.tolist() == [0.25, 0.5, 1.0]
+    assert instances.gt_ids.tolist() == [100, 101, 102]
+    for row, annotation in zip(instances.gt_masks.tensor, given["annotations"], strict=True):
+        mask = decode_mask(annotation["segmentation"]).astype(np.uint8)
+        assert np.array_equal(row.numpy(), transforms.apply_segmentation(mask))
+        x0, y0, x1, y1 = annotation["bbox"]
+        box = [(64 - x1) * 90 / 64, y0 * 1.5, (64 - x0) * 90 / 64, y1 * 1.5]
+        index = annotation["id"] - 100
+        assert instances.gt_boxes.tensor[index].tolist() == pytest.approx(box, abs=1e-4)
+
+
+def left_mask_in_wide_box(document):
+    """Annotation 0: the mask fills only the left of its box. Annotation 1: lies on the left."""
+    first, second = document["annotations"]
+    first.update(bbox=[0, 0, 64, 48], segmentation=encode_mask(box_mask(0, 0, 10, 48)))
+    second.update(bbox=[2, 2, 8, 8], segmentation=encode_mask(box_mask(2, 2, 10, 10)))
+
+
+def test_a_mask_that_a_crop_empties_keeps_its_box(image):
+    instances = mapper(T.CropTransform(32, 0, 32, 48))(image(2, left_mask_in_wide_box))["instances"]
+    assert instances.gt_ids.tolist() == [100]
+    assert instances.gt_boxes.tensor.tolist() == [[0, 0, 32, 48]]
+    assert not instances.gt_masks.tensor.any()
+    assert instances.gt_scores.tolist() == [0.0]
+
+
+def test_a_crop_does_not_tighten_boxes(image):
+    instances = mapper(T.CropTransform(5, 0, 50, 48))(image(2, left_mask_in_wide_box))["instances"]
+    assert instances.gt_boxes.tensor.tolist() == [[0, 0, 50, 48], [0, 2, 5, 10]]
+    assert instances.gt_scores.tolist() == [1.0, 1.0]
+    assert instances.gt_masks.tensor.sum(dim=(1, 2)).tolist() == [5 * 48, 5 * 8]
+
+
+def test_an_annotation_without_mask_has_score_0(image):
+    given = image(3, lambda document: document["annotations"][1].pop("segmentation"))
+    instances = mapper()(given)["instances"]
+    assert instances.gt_scores.tolist() == [1.0, 0.0, 1.0]
+    assert instances.gt_masks.tensor.flatten(1).any(dim=1).tolist() == [True, False, True]
+
+
+def test_polygons_are_rasterised_as_pycocotools_does(image):
+    polygons = [[3.2, 4.1, 30.7, 5.5, 20.0, 40.9], [40, 10, 60, 10, 60, 30, 40, 30]]
+    given = image(1, lambda document: document["annotations"][0].update(segmentation=polygons))
+    instances = mapper()(given)["instances"]
+    code = coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE))
+    assert np.array_equal(instances.gt_masks.tensor[0].numpy(), coco_mask.decode(code) != 0)
+
+
+def test_crowds_and_annotations_without_box_are_left_out(image):
+    given = image(3, lambda document: document["annotations"][0].update(iscrowd=1))
+    del given["annotations"][1]["bbox"]
+    assert mapper()(given)["instances"].gt_ids.tolist() == [102]
+
+
+def test_an_image_without_objects(image):
+    instances = mapper(T.HFlipTransform(64))(image(0))["instances"]
+    assert len(instances) == 0
+    assert instances.gt_boxes.tensor.shape == (0, 4)
+    assert instances.gt_masks.tensor.shape == (0, *SIZE)
+
+
+def test_a_broken_code_is_named(image):
+    given = image(1)
+    given["annotations"][0]["segmentation"]["counts"] = "garbage"
+    with pytest.raises(DataError, match=r"1\.png: image 1: a mask cannot be decoded"):
+        mapper()(given)
+
+
+@pytest.mark.parametrize("number", [0, 1, 8, 9, 17])
+def test_packed_masks_equal_masks_one_by_one(number):
+    masks = np.random.default_rng(1).random((number, *SIZE)) < 0.5
+    codes = [None if i == 3 else encode_mask(mask) for i, mask in enumerate(masks)]
+    masks[3:4] = False
+    transforms = T.TransformList(
+        [
+            T.CropTransform(3, 2, 50, 40),
+            T.ResizeTransform(40, 50, 77, 93),
+            T.VFlipTransform(77),
+            T.RotationTransform(77, 93, 30, expand=False),
+        ]
+    )
+    found = transform_masks(codes, transforms, (77, 93))
+    assert found.shape == (number, 77, 93)
+    for row, mask in zip(found, masks, strict=True):
+        assert np.array_equal(row, transforms.apply_segmentation(mask.astype(np.uint8)) != 0)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (("WSIS.SUPERVISION", "box"), "MODEL.MASK_ON: masks are needed.*proxy or mask"),
+        (("WSIS.SUPERVISION", "image"), "MODEL.MASK_ON: masks are needed"),
+        (("INPUT.MASK_FORMAT", "polygon"), "INPUT.MASK_FORMAT: found 'polygon', expected bitmask"),
+        (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
+        (("MODEL.LOAD_PROPOSALS", True), "MODEL.LOAD_PROPOSALS"),
+        (("INPUT.FORMAT", "L"), "INPUT.FORMAT: found 'L', expected RGB or BGR"),
+        (("INPUT.HIGH_BIT_DEPTH", "log"), "INPUT.HIGH_BIT_DEPTH: found 'log'"),
+    ],
+)
+def test_settings_that_cannot_work(make_cfg, opts, message):
+    cfg = make_cfg("MODEL.MASK_ON", True, "WSIS.SUPERVISION", "proxy", *opts)
+    with pytest.raises(ConfigError, match=message):
+        WsisDatasetMapper(cfg, is_train=True)
+
+
+def test_from_config(make_cfg):
+    opts = ("MODEL.MASK_ON", True, "WSIS.SUPERVISION", "mask", "INPUT.CROP.ENABLED", True)
+    made = WsisDatasetMapper(make_cfg(*opts), is_train=True)
+    assert made.use_masks
+    names = [type(a).__name__ for a in made.augmentations.augs]
+    assert names == ["RandomCrop", "ResizeShortestEdge", "RandomFlip"]
+    assert not WsisDatasetMapper(make_cfg(*opts), is_train=False).use_masks
+
+
+def test_teacher_gets_every_box_in_both_frames(make_cfg, image):
+    given = image(3, lambda document: document["annotations"][1].update(iscrowd=1))
+    result = TeacherDatasetMapper(make_cfg("INPUT.FORMAT", "RGB"))(given)
+    assert set(result) == {
+        "file_name", "height", "width", "image_id", "image_labels", "image", "instances",
+    }  # fmt: skip
+    assert result["image"].shape == (3, 96, 128)
+    instances = result["instances"]
+    assert instances.image_size == (96, 128)
+    boxes = torch.tensor([given["annotations"][i]["bbox"] for i in (0, 2)])
+    assert torch.equal(instances.original_boxes, boxes)
+    assert torch.equal(instances.gt_boxes.tensor, 2 * boxes)
+    assert instances.gt_classes.tolist() == [0, 0]
+    assert instances.annotation_ids.tolist() == [100, 102]
+    assert instances.annotation_ids.dtype == torch.int64
+
+
+def test_teacher_keeps_the_original_in_rgb(make_cfg, image):
+    given = image(0)
+    result = TeacherDatasetMapper(make_cfg(), keep_original=True)(given)
+    assert np.array_equal(result["original_image"], np.asarray(Image.open(given["file_name"])))
+    assert len(result["instances"]) == 0
+    assert result["instances"].original_boxes.shape == (0, 4)
+
+
+def test_teacher_without_need_reads_no_image(make_cfg, image):
+    given = {**image(2), "file_name": "nowhere.png"}
+    result = TeacherDatasetMapper(make_cfg(), needs_image=False)(given)
+    assert "image" not in result
+    assert result["instances"].image_size == SIZE
+    boxes = result["instances"].gt_boxes.tensor
+    assert torch.equal(boxes, result["instances"].original_boxes)
+
+
+def test_teacher_never_sees_a_mask(make_cfg, image):
+    given = {**image(2), "void": encode_mask(box_mask(0, 0, 4, 4))}
+    result = TeacherDatasetMapper(make_cfg())(given)
+    assert "void" not in result
+    assert not any("mask" in name for name in result["instances"].get_fields())

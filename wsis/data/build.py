@@ -1,0 +1,136 @@
+"""Loaders: Detectron2's, fed with dicts that have passed the supervision guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.data.build import (
+    filter_images_with_only_crowd_annotations,
+    print_instances_class_histogram,
+)
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from wsis.data.dicts import to_dicts
+from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper
+from wsis.data.registration import get_source
+from wsis.data.source import CocoSource
+from wsis.errors import ConfigError, DataError
+from wsis.modeling.teacher import Teacher
+
+Batches = Iterable[list[dict[str, Any]]]
+
+
+def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The images of `DATASETS.TRAIN`, with no more in them than `WSIS.SUPERVISION` allows.
+
+    Without `DATALOADER.FILTER_EMPTY_ANNOTATIONS` images without objects are kept.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Returns:
+        Dicts of all datasets in turn, see :func:`wsis.data.dicts.to_dicts`.
+
+    Raises:
+        ConfigError: no dataset, or one that the supervision does not allow.
+        DataError: a file is wrong, or nothing in it can be trained on.
+    """
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
+    dicts = []
+    for name in cfg.DATASETS.TRAIN:
+        source = _source(cfg, name)
+        found = to_dicts(source, cfg.WSIS.SUPERVISION, cfg.DATASETS.CLASS_AGNOSTIC)
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            found = filter_images_with_only_crowd_annotations(found)
+        if not found:
+            raise DataError(
+                f"{source.json_file}: nothing to train on: found {len(source.images)} images and "
+                f"{len(source.annotations)} annotations, expected at least one image with an object"
+            )
+        dicts += found
+    class_names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+    if class_names:
+        print_instances_class_histogram(dicts, class_names)
+    return dicts
+
+
+def build_train_loader(cfg: CfgNode) -> Batches:
+    """Endless batches of `SOLVER.IMS_PER_BATCH` images over all processes, for a detector or student.
+
+    The order of images and the augmentations follow from the state of the random generators, which
+    `detectron2.engine.default_setup` sets from `SEED`, and from `DATALOADER.NUM_WORKERS`.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Raises:
+        ConfigError, DataError: see :func:`training_dicts` and
+            :class:`wsis.data.mapper.WsisDatasetMapper`.
+    """
+    processes = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
+            f"{processes} processes"
+        )
+    mapper = WsisDatasetMapper(cfg, is_train=True)
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
+
+
+def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
+    """The images of one dataset in its order, each once over all processes.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+        name: the dataset. A teacher gets its boxes, and no masks; other models get images only.
+
+    Raises:
+        ConfigError: unknown dataset or meta-architecture.
+        DataError: a file is wrong or has no image.
+    """
+    source = _source(cfg, name)
+    supervision = "image" if cfg.WSIS.SUPERVISION == "image" else "box"
+    dicts = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
+    if not dicts:
+        raise DataError(f"{source.json_file}: key 'images': the list is empty, expected an image")
+    mapper: TeacherDatasetMapper | WsisDatasetMapper
+    if is_teacher(cfg):
+        mapper = TeacherDatasetMapper(cfg, keep_original=True)
+    else:
+        mapper = WsisDatasetMapper(cfg, is_train=False)
+    return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+def is_teacher(cfg: CfgNode) -> bool:
+    """Whether `MODEL.META_ARCHITECTURE` makes masks from boxes.
+
+    Raises:
+        ConfigError: no meta-architecture has this name.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    known = dict(iter(META_ARCH_REGISTRY))
+    if name not in known:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: found {name!r}, expected one of {', '.join(sorted(known))}"
+        )
+    return isinstance(known[name], type) and issubclass(known[name], Teacher)
+
+
+def _source(cfg: CfgNode, name: str) -> CocoSource:
+    """The file behind a dataset, as :func:`wsis.data.registration.prepare_datasets` has read it."""
+    training = name in cfg.DATASETS.TRAIN
+    return get_source(
+        name,
+        bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
+        need_boxes=cfg.WSIS.SUPERVISION != "image" or not training,
+    )

@@ -125,7 +125,8 @@ def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[
     Raises:
         DataError: a dict lacks its size or id, or anything that :func:`wsis.data.source.load_source` refuses.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in dicts:
         for key in ("image_id", "file_name", "height", "width"):
             if key not in record:

@@ -141,7 +141,7 @@ def _is_deep(image: Image.Image) -> bool:
     """Whether a channel has more than 8 bits (Pillow reports 16-bit colour as RGB, but not in the tile's raw mode)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return True
-    return any(isinstance(tile[3], str | tuple) and ";16" in str(tile[3]) for tile in image.tile)
+    return any(isinstance(tile[3], str | tuple) and ";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -161,7 +161,7 @@ def _read_deep(file_name: str | os.PathLike[str], high_bit_depth: str) -> np.nda
     if array.dtype == np.uint8:
         return array
     if high_bit_depth == "shift" and array.dtype == np.uint16:
-        return (array >> 8).astype(np.uint8)
+        return np.right_shift(array.astype(np.uint16), 8).astype(np.uint8)
     values = array.astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):

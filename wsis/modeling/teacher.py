@@ -32,6 +32,10 @@ class Teacher(nn.Module):
     needs_image: bool = True
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
 
+    @classmethod
+    def check_requirements(cls) -> None:
+        """Raises ConfigError where an optional package that this teacher needs is missing."""
+
     @abstractmethod
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """The network's part, under ``torch.no_grad()``; a teacher that needs gradients opens ``enable_grad`` itself.

@@ -91,7 +91,9 @@ def grabcut(image: np.ndarray, box: np.ndarray, iterations: int, window: float) 
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # the colour models start from a random clustering
     patch = np.ascontiguousarray(image[rows, columns])
-    cv2.grabCut(patch, labels, None, background, foreground, iterations, cv2.GC_INIT_WITH_MASK)
+    box_unused = (0, 0, 1, 1)  # the labels say where the box is
+    mode = cv2.GC_INIT_WITH_MASK
+    cv2.grabCut(patch, labels, box_unused, background, foreground, iterations, mode)
     mask = ((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD)) & inside
     return (mask, columns.start, rows.start) if mask.any() else None
 

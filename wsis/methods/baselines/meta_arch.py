@@ -131,8 +131,13 @@ class BoxCRF(BoxTeacher):
             ConfigError: no dense CRF is installed.
         """
         super().__init__()
-        load_pydensecrf()
+        self.check_requirements()
         self.make = partial(box_crf, params=params, prior=prior, threshold=threshold, window=window)
+
+    @classmethod
+    def check_requirements(cls) -> None:
+        """See :meth:`Teacher.check_requirements`."""
+        load_pydensecrf()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

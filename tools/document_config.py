@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Writes docs/config.md from the comments above the config keys.
+
+python tools/document_config.py [--output docs/config.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import wsis.config.defaults
+import wsis.methods
+from wsis.config.document import document
+from wsis.engine import run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", default="docs/config.md", metavar="FILE")
+    args = parser.parse_args(argv)
+    modules = {"Shared keys": wsis.config.defaults}
+    for method in sorted(m.name for m in pkgutil.iter_modules(wsis.methods.__path__)):
+        modules[method] = importlib.import_module(f"wsis.methods.{method}.config")
+    Path(args.output).write_text(document(modules), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Teachers side by side on one dataset: proxy masks, students, scores, pictures.
+
+    python tools/quickstart.py --plan configs/quickstart/shapes.yaml --output output/demo
+
+Carries out the plan with the same commands that you would type, prints the table, and writes
+results.json and pictures into the output folder. Started again it continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+from PIL import Image
+
+from wsis.data.registration import get_source
+from wsis.engine import run_tool
+from wsis.engine.comparison import Comparison, format_results, load_plan
+from wsis.report.comparison import student_sheet, teacher_sheet
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the plan."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--plan", required=True, metavar="YAML")
+    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument(
+        "--data", default="", metavar="DIR", help="takes the place of {data} in the plan"
+    )
+    args = parser.parse_args(argv)
+    setup_logger(name="wsis")
+    output = Path(args.output).absolute()
+    plan = load_plan(args.plan, {"data": args.data, "output": str(output)})
+    comparison = Comparison(plan, Path(__file__).resolve().parent.parent, output)
+    results = comparison.run()
+    _draw(comparison)
+    print(f"\n{plan.title}\n\n{format_results(results)}\n")
+    print(
+        f"detector: box AP {results['detector']['AP']:.1f}, AP50 {results['detector']['AP50']:.1f}"
+    )
+    print(f"steps: {sum(results['seconds'].values()) / 60:.1f} minutes in all")
+    print(
+        f"written: {output / 'results.json'}, {output / 'teachers.png'}, {output / 'students.png'}"
+    )
+
+
+def _draw(comparison: Comparison) -> None:
+    """The two pictures of a finished plan."""
+    plan = comparison.plan
+    proxies = {name: comparison.proxy_file(name) for name in plan.teachers}
+    train = get_source(plan.train_masks, bad_box="skip")
+    Image.fromarray(teacher_sheet(train, proxies)).save(comparison.output / "teachers.png")
+    predictions = {name: comparison.predictions(name) for name in comparison.rows}
+    val = get_source(plan.val, bad_box="skip")
+    Image.fromarray(student_sheet(val, predictions)).save(comparison.output / "students.png")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,302 @@
+"""Teachers side by side: proxy masks, students and their scores, for every row the same way.
+
+A plan names the data, the configs and the teachers. It is carried out by the very commands that a
+user would type, one process each, so what the table shows anyone can repeat step by step. Each
+finished step leaves a mark; a plan that was stopped continues where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.modeling import META_ARCH_REGISTRY
+from tabulate import tabulate
+
+from wsis.config import load_cfg
+from wsis.data.registration import get_source, register_custom
+from wsis.errors import ConfigError, WsisError
+from wsis.evaluation import share_of_upper_bound
+from wsis.modeling.teacher import Teacher
+from wsis.structures.proxy_file import read_json, write_json_atomic
+
+logger = logging.getLogger(__name__)
+
+TRUE_MASKS = "true masks"
+
+
+class StepError(WsisError):
+    """A command of the plan failed; its output stands above."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. Paths are relative to the checkout.
+
+    Args:
+        title: of the table.
+        train_boxes, train_masks: the training data without and with masks, same ids; the masks only
+            score the proxies and train the upper bound.
+        val: the data that students are judged on.
+        detector: config of the box detector that every student starts from.
+        student: config of the student.
+        teachers: name of the row to the teacher's config.
+        prepare: a command that makes the data, run by the same Python; may be empty.
+        custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
+        opts: ``KEY VALUE`` pairs for every training, such as the size of the run.
+    """
+
+    title: str
+    train_boxes: str
+    train_masks: str
+    val: str
+    detector: str
+    student: str
+    teachers: dict[str, str]
+    prepare: list[str] = field(default_factory=list)
+    custom: list[list[str]] = field(default_factory=list)
+    opts: list[str] = field(default_factory=list)
+
+
+def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = None) -> Plan:
+    """Reads a plan from YAML.
+
+    Args:
+        path: the file.
+        replace: ``{name}`` in its texts to what takes its place.
+
+    Raises:
+        ConfigError: missing, not YAML, or a key is missing or unknown.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        for name, value in (replace or {}).items():
+            text = text.replace("{" + name + "}", value)
+        document = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
+    known = {f.name: f for f in fields(Plan)}
+    for key in document:
+        if key not in known:
+            raise ConfigError(f"{path}: no such key {key}; known: {', '.join(known)}")
+    for key in ("title", "train_boxes", "train_masks", "val", "detector", "student", "teachers"):
+        if not document.get(key):
+            raise ConfigError(f"{path}: key '{key}' is missing")
+    return Plan(**document)
+
+
+class Comparison:
+    """Carries out a plan.
+
+    Args:
+        plan: what to compare.
+        checkout: folder that holds ``tools/`` and ``configs/``.
+        output: folder of everything that is made.
+    """
+
+    def __init__(self, plan: Plan, checkout: Path, output: Path) -> None:
+        self.plan = plan
+        self.checkout = checkout
+        self.output = output
+        self.custom = [list(entry) for entry in plan.custom]
+
+    def check(self) -> None:
+        """Everything that can be known before work starts: the configs, and what each teacher needs.
+
+        Raises:
+            ConfigError: a config or a package that a teacher needs is missing.
+        """
+        for config in (self.plan.detector, self.plan.student):
+            load_cfg(self.checkout / config, self.plan.opts)
+        for config in self.plan.teachers.values():
+            cfg = load_cfg(self.checkout / config)
+            teacher = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+            if not issubclass(teacher, Teacher):
+                raise ConfigError(f"{config}: {cfg.MODEL.META_ARCHITECTURE} is not a teacher")
+            teacher.check_requirements()
+
+    def run(self) -> dict[str, Any]:
+        """All steps.
+
+        Returns:
+            What ``results.json`` in the output folder holds: ``title``, ``machine``, ``rows`` (row
+            name to ``proxy_mIoU``, ``AP``, ``AP50``, ``AP75``, ``share``, ``status``), ``detector``
+            (its box AP), ``commands`` and ``seconds`` per step.
+
+        Raises:
+            ConfigError: the output folder belongs to another plan.
+            StepError: a command failed.
+        """
+        self.check()
+        if self.plan.prepare:
+            self.step("data", self.plan.prepare)
+        self._register()
+        detector = self.output / "detector"
+        self._train("detector", self.plan.detector, self.plan.train_boxes, detector)
+        weights = str(detector / "model_final.pth")
+        rows: dict[str, dict[str, Any]] = {}
+        rows[TRUE_MASKS] = self._student(TRUE_MASKS, self.plan.train_masks, "mask", weights)
+        rows[TRUE_MASKS]["proxy_mIoU"] = 1.0
+        for name, config in self.plan.teachers.items():
+            rows[name] = self._teacher_row(name, config, weights)
+        for row in rows.values():
+            row["share"] = share_of_upper_bound(row["AP"], rows[TRUE_MASKS]["AP"])
+        steps = [json.loads(p.read_text()) for p in sorted((self.output / "steps").glob("*.json"))]
+        results = {
+            "title": self.plan.title,
+            "machine": _machine(),
+            "rows": rows,
+            "detector": _scores(detector, self.plan.val)["bbox"],
+            "seconds": {step["name"]: step["seconds"] for step in steps},
+            "commands": {step["name"]: step["command"] for step in steps},
+        }
+        write_json_atomic(self.output / "results.json", results, indent=2)
+        return results
+
+    def folder(self, row: str) -> Path:
+        """Where a row's files lie."""
+        return self.output / row.replace(" + ", "_").replace(" ", "_")
+
+    def proxy_file(self, row: str) -> Path:
+        """A row's proxy masks; of the true masks the file that has them."""
+        if row == TRUE_MASKS:
+            return Path(get_source(self.plan.train_masks, bad_box="skip").json_file)
+        return self.folder(row) / "proxy" / f"{self.plan.train_boxes}.json"
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows, the upper bound first."""
+        return [TRUE_MASKS, *self.plan.teachers]
+
+    def predictions(self, row: str) -> Path:
+        """What a row's student predicts on the validation data: a COCO results file."""
+        folder = self.folder(row) / "student" / "inference" / self.plan.val
+        return folder / "coco_instances_results.json"
+
+    def _register(self) -> None:
+        cfg = load_cfg(None)
+        cfg.DATASETS.CUSTOM = self.custom
+        register_custom(cfg)
+
+    def _teacher_row(self, name: str, config: str, weights: str) -> dict[str, Any]:
+        folder, proxies = self.folder(name), self.proxy_file(name)
+        self.step(
+            f"{folder.name}-proxies",
+            ["tools/generate_proxy_masks.py", "--resume", "--config-file", config]
+            + self._opts(OUTPUT_DIR=str(folder), DATASETS__TRAIN=f"('{self.plan.train_boxes}',)"),
+        )
+        quality = folder / "proxy_quality.json"
+        truth = str(self.proxy_file(TRUE_MASKS))
+        self.step(
+            f"{folder.name}-quality",
+            ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies), "--gt", truth]
+            + ["--output", str(quality)],
+        )
+        dataset = f"{self.plan.train_boxes}_{folder.name}"
+        root = get_source(self.plan.train_boxes, bad_box="skip").image_root
+        self.custom.append([dataset, str(proxies), root])
+        row = self._student(name, dataset, "proxy", weights)
+        scores = read_json(quality)
+        row["proxy_mIoU"] = scores["overall"]["mIoU"]
+        row["status"] = scores["status"]
+        return row
+
+    def _student(self, row: str, dataset: str, supervision: str, weights: str) -> dict[str, Any]:
+        folder = self.folder(row) / "student"
+        keys = {"MODEL__WEIGHTS": weights, "WSIS__SUPERVISION": supervision}
+        self._train(f"{folder.parent.name}-student", self.plan.student, dataset, folder, **keys)
+        scores = _scores(folder, self.plan.val)["segm"]
+        return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
+
+    def _train(self, step: str, config: str, dataset: str, folder: Path, **keys: str) -> None:
+        self.step(
+            step,
+            ["tools/train_net.py", "--resume", "--config-file", config]
+            + self._opts(
+                OUTPUT_DIR=str(folder),
+                DATASETS__TRAIN=f"('{dataset}',)",
+                DATASETS__TEST=f"('{self.plan.val}',)",
+                **keys,
+            )
+            + self.plan.opts,
+        )
+
+    def _opts(self, **keys: str) -> list[str]:
+        opts = [text for key, value in keys.items() for text in (key.replace("__", "."), value)]
+        return opts + (["DATASETS.CUSTOM", repr(self.custom)] if self.custom else [])
+
+    def step(self, name: str, command: Sequence[str]) -> None:
+        """Runs one command in its own process, unless its mark says that it is done.
+
+        Raises:
+            ConfigError: the mark is of another command.
+            StepError: the command failed.
+        """
+        mark = self.output / "steps" / f"{name}.json"
+        command = [os.fspath(part) for part in command]
+        if mark.exists():
+            done = json.loads(mark.read_text())
+            if done["command"] != command:
+                raise ConfigError(
+                    f"{self.output}: step {name} was made by another plan; remove the folder or "
+                    "choose another one with --output"
+                )
+            logger.info("%s: done before", name)
+            return
+        logger.info("%s: python %s", name, subprocess.list2cmdline(command))
+        start = time.monotonic()
+        log = self.output / "logs" / f"{name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as stream:
+            status = subprocess.run(
+                [sys.executable, *command],
+                cwd=self.checkout,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            ).returncode
+        if status:
+            tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise StepError(f"step {name} failed with status {status}: {''.join(tail)} (see {log})")
+        seconds = round(time.monotonic() - start, 1)
+        write_json_atomic(mark, {"name": name, "command": command, "seconds": seconds})
+
+
+def _scores(folder: Path, dataset: str) -> dict[str, Any]:
+    return read_json(folder / "inference" / "results.json")[dataset]
+
+
+def _machine() -> dict[str, Any]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu_cores": cores,
+        "device": device,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """The table of a finished comparison."""
+    rows = [
+        [name, row["proxy_mIoU"], row["AP"], row["AP50"], row["AP75"], row["share"]]
+        for name, row in results["rows"].items()
+    ]
+    head = ["masks from", "proxy mIoU", "student AP", "AP50", "AP75", "share"]
+    formats = ("", ".3f", ".1f", ".1f", ".1f", ".2f")
+    return tabulate(rows, head, tablefmt="github", floatfmt=formats, missingval="-")

@@ -1,0 +1,140 @@
+"""A dataset and a config so small that training them takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from wsis.structures.rle import encode_mask
+
+SIZE = 64
+
+
+def write_dataset(folder: Path, number: int = 4, empty: int = 0) -> dict[str, Any]:
+    """Images with one bright rectangle of two classes, and ``boxes.json`` (with masks); returns the document.
+
+    Args:
+        folder: made if need be.
+        number: of images.
+        empty: so many of them, the last ones, have no annotation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    document: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}],
+    }
+    for image_id in range(1, number + 1):
+        pixels = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
+        tall = image_id % 2
+        x, y = (int(v) for v in rng.integers(4, 24, 2))
+        width, height = (14, 30) if tall else (30, 14)
+        mask = np.zeros((SIZE, SIZE), dtype=bool)
+        mask[y : y + height, x : x + width] = True
+        name = f"{image_id}.png"
+        document["images"].append(
+            {"id": image_id, "file_name": name, "height": SIZE, "width": SIZE}
+        )
+        if image_id <= number - empty:
+            pixels[mask] += 120
+            document["annotations"].append(
+                {
+                    "id": 50 + image_id,
+                    "image_id": image_id,
+                    "category_id": 7 if tall else 3,
+                    "bbox": [x, y, width, height],
+                    "iscrowd": 0,
+                    "area": int(mask.sum()),
+                    "segmentation": encode_mask(mask),
+                }
+            )
+        cv2.imwrite(str(folder / name), pixels)
+    write_json(folder, document)
+    return document
+
+
+def write_json(folder: Path, document: Any) -> None:
+    """Replaces ``boxes.json``."""
+    (folder / "boxes.json").write_text(json.dumps(document))
+
+
+def write_config(folder: Path, data: Path, **changes: Any) -> Path:
+    """``config.yaml`` of a Faster R-CNN with 16 channels for :func:`write_dataset`; the dataset is named ``tiny``.
+
+    Args:
+        folder: where the config goes; its ``out`` is ``OUTPUT_DIR``.
+        data: folder of the dataset.
+        changes: keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
+    """
+    config: dict[str, Any] = {
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "DEVICE": "cpu",
+            "MASK_ON": False,
+            "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
+            "RESNETS": {
+                "DEPTH": 50,
+                "NORM": "BN",
+                "STEM_OUT_CHANNELS": 8,
+                "RES2_OUT_CHANNELS": 8,
+                "WIDTH_PER_GROUP": 4,
+                "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+            },
+            "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
+            "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+            "RPN": {
+                "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+                "POST_NMS_TOPK_TRAIN": 50,
+                "POST_NMS_TOPK_TEST": 20,
+            },
+            "ROI_HEADS": {
+                "NAME": "StandardROIHeads",
+                "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+                "BATCH_SIZE_PER_IMAGE": 32,
+            },
+            "ROI_BOX_HEAD": {
+                "NAME": "FastRCNNConvFCHead",
+                "NUM_FC": 1,
+                "FC_DIM": 32,
+                "POOLER_RESOLUTION": 7,
+            },
+            "ROI_MASK_HEAD": {
+                "NAME": "MaskRCNNConvUpsampleHead",
+                "NUM_CONV": 1,
+                "CONV_DIM": 16,
+                "POOLER_RESOLUTION": 7,
+            },
+        },
+        "DATASETS": {
+            "CUSTOM": [["tiny", str(data / "boxes.json"), str(data)]],
+            "TRAIN": ["tiny"],
+            "TEST": [],
+        },
+        "INPUT": {
+            "MIN_SIZE_TRAIN": [SIZE],
+            "MIN_SIZE_TEST": SIZE,
+            "RANDOM_FLIP": "none",
+            "MASK_FORMAT": "bitmask",
+        },
+        "SOLVER": {"IMS_PER_BATCH": 4, "BASE_LR": 0.01, "MAX_ITER": 4, "WARMUP_ITERS": 2},
+        "DATALOADER": {"NUM_WORKERS": 0},
+        "OUTPUT_DIR": str(folder / "out"),
+        "SEED": 3,
+        "VERSION": 2,
+    }
+    for key, value in changes.items():
+        node = config
+        *path, last = key.split("__")
+        for name in path:
+            node = node.setdefault(name, {})
+        node[last] = value
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Train or evaluate a teacher or a student.
+
+    python tools/train_net.py --config-file configs/... [--num-gpus N] [--resume] [--eval-only] KEY VALUE ...
+
+Training writes checkpoints, logs, TensorBoard events and metrics to OUTPUT_DIR; the scores of DATASETS.TEST go to
+OUTPUT_DIR/inference/results.json, during training and with --eval-only. Several machines: start it on each
+with --num-machines, --machine-rank and --dist-url, or start it by torchrun.
+
+Exit status: 0; 2 if the input is wrong (one line says what; nothing is written then); 3 if
+PROXY.GENERATE_AFTER_TRAIN met unreadable images.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from detectron2.config import CfgNode
+
+from wsis.engine import (
+    WsisCheckpointer,
+    WsisTrainer,
+    argument_parser,
+    launch_processes,
+    run_tool,
+    setup,
+    start,
+)
+
+
+def main(cfg: CfgNode, args: argparse.Namespace) -> int:
+    """Work of one process; returns the exit status."""
+    if args.eval_only:
+        start(cfg, args, "test")
+        model = WsisTrainer.build_model(cfg)
+        checkpointer = WsisCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        WsisTrainer.test(cfg, model)
+        return 0
+    start(cfg, args, "train")
+    trainer = WsisTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    return trainer.exit_status
+
+
+def run() -> int:
+    """Checks the input, then starts the processes."""
+    args = argument_parser(__doc__).parse_args()
+    return launch_processes(main, setup(args, "test" if args.eval_only else "train"), args)
+
+
+if __name__ == "__main__":
+    run_tool(run)

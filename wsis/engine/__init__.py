@@ -1,0 +1,27 @@
+"""Training, evaluation and generation as runs: processes, checkpoints, command lines."""
+
+from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.cli import (
+    argument_parser,
+    check_weights,
+    launch_processes,
+    run_tool,
+    setup,
+    start,
+)
+from wsis.engine.freeze import freeze_modules
+from wsis.engine.launch import launch
+from wsis.engine.trainer import WsisTrainer
+
+__all__ = [
+    "WsisCheckpointer",
+    "WsisTrainer",
+    "argument_parser",
+    "check_weights",
+    "freeze_modules",
+    "launch",
+    "launch_processes",
+    "run_tool",
+    "setup",
+    "start",
+]

@@ -1,0 +1,253 @@
+"""What the tools share: arguments, every check of the input before any work, one line for the user's mistakes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NoReturn
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch import distributed as dist
+
+from wsis.config import load_cfg
+from wsis.data.build import _source as dataset_source
+from wsis.data.build import is_teacher, training_dicts
+from wsis.data.images import check_image_files
+from wsis.data.mapper import WsisDatasetMapper
+from wsis.data.registration import prepare_datasets
+from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.launch import checks_here, launch, under_torchrun
+from wsis.engine.trainer import WsisTrainer
+from wsis.errors import ConfigError, WsisError
+
+logger = logging.getLogger(__name__)
+
+Purpose = Literal["train", "test", "generate"]
+
+
+def argument_parser(description: str | None = None) -> argparse.ArgumentParser:
+    """Detectron2's arguments. Processes run on the CPU with ``MODEL.DEVICE cpu``, and those of one machine need no
+    ``--dist-url`` to find each other.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="YAML file of the run")
+    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    add(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes per machine: one for each GPU, or CPU processes with MODEL.DEVICE cpu",
+    )
+    add("--num-machines", type=int, default=1, metavar="N", help="number of machines")
+    add("--machine-rank", type=int, default=0, metavar="R", help="which of them this one is")
+    add(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes of several machines meet, such as tcp://machine0:29500",
+    )
+    add(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys that replace the file's, at the end of the command",
+    )
+    return parser
+
+
+def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
+    """Makes the config and checks everything that can be checked before work starts. Writes nothing.
+
+    In a run of several processes it is called once per machine, before they are started; under ``torchrun`` by each,
+    and the first of each machine makes the checks that take time.
+
+    Args:
+        args: as :func:`argument_parser` parses them.
+        purpose: "train" uses ``DATASETS.TRAIN`` and ``DATASETS.TEST``, "test" ``DATASETS.TEST``, and "generate"
+            ``DATASETS.TRAIN``, where an image that cannot be read does not stop the others.
+
+    Returns:
+        The config, frozen, with the class numbers of the datasets; ``MODEL.DEVICE`` is cpu where the default, cuda, is
+        not there.
+
+    Raises:
+        ConfigError, DataError: the first thing that is wrong.
+    """
+    cfg = load_cfg(args.config_file or None, args.opts)
+    _choose_device(cfg, args.opts)
+    if purpose == "train":
+        _check_solver(cfg, args)
+    names = _dataset_names(cfg, purpose)
+    if not names:
+        key = "DATASETS.TEST" if purpose == "test" else "DATASETS.TRAIN"
+        raise ConfigError(f"{key}: found nothing, expected the name of a dataset")
+    prepare_datasets(cfg, names)
+    if checks_here():
+        for name in names:
+            check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
+        if purpose == "train" and not is_teacher(cfg):
+            WsisDatasetMapper(cfg, is_train=True)
+            training_dicts(cfg)
+        check_weights(cfg, purpose, purpose != "generate" and args.resume)
+    cfg.freeze()
+    return cfg
+
+
+def _choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        if "MODEL.DEVICE" in opts:
+            raise ConfigError(
+                f"MODEL.DEVICE: found {cfg.MODEL.DEVICE}, but PyTorch sees no CUDA device"
+            )
+        logger.warning("No CUDA device: running on the CPU")
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise ConfigError(
+            f"SOLVER.AMP.ENABLED: mixed precision needs a CUDA device, MODEL.DEVICE is {cfg.MODEL.DEVICE}"
+        )
+    processes = args.num_gpus * args.num_machines
+    if under_torchrun():
+        processes = int(os.environ["WORLD_SIZE"])
+    if not cfg.SOLVER.REFERENCE_WORLD_SIZE and cfg.SOLVER.IMS_PER_BATCH % max(processes, 1):
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the {processes} processes"
+        )
+
+
+def _dataset_names(cfg: CfgNode, purpose: Purpose) -> list[str]:
+    names = list(cfg.DATASETS.TEST if purpose == "test" else cfg.DATASETS.TRAIN)
+    if purpose == "train" and names:
+        names += cfg.DATASETS.TEST
+    return names
+
+
+def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
+    """Builds the model on the CPU and loads the weights into it, so that what does not fit shows before work starts.
+
+    Args:
+        cfg: with its class numbers.
+        purpose: training takes what fits of pretrained weights; everything else needs all of them.
+        resume: the last checkpoint of ``OUTPUT_DIR``, if there is one, takes the place of ``MODEL.WEIGHTS``.
+
+    Raises:
+        ConfigError: the model cannot be built, the weights are missing or do not fit, or there is nothing to train.
+    """
+    teacher = is_teacher(cfg)
+    if cfg.PROXY.GENERATE_AFTER_TRAIN and purpose == "train" and not teacher:
+        raise ConfigError(
+            f"PROXY.GENERATE_AFTER_TRAIN: {cfg.MODEL.META_ARCHITECTURE} is not a teacher"
+        )
+    on_cpu = cfg.clone()
+    on_cpu.defrost()
+    on_cpu.MODEL.DEVICE = "cpu"
+    with _quiet():
+        try:
+            model = WsisTrainer.build_model(on_cpu)
+        except (KeyError, AssertionError) as error:  # how Detectron2 refuses a config
+            text = " ".join(str(error.args[0] if error.args else "").split())
+            if isinstance(error, KeyError) and "registry" not in text or not text:
+                raise
+            raise ConfigError(f"MODEL: {text}") from error
+        if purpose == "train" and not any(p.requires_grad for p in model.parameters()):
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has nothing to train"
+            )
+        checkpointer = WsisCheckpointer(
+            model, cfg.OUTPUT_DIR, strict=purpose != "train", save_to_disk=False
+        )
+        resuming = resume and checkpointer.has_checkpoint()
+        if purpose != "train" and not resuming and not cfg.MODEL.WEIGHTS and model.state_dict():
+            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resuming)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines but errors: what a trial has to say will be said again."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
+    """To be called first in each process: makes ``OUTPUT_DIR``, starts the logs, writes ``config.yaml``, sets the
+    random seed, and makes the datasets known to this process.
+
+    Args:
+        cfg: from :func:`setup`.
+        args: for the log.
+        purpose: as in :func:`setup`.
+
+    Raises:
+        ConfigError: ``OUTPUT_DIR`` cannot be written.
+    """
+    try:
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        default_setup(cfg, args)
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR: {cfg.OUTPUT_DIR} cannot be written ({error.strerror})"
+        ) from error
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="wsis")
+    thawed = cfg.clone()
+    thawed.defrost()
+    prepare_datasets(thawed, _dataset_names(cfg, purpose))
+
+
+def launch_processes(
+    main: Callable[[CfgNode, argparse.Namespace], int | None],
+    cfg: CfgNode,
+    args: argparse.Namespace,
+) -> int:
+    """Runs ``main(cfg, args)`` in as many processes as the arguments or ``torchrun`` say; see :func:`launch`."""
+    return launch(
+        main,
+        args.num_gpus,
+        args.num_machines,
+        args.machine_rank,
+        args.dist_url,
+        cfg.MODEL.DEVICE,
+        (cfg, args),
+    )
+
+
+def run_tool(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command-line tool and exits with what it returns. The user's mistake (:class:`WsisError`) is one line on
+    stderr and its own exit status, Ctrl-C is 130; anything else is wsis's mistake and keeps its stack.
+    """
+    try:
+        status = main() or 0
+    except WsisError as error:
+        # before the processes of torchrun form a group all find the same mistake, and one of each machine tells it
+        if checks_here() or dist.is_initialized():
+            sys.stderr.write(f"error: {_one_line(error)}\n")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        status = 130
+    sys.exit(status)
+
+
+def _one_line(error: WsisError) -> str:
+    """The error's text; of one that a loader's process raised, without the stack that PyTorch puts into it."""
+    text = str(error)
+    if "Traceback (most recent call last)" in text:
+        text = text.strip().rsplit("\n", 1)[-1].partition("Error: ")[2]
+    return " ".join(text.split())

@@ -1,0 +1,41 @@
+"""What happens besides the iterations of a training."""
+
+from __future__ import annotations
+
+import os
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch.nn.parallel import DistributedDataParallel
+
+
+class GenerateAfterTrain(HookBase):
+    """Makes the proxy masks of ``DATASETS.TRAIN`` when a teacher's training has ended, with its last weights.
+
+    The exit status of the generation becomes the trainer's.
+
+    Args:
+        cfg: the training's config; ``MODEL.WEIGHTS`` is replaced.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self._cfg = cfg
+
+    def after_train(self) -> None:
+        """Generates, unless the training was cut short."""
+        if self.trainer.iter < self.trainer.max_iter:
+            return
+        from wsis.engine.generation import generate_proxy_masks
+
+        comm.synchronize()  # the main process has written the weights that all name as their own
+        cfg = self._cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+        cfg.freeze()
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        model.eval()
+        self.trainer.exit_status = generate_proxy_masks(cfg, model, resume=self.trainer.resume)
+        model.train()

@@ -1,0 +1,171 @@
+"""Several processes on CPU or GPU, on one machine or more, or under ``torchrun``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from detectron2.utils import comm
+from torch import distributed as dist
+
+from wsis.compat import create_local_process_group
+from wsis.errors import ConfigError, WsisError
+
+# Long enough for what one process does alone while the others wait: scoring, merging the journals of a generation.
+TIMEOUT = timedelta(hours=1)
+
+
+def under_torchrun() -> bool:
+    """Whether ``torchrun`` (or something like it) has started this process as one of several."""
+    return all(key in os.environ for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"))
+
+
+def checks_here() -> bool:
+    """Whether this process makes the checks that one process of each machine makes for all, before the group exists."""
+    return not under_torchrun() or int(os.environ["LOCAL_RANK"]) == 0
+
+
+def launch(
+    main: Callable[..., int | None],
+    num_processes: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+    device: str = "cpu",
+    args: tuple[Any, ...] = (),
+) -> int:
+    """Runs ``main(*args)`` in every process of a run and waits for all of them.
+
+    Under ``torchrun``, which has started the processes already, the numbers come from it.
+
+    Args:
+        main: importable under its name; returns an exit status or None.
+        num_processes: per machine; on GPU one for each GPU.
+        num_machines, machine_rank: how many machines there are and which one this is.
+        dist_url: where the processes meet, such as "tcp://machine0:29500"; "auto" on a single machine.
+        device: "cpu" (gloo) or "cuda" (nccl).
+        args: picklable.
+
+    Returns:
+        The largest exit status of this machine's processes.
+
+    Raises:
+        ConfigError: the numbers do not fit together or this machine.
+        WsisError: what ended one of the processes.
+    """
+    if under_torchrun():
+        world_size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        _check_devices(local_size, device)
+        with _process_group(
+            int(os.environ["LOCAL_RANK"]), local_size, rank, world_size, "env://", device
+        ):
+            return main(*args) or 0
+    if num_processes < 1 or num_machines < 1 or not 0 <= machine_rank < num_machines:
+        raise ConfigError(
+            f"--num-gpus {num_processes} --num-machines {num_machines} --machine-rank {machine_rank}: expected at "
+            "least one process and machine, and ranks from 0"
+        )
+    _check_devices(num_processes, device)
+    if num_processes * num_machines == 1:
+        return main(*args) or 0
+    if dist_url == "auto" and num_machines > 1:
+        raise ConfigError(
+            "--dist-url auto: several machines need an address, such as tcp://machine0:29500"
+        )
+    with tempfile.TemporaryDirectory(prefix="wsis-launch-") as folder:
+        url = f"file://{folder}/rendezvous" if dist_url == "auto" else dist_url
+        return _spawn(main, num_processes, num_machines, machine_rank, url, device, args)
+
+
+def _check_devices(num_processes: int, device: str) -> None:
+    if not device.startswith("cuda"):
+        return
+    if num_processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"--num-gpus {num_processes}: this machine has {torch.cuda.device_count()} CUDA devices; MODEL.DEVICE cpu "
+            "starts processes on the CPU"
+        )
+    if num_processes > 1 and device != "cuda":
+        raise ConfigError(
+            f"MODEL.DEVICE {device}: several processes take one GPU each; set it to cuda"
+        )
+
+
+def _spawn(
+    main: Callable[..., int | None],
+    num_processes: int,
+    num_machines: int,
+    machine_rank: int,
+    url: str,
+    device: str,
+    args: tuple[Any, ...],
+) -> int:
+    context = mp.get_context("spawn")
+    outcomes = context.SimpleQueue()
+    worker_args = (main, num_processes, num_machines, machine_rank, url, device, outcomes, args)
+    try:
+        mp.spawn(_worker, nprocs=num_processes, args=worker_args)
+    except mp.ProcessRaisedException:
+        errors = [each for each in _drain(outcomes) if isinstance(each, WsisError)]
+        if errors:
+            raise errors[0] from None
+        raise
+    return max(each for each in _drain(outcomes) if isinstance(each, int))
+
+
+def _drain(queue: Any) -> Iterator[int | WsisError]:
+    while not queue.empty():
+        yield queue.get()
+
+
+def _worker(
+    local_rank: int,
+    main: Callable[..., int | None],
+    num_processes: int,
+    num_machines: int,
+    machine_rank: int,
+    url: str,
+    device: str,
+    outcomes: Any,
+    args: tuple[Any, ...],
+) -> None:
+    rank, world_size = machine_rank * num_processes + local_rank, num_machines * num_processes
+    try:
+        with _process_group(local_rank, num_processes, rank, world_size, url, device):
+            outcomes.put(main(*args) or 0)
+    except WsisError as error:
+        outcomes.put(error)
+        raise
+
+
+@contextlib.contextmanager
+def _process_group(
+    local_rank: int, local_size: int, rank: int, world_size: int, url: str, device: str
+) -> Iterator[None]:
+    """This process as one of the run, as long as the block lasts. A block that raises leaves the group as it is: the
+    others may be waiting in it, and whoever started the processes ends them.
+    """
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=url,
+        world_size=world_size,
+        rank=rank,
+        timeout=TIMEOUT,
+    )
+    create_local_process_group(local_size)
+    comm.synchronize()
+    yield
+    comm.synchronize()
+    dist.destroy_process_group()

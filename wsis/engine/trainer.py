@@ -1,0 +1,152 @@
+"""Training, on what the data room loads and the evaluation room scores."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+from torch.utils.data import DataLoader
+
+from wsis.compat import cpu_ddp
+from wsis.data.build import Batches, build_test_loader, build_train_loader
+from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.freeze import freeze_modules
+from wsis.engine.hooks import GenerateAfterTrain
+from wsis.errors import ConfigError, WsisError
+from wsis.evaluation import build_evaluator
+from wsis.structures.proxy_file import write_json_atomic
+
+
+class WsisTrainer(DefaultTrainer):
+    """Detectron2's trainer and hooks, with wsis's loaders, evaluators and checkpoints, on CPU and GPU, in one process
+    or several; ``WSIS.FREEZE`` and ``PROXY.GENERATE_AFTER_TRAIN``.
+
+    Attributes:
+        resume: whether the training continues one, as told to :meth:`resume_or_load`.
+        exit_status: what a tool should exit with after :meth:`train`.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.resume = False
+        self.exit_status = 0
+        with cpu_ddp():
+            super().__init__(cfg)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Takes up the last checkpoint in ``OUTPUT_DIR`` with optimizer, schedule and iteration if there is one and
+        ``resume`` is true; else only the weights of ``MODEL.WEIGHTS``.
+
+        Raises:
+            ConfigError: the file cannot be read or does not fit; or not all machines see the same checkpoint.
+        """
+        self.resume = resume
+        super().resume_or_load(resume)
+        starts = comm.all_gather(self.start_iter)
+        if len(set(starts)) > 1:
+            raise ConfigError(
+                f"--resume: the processes would start from iterations {sorted(set(starts))}; OUTPUT_DIR "
+                f"{self.cfg.OUTPUT_DIR} must be one folder that all machines share"
+            )
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Detectron2's hooks, on wsis's checkpointer, and the generation of proxy masks at the end."""
+        self.checkpointer = WsisCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        hooks = super().build_hooks()
+        if self.cfg.PROXY.GENERATE_AFTER_TRAIN:
+            hooks.append(GenerateAfterTrain(self.cfg))
+        return hooks
+
+    def train(self) -> Mapping[str, Any] | None:
+        """Trains to the end, with evaluation on ``DATASETS.TEST``.
+
+        Raises:
+            WsisError: what ended the training, without the stack that Detectron2 would log.
+        """
+        log = logging.getLogger("detectron2.engine.train_loop")
+        log.addFilter(_not_for_users)
+        try:
+            return super().train()
+        finally:
+            log.removeFilter(_not_for_users)
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the optimizer, which Detectron2 0.6 leaves out."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The reverse of :meth:`state_dict`.
+
+        Raises:
+            ConfigError: the optimizer's state is of other parameters, or there is none.
+        """
+        try:
+            super().load_state_dict(state_dict)
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        except (KeyError, ValueError) as error:
+            raise ConfigError(
+                f"--resume: the last checkpoint in {self.cfg.OUTPUT_DIR} is not of a training with this config "
+                f"({' '.join(str(error).split())}); are WSIS.FREEZE and SOLVER the same?"
+            ) from error
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model on ``MODEL.DEVICE``, with the modules of ``WSIS.FREEZE`` frozen."""
+        model = super().build_model(cfg)
+        freeze_modules(model, cfg.WSIS.FREEZE)
+        return model
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """See :func:`wsis.data.build.build_train_loader`."""
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+        """See :func:`wsis.data.build.build_test_loader`."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """See :func:`wsis.evaluation.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> Mapping[str, Any]:
+        """Evaluates on every dataset of ``DATASETS.TEST`` and writes ``OUTPUT_DIR/inference/results.json``:
+        ``{dataset: {task: {metric: number}}}``, null where a metric is not defined.
+
+        Returns:
+            The results; those of a single dataset without its name.
+        """
+        results = super().test(cfg, model, evaluators)
+        if results and comm.is_main_process():
+            names = cfg.DATASETS.TEST
+            by_name = {names[0]: results} if len(names) == 1 else results
+            path = os.path.join(cfg.OUTPUT_DIR, "inference", "results.json")
+            write_json_atomic(path, _without_nan(by_name), indent=2)
+        return results
+
+
+def _without_nan(value: Any) -> Any:
+    """Mappings as they are, numbers as floats, None for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(each) for key, each in value.items()}
+    return float(value) if math.isfinite(value) else None
+
+
+def _not_for_users(record: logging.LogRecord) -> bool:
+    """Drops the stack of an error whose one line is meant for the user."""
+    return not (record.exc_info and isinstance(record.exc_info[1], WsisError))

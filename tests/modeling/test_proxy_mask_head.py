@@ -1,0 +1,284 @@
+"""The mask head for proxy masks: closed forms, agreement with Detectron2, a whole Mask R-CNN."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch.nn import functional as F
+
+from wsis.config import load_cfg
+from wsis.errors import ConfigError
+from wsis.modeling.proxy_mask_head import (
+    MaskTargets,
+    ProxyMaskHead,
+    mask_targets,
+    proxy_mask_loss,
+)
+from wsis.structures.indexed_masks import IndexedBitMasks
+
+M = 6
+
+
+@pytest.fixture
+def batch():
+    """Logits (4, 3, M, M), classes, targets."""
+    return torch.randn(4, 3, M, M), torch.tensor([0, 2, 1, 2]), torch.rand(4, M, M) < 0.5
+
+
+def proposals(number=4, masks=IndexedBitMasks, size=(40, 50), **fields):
+    """Foreground proposals of one image."""
+    corner = torch.rand(number, 2) * 20
+    boxes = Boxes(torch.cat([corner, corner + 5 + torch.rand(number, 2) * 15], dim=1))
+    instances = Instances(size, proposal_boxes=boxes)
+    instances.gt_classes = torch.randint(0, 3, (number,))
+    if masks is not None:
+        instances.gt_masks = masks(torch.rand(number, *size) < 0.5)
+    for name, value in fields.items():
+        instances.set(name, value)
+    return instances
+
+
+def head(**options):
+    shape = ShapeSpec(channels=4, height=3, width=3)
+    return ProxyMaskHead(shape, num_classes=3, conv_dims=[4, 4], **options)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_without_ignore_and_scores_it_is_mask_r_cnns_loss(channels):
+    instances = [proposals(3), proposals(4), proposals(0, masks=None)]
+    logits = torch.randn(7, channels, M, M)
+    targets = mask_targets(instances, M)
+    with EventStorage():
+        expected = mask_rcnn_loss(logits, instances[:2])
+    assert proxy_mask_loss(logits, targets.classes, targets.masks) == expected
+    full = proxy_mask_loss(logits, *targets)
+    assert full == expected
+
+
+def test_closed_form():
+    logits = torch.zeros(2, 1, 1, 2)
+    logits[0, 0, 0, 0] = 2.0
+    targets = torch.tensor([[[1, 0]], [[1, 1]]]).bool()
+    ignore = torch.tensor([[[0, 0]], [[0, 1]]]).bool()
+    weights = torch.tensor([1.0, 0.5])
+    found = proxy_mask_loss(logits, torch.tensor([0, 0]), targets, ignore, weights)
+    expected = (math.log1p(math.exp(-2)) + math.log(2) + 0.5 * math.log(2)) / 2.5
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_ignored_pixels_and_other_classes_have_no_gradient(batch):
+    logits, classes, targets = batch
+    logits.requires_grad_()
+    ignore = torch.rand(4, M, M) < 0.5
+    proxy_mask_loss(logits, classes, targets, ignore).backward()
+    chosen = logits.grad[torch.arange(4), classes]
+    assert not chosen[ignore].any()
+    assert chosen[~ignore].abs().min() > 0
+    assert torch.equal(chosen[~ignore] < 0, targets[~ignore])  # towards the target
+    others = logits.grad.clone()
+    others[torch.arange(4), classes] = 0
+    assert not others.any()
+
+
+def test_ignored_pixels_do_not_count(batch):
+    logits, classes, targets = batch
+    ignore = torch.zeros(4, M, M, dtype=torch.bool)
+    ignore[:, :, 3:] = True
+    found = proxy_mask_loss(logits, classes, targets, ignore)
+    assert found == proxy_mask_loss(logits[..., :3], classes, targets[..., :3])
+
+
+def test_weights(batch):
+    logits, classes, targets = batch
+    weights = torch.tensor([1.0, 0.0, 0.25, 0.0])
+    chosen = logits[torch.arange(4), classes]
+    each = F.binary_cross_entropy_with_logits(chosen, targets.float(), reduction="none")
+    each = each.mean(dim=(1, 2))
+    found = proxy_mask_loss(logits, classes, targets, weights=weights)
+    assert found.item() == pytest.approx(((each[0] + 0.25 * each[2]) / 1.25).item(), rel=1e-6)
+    scaled = proxy_mask_loss(logits, classes, targets, weights=weights * 0.1)
+    assert scaled.item() == pytest.approx(found.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["ignored", "weights", "empty"])
+def test_nothing_kept_is_zero_with_zero_gradients(batch, how):
+    logits, classes, targets = batch
+    options = {}
+    if how == "ignored":
+        options["ignore"] = torch.ones(4, M, M, dtype=torch.bool)
+    elif how == "weights":
+        options["weights"] = torch.zeros(4)
+    else:
+        logits, classes, targets = logits[:0], classes[:0], targets[:0]
+    logits = logits.clone().requires_grad_()
+    loss = proxy_mask_loss(logits, classes, targets, **options)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad.shape == logits.shape
+    assert not logits.grad.any()
+
+
+def test_half_precision_is_summed_in_single(batch):
+    logits, classes, targets = batch
+    loss = proxy_mask_loss((1e3 * logits).half(), classes, targets)
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+
+
+def test_targets_of_images_with_and_without_masks():
+    ignored = torch.zeros(2, 40, 50, dtype=torch.bool)
+    ignored[1] = True
+    images = [
+        proposals(2, gt_ignore_masks=IndexedBitMasks(ignored), gt_scores=torch.tensor([0.5, 0.0])),
+        proposals(3, masks=None),
+        proposals(0, masks=None),
+        proposals(1, masks=BitMasks),
+    ]
+    targets = mask_targets(images, M)
+    assert isinstance(targets, MaskTargets)
+    assert torch.equal(targets.classes, torch.cat([i.gt_classes for i in images]))
+    assert targets.masks.shape == targets.ignore.shape == (6, M, M)
+    assert targets.scores.tolist() == [0.5, 0.0, 0.0, 0.0, 0.0, 1.0]
+    assert targets.ignore.flatten(1).all(dim=1).tolist() == [False, True] + [False] * 4
+    expected = images[0].gt_masks.crop_and_resize(images[0].proposal_boxes.tensor, M)
+    assert torch.equal(targets.masks[:2], expected)
+    assert not targets.masks[2:5].any()
+    assert targets.masks[5].any()
+
+
+def test_a_cell_that_is_half_ignored_is_ignored():
+    ignored = torch.zeros(1, 8, 8, dtype=torch.bool)
+    ignored[:, :, :3] = True  # cells of 2 pixels: the second is half ignored
+    image = proposals(1, size=(8, 8), gt_ignore_masks=IndexedBitMasks(ignored))
+    image.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 8, 8]]))
+    found = mask_targets([image], 4).ignore[0]
+    assert found.tolist() == [[True, True, False, False]] * 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "threshold", "expected"),
+    [
+        ("none", 0.9, [1.0, 1.0, 1.0, 0.0]),
+        ("weight", 0.9, [1.0, 0.5, 0.25, 0.0]),
+        ("threshold", 0.5, [1.0, 1.0, 0.0, 0.0]),
+        ("threshold", 0.0, [1.0, 1.0, 1.0, 0.0]),
+    ],
+)
+def test_scores_become_weights(mode, threshold, expected):
+    scores = torch.tensor([1.0, 0.5, 0.25, 0.0])
+    weights = head(score_mode=mode, score_threshold=threshold).mask_weights(scores)
+    assert weights.tolist() == expected
+
+
+def test_the_head_uses_scores_and_ignored_pixels():
+    image = proposals(3, gt_scores=torch.tensor([0.5, 1.0, 0.0]))
+    image.gt_ignore_masks = IndexedBitMasks(torch.rand(3, 40, 50) < 0.5)
+    features = torch.randn(3, 4, 3, 3)
+    model = head(score_mode="weight", loss_weight=2.0)
+    with EventStorage() as storage:
+        losses = model(features, [image])
+    targets = mask_targets([image], M)
+    expected = proxy_mask_loss(model.layers(features), *targets[:3], targets.scores)
+    assert losses.keys() == {"loss_mask"}
+    assert torch.equal(losses["loss_mask"], 2 * expected)
+    assert {f"mask_rcnn/{n}" for n in ("accuracy", "false_positive", "false_negative")} <= set(
+        storage.latest()
+    )
+
+
+def test_logged_numbers_are_detectron2s():
+    image = proposals(4)
+    model = head()
+    torch.nn.init.normal_(model.predictor.weight)
+    features = torch.randn(4, 4, 3, 3)
+    with EventStorage() as ours:
+        model(features, [image])
+    with EventStorage() as theirs:
+        mask_rcnn_loss(model.layers(features), [image])
+    for name, (value, _) in theirs.latest().items():
+        assert ours.latest()[name][0] == pytest.approx(value)
+
+
+def test_wrong_settings():
+    with pytest.raises(
+        ConfigError, match=r"SCORE_MODE: found 'half', expected one of none, weight"
+    ):
+        head(score_mode="half")
+    with pytest.raises(ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected 0 to 1"):
+        head(score_mode="threshold", score_threshold=1.5)
+
+
+@pytest.fixture(scope="module")
+def mask_rcnn():
+    options = {
+        "MODEL.DEVICE": "cpu", "MODEL.MASK_ON": "True", "MODEL.RESNETS.DEPTH": "18",
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": "64", "MODEL.RESNETS.NORM": "GN",
+        "MODEL.BACKBONE.FREEZE_AT": "0", "MODEL.FPN.OUT_CHANNELS": "16",
+        "MODEL.ANCHOR_GENERATOR.SIZES": "[[8], [16], [32], [64], [128]]",
+        "MODEL.ROI_HEADS.NUM_CLASSES": "3", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": "32",
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0", "MODEL.ROI_BOX_HEAD.NUM_FC": "1",
+        "MODEL.ROI_BOX_HEAD.FC_DIM": "32", "MODEL.ROI_MASK_HEAD.NUM_CONV": "1",
+        "MODEL.ROI_MASK_HEAD.CONV_DIM": "16",
+    }  # fmt: skip
+    base = Path(__file__).parents[2] / "configs" / "Base-RCNN-FPN.yaml"
+    cfg = load_cfg(base, [text for option in options.items() for text in option])
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def inputs(number, score=None):
+    """One random image with ``number`` boxes."""
+    instances = Instances((64, 96))
+    boxes = torch.tensor([[4.0, 6, 40, 50], [30, 10, 90, 60], [50, 20, 70, 44]])[:number]
+    instances.gt_boxes = Boxes(boxes)
+    instances.gt_classes = torch.arange(number)
+    instances.gt_ids = torch.arange(number)
+    if score is not None:
+        masks = torch.rand(2, number, 64, 96) < 0.5
+        instances.gt_masks = IndexedBitMasks(masks[0])
+        instances.gt_ignore_masks = IndexedBitMasks(masks[1])
+        instances.gt_scores = torch.full((number,), score)
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    return {"image": image, "height": 64, "width": 96, "instances": instances}
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize(
+    ("numbers", "score"), [((0,), 0.7), ((1,), 0.7), ((3, 0), 0.7), ((3, 1), 0.0), ((1, 3), None)]
+)
+def test_training_step(mask_rcnn, numbers, score, amp):
+    mask_rcnn.train().zero_grad()
+    with EventStorage(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
+        losses = mask_rcnn([inputs(number, score) for number in numbers])
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    gradients = [p.grad for p in mask_rcnn.roi_heads.mask_head.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    learns = sum(numbers) > 0 and bool(score)
+    assert (losses["loss_mask"] > 0) == learns
+    assert any(g.any() for g in gradients) == learns
+
+
+def test_some_images_have_masks_and_some_have_not(mask_rcnn):
+    mask_rcnn.train()
+    with EventStorage():
+        losses = mask_rcnn([inputs(2, 1.0), inputs(2, None)])
+    assert losses["loss_mask"] > 0
+
+
+def test_inference(mask_rcnn):
+    mask_rcnn.eval()
+    with torch.no_grad():
+        (result,) = mask_rcnn([inputs(0)])
+    instances = result["instances"]
+    assert len(instances) > 0
+    assert instances.pred_masks.shape == (len(instances), 64, 96)
+    assert instances.pred_masks.dtype == torch.bool

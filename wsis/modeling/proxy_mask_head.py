@@ -1,0 +1,205 @@
+"""A mask head that learns from proxy masks: ignored pixels, and a score per mask."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.mask_head import (
+    ROI_MASK_HEAD_REGISTRY,
+    MaskRCNNConvUpsampleHead,
+)
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from torch.nn import functional as F
+
+from wsis.errors import ConfigError
+
+SCORE_MODES = ("none", "weight", "threshold")
+
+
+class MaskTargets(NamedTuple):
+    """What B foreground proposals of a batch should predict.
+
+    Attributes:
+        classes: (B,) int64, contiguous.
+        masks: (B, M, M) bool, the mask inside the proposal.
+        ignore: (B, M, M) bool, cells that the loss skips.
+        scores: (B,) float32 in [0, 1], 0 = no mask.
+    """
+
+    classes: torch.Tensor
+    masks: torch.Tensor
+    ignore: torch.Tensor
+    scores: torch.Tensor
+
+
+def proxy_mask_loss(
+    logits: torch.Tensor,
+    classes: torch.Tensor,
+    targets: torch.Tensor,
+    ignore: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Binary cross-entropy over the cells that are not ignored, weighted per mask.
+
+    L = sum_b w_b sum_(p kept in b) BCE(logit_bp, target_bp) / sum_b w_b |kept in b|. With equal
+    weights it is the mean over all kept cells of the batch; without ignored cells that is the
+    loss of Mask R-CNN. A common factor of all weights changes nothing.
+
+    Args:
+        logits: (B, C, M, M), or (B, 1, M, M) if the mask does not depend on the class.
+        classes: (B,) int64, which of the C masks is meant.
+        targets: (B, M, M) bool, or float in [0, 1].
+        ignore: (B, M, M) bool, cells without gradient; default none.
+        weights: (B,) float, at least 0; default 1.
+
+    Returns:
+        Scalar; 0 with zero gradients if nothing is kept.
+    """
+    chosen = select_class(logits, classes).float()
+    loss = F.binary_cross_entropy_with_logits(chosen, targets.float(), reduction="none")
+    cell_weights = torch.ones_like(loss)
+    if weights is not None:
+        cell_weights = cell_weights * weights[:, None, None]
+    if ignore is not None:
+        cell_weights = cell_weights.masked_fill(ignore, 0.0)
+    total = cell_weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return (loss * cell_weights).sum() / total
+
+
+def select_class(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """The (B, M, M) logits of each proposal's own class, from (B, C, M, M) or (B, 1, M, M)."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits[torch.arange(len(logits), device=logits.device), classes]
+
+
+def mask_targets(instances: list[Instances], mask_size: int) -> MaskTargets:
+    """Cuts the ground truth out for foreground proposals.
+
+    A cell is a target, or ignored, if at least half of it is.
+
+    Args:
+        instances: per image, with `proposal_boxes` and `gt_classes`, and where the image has any
+            `gt_masks`, `gt_ignore_masks`, `gt_scores`. Without `gt_masks` the score is 0.
+        mask_size: M.
+    """
+    per_image = [_image_targets(image, mask_size) for image in instances]
+    return MaskTargets(*(torch.cat(parts) for parts in zip(*per_image, strict=True)))
+
+
+def _image_targets(instances: Instances, mask_size: int) -> MaskTargets:
+    classes = instances.gt_classes
+    has_masks = len(instances) > 0 and instances.has("gt_masks")
+
+    def cut(name: str) -> torch.Tensor:
+        if has_masks and instances.has(name):
+            boxes = instances.proposal_boxes.tensor
+            return instances.get(name).crop_and_resize(boxes, mask_size)
+        return classes.new_zeros((len(instances), mask_size, mask_size), dtype=torch.bool)
+
+    if has_masks and instances.has("gt_scores"):
+        scores = instances.gt_scores
+    else:
+        scores = classes.new_full((len(instances),), float(has_masks), dtype=torch.float32)
+    return MaskTargets(classes, cut("gt_masks"), cut("gt_ignore_masks"), scores)
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class ProxyMaskHead(MaskRCNNConvUpsampleHead):
+    """Mask R-CNN's mask head, whose loss skips ignored pixels and heeds the score of each mask.
+
+    Layers and inference are Detectron2's. On masks without ignored pixels and scores the loss is
+    Detectron2's too, so it also trains on true masks. A subclass with another loss overrides
+    :meth:`loss`.
+
+    Args:
+        input_shape: shape of the RoI features.
+        score_mode: "none": the score does not matter, "weight": it weights its mask's loss,
+            "threshold": masks below `score_threshold` are left out. A mask of score 0 always is.
+        score_threshold: in [0, 1].
+        kwargs: see :class:`MaskRCNNConvUpsampleHead`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        score_mode: str = "none",
+        score_threshold: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, **kwargs)
+        key = "MODEL.ROI_MASK_HEAD.SCORE"
+        if score_mode not in SCORE_MODES:
+            expected = ", ".join(SCORE_MODES)
+            raise ConfigError(f"{key}_MODE: found {score_mode!r}, expected one of {expected}")
+        if not 0 <= score_threshold <= 1:
+            raise ConfigError(f"{key}_THRESHOLD: found {score_threshold}, expected 0 to 1")
+        self.score_mode = score_mode
+        self.score_threshold = score_threshold
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Detectron2's keys, `SCORE_MODE` and `SCORE_THRESHOLD`."""
+        return {
+            **super().from_config(cfg, input_shape),
+            "score_mode": cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE,
+            "score_threshold": cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD,
+        }
+
+    def forward(
+        self, x: torch.Tensor, instances: list[Instances]
+    ) -> dict[str, torch.Tensor] | list[Instances]:
+        """The loss in training; else Detectron2's inference.
+
+        Args:
+            x: (B, C, h, w) RoI features.
+            instances: see :func:`mask_targets`; B proposals in total.
+        """
+        if not self.training:
+            return super().forward(x, instances)
+        logits = self.layers(x)
+        targets = mask_targets(instances, logits.shape[-1])
+        weights = self.mask_weights(targets.scores)
+        _log_accuracy(logits.detach(), targets, weights)
+        return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
+
+    def mask_weights(self, scores: torch.Tensor) -> torch.Tensor:
+        """(B,) scores to (B,) weights of the masks in the loss."""
+        if self.score_mode == "weight":
+            return scores
+        return ((scores > 0) & (scores >= self._least_score)).float()
+
+    @property
+    def _least_score(self) -> float:
+        return self.score_threshold if self.score_mode == "threshold" else 0.0
+
+    def loss(
+        self, logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """The mask loss of a batch, a scalar.
+
+        Args:
+            logits: (B, C, M, M) or (B, 1, M, M).
+            targets: of the B proposals.
+            weights: (B,), see :meth:`mask_weights`.
+        """
+        return proxy_mask_loss(logits, targets.classes, targets.masks, targets.ignore, weights)
+
+
+def _log_accuracy(logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor) -> None:
+    """Detectron2's `mask_rcnn/*` numbers, over the cells that enter the loss."""
+    kept = ~targets.ignore & (weights > 0)[:, None, None]
+    wrong = ((select_class(logits, targets.classes) > 0) != targets.masks) & kept
+    inside = targets.masks & kept
+    counts = torch.stack([v.sum() for v in (kept, inside, wrong, wrong & inside)]).tolist()
+    n_kept, n_inside, n_wrong, n_missed = counts
+    storage = get_event_storage()
+    storage.put_scalar("mask_rcnn/accuracy", 1 - n_wrong / max(n_kept, 1))
+    storage.put_scalar("mask_rcnn/false_positive", (n_wrong - n_missed) / max(n_kept - n_inside, 1))
+    storage.put_scalar("mask_rcnn/false_negative", n_missed / max(n_inside, 1))

@@ -27,10 +27,12 @@ class Teacher(nn.Module):
         needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
         result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
             run and are written to the proxy-mask file.
+        result_packages: modules beyond those that every teacher uses whose version bears on the result.
     """
 
     needs_image: bool = True
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
+    result_packages: tuple[str, ...] = ()
 
     @classmethod
     def check_requirements(cls) -> None:

@@ -115,6 +115,7 @@ class BoxCRF(BoxTeacher):
     """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left."""
 
     result_keys = ("MODEL.BOX_CRF",)
+    result_packages = ("pydensecrf",)
 
     @configurable
     def __init__(

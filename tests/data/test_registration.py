@@ -10,8 +10,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from wsis.config import get_cfg
-from wsis.data.builtin_paths import BUILTIN
-from wsis.data.registration import get_source, prepare_datasets, register_custom
+from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
+from wsis.data.registration import (
+    get_source,
+    prepare_datasets,
+    register_builtin,
+    register_custom,
+)
 from wsis.errors import ConfigError, DataError
 
 
@@ -127,3 +132,24 @@ def test_datasets_of_others_are_read_from_their_file(tmp_path, name):
     DatasetCatalog.register(python, lambda: [record])
     MetadataCatalog.get(python).set(thing_classes=["a"])
     assert get_source(python).images[0]["file_name"] == "a.png"
+
+
+def test_builtin_names_follow_the_environment_and_semantic_ones_name_their_pngs(
+    tmp_path, monkeypatch
+):
+    json_file, image_root, labels = BUILTIN_SEM_SEG["voc_2012_val_semantic"]
+    (tmp_path / json_file).parent.mkdir(parents=True)
+    (tmp_path / image_root).mkdir(parents=True)
+    write((tmp_path / json_file).parent, (tmp_path / json_file).name)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    try:
+        register_builtin()
+        record = DatasetCatalog.get("voc_2012_val_semantic")[0]
+        assert record["sem_seg_file_name"] == str(tmp_path / labels["sem_seg"] / "a.png")
+        metadata = MetadataCatalog.get("voc_2012_val_semantic")
+        assert metadata.stuff_classes == ["background", "dust", "cell"]
+        assert metadata.evaluator_type == "sem_seg"
+        assert get_source("voc_2012_val_instances").class_names == ["dust", "cell"]
+    finally:
+        monkeypatch.undo()
+        register_builtin()

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from wsis.data.builtin_paths import BUILTIN, datasets_root
+from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
 from wsis.data.dicts import source_from_dicts, to_dicts
 from wsis.data.source import CocoSource, load_source
 from wsis.errors import ConfigError
@@ -19,32 +19,67 @@ _sources: dict[tuple[str, str, bool], CocoSource] = {}
 
 
 def register_dataset(name: str, json_file: str, image_root: str) -> None:
-    """Registers a COCO JSON file under a name, in Detectron2's catalogs too. Nothing is read before it is used.
+    """Registers a COCO JSON file under a name, in Detectron2's catalogs too; read when it is used.
 
     Raises:
         ConfigError: the name belongs to a dataset that something else registered.
     """
+    taken = name in BUILTIN or (name in DatasetCatalog.list() and name not in _locations)
+    if taken and _locations.get(name) != (json_file, image_root):
+        raise ConfigError(
+            f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name"
+        )
+    _register(name, json_file, image_root)
+
+
+def _register(name: str, json_file: str, image_root: str) -> None:
     if _locations.get(name) == (json_file, image_root):
         return
-    if name in DatasetCatalog.list():
-        if name not in _locations or name in BUILTIN:
-            raise ConfigError(
-                f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name"
-            )
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
-        for key in [key for key in _sources if key[0] == name]:
-            del _sources[key]
+    _forget(name)
     _locations[name] = (json_file, image_root)
     DatasetCatalog.register(name, lambda: to_dicts(get_source(name, bad_box="skip")))
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+    metadata = MetadataCatalog.get(name)
+    metadata.set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+
+
+def _forget(name: str) -> None:
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+    for key in [key for key in _sources if key[0] == name]:
+        del _sources[key]
 
 
 def register_builtin() -> None:
     """Registers the builtin names. Their folders need not exist until a name is used."""
+    root = datasets_root()
     for name, (json_file, image_root) in BUILTIN.items():
-        root = datasets_root()
-        register_dataset(name, os.path.join(root, json_file), os.path.join(root, image_root))
+        _register(name, os.path.join(root, json_file), os.path.join(root, image_root))
+    for name, (json_file, image_root, labels) in BUILTIN_SEM_SEG.items():
+        folder = os.path.join(root, labels["sem_seg"])
+        _register_semantic(
+            name, os.path.join(root, json_file), os.path.join(root, image_root), folder
+        )
+
+
+def _register_semantic(name: str, json_file: str, image_root: str, folder: str) -> None:
+    """A semantic dataset: the images of a COCO JSON file, each with a PNG of its name in a folder."""
+
+    def dicts() -> list[dict[str, Any]]:
+        source = load_source(json_file, image_root, bad_box="skip", need_boxes=False)
+        names = ["background", *source.class_names]
+        MetadataCatalog.get(name).set(stuff_classes=names)
+        records = to_dicts(source, "image")
+        for record, image in zip(records, source.images, strict=True):
+            stem = os.path.splitext(image["file_name"])[0]
+            record["sem_seg_file_name"] = os.path.join(folder, f"{stem}.png")
+        return records
+
+    _forget(name)
+    DatasetCatalog.register(name, dicts)
+    MetadataCatalog.get(name).set(
+        image_root=image_root, sem_seg_root=folder, evaluator_type="sem_seg", ignore_label=255
+    )
 
 
 def register_custom(cfg: CfgNode) -> None:

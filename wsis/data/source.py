@@ -152,7 +152,9 @@ def check_document(
         )
     if bad:
         logger.warning(
-            "%s: %d boxes without area or wholly outside their image are left out", name, len(bad)
+            "%s: %d boxes without area or wholly outside their image will not be used",
+            name,
+            len(bad),
         )
     return CocoSource(
         name,

@@ -1,0 +1,163 @@
+"""The comparison of teachers, on a checkout whose tools only write what is asked of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wsis.engine.comparison import (
+    TRUE_MASKS,
+    Comparison,
+    Plan,
+    StepError,
+    format_results,
+    load_plan,
+)
+from wsis.errors import ConfigError
+
+TRAIN = """
+import json, pathlib, sys
+keys = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+out = pathlib.Path(keys["OUTPUT_DIR"])
+(out / "inference").mkdir(parents=True)
+masks = {"mask": 40.0, "proxy": 10.0}.get(keys.get("WSIS.SUPERVISION"), 1.0)
+scores = {"AP": masks, "AP50": 2 * masks, "AP75": masks / 2}
+(out / "inference" / "results.json").write_text(json.dumps({"VAL": {"bbox": scores, "segm": scores}}))
+(out / "model_final.pth").touch()
+"""
+GENERATE = """
+import pathlib, sys
+keys = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+folder = pathlib.Path(keys["OUTPUT_DIR"]) / "proxy"
+folder.mkdir(parents=True)
+(folder / "BOXES.json").write_text("{}")
+"""
+EVALUATE = """
+import json, pathlib, sys
+quality = {"overall": {"mIoU": 0.5}, "status": {"ok": 3}}
+pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(quality))
+"""
+
+
+@pytest.fixture
+def names(request):
+    stem = request.node.name.replace("[", "_").replace("]", "")
+    return f"{stem}_boxes", f"{stem}_masks", f"{stem}_val"
+
+
+@pytest.fixture
+def comparison(tmp_path, names):
+    checkout = tmp_path / "checkout"
+    (checkout / "tools").mkdir(parents=True)
+    boxes, masks, val = names
+    for name, text in (
+        ("train_net", TRAIN),
+        ("generate_proxy_masks", GENERATE),
+        ("evaluate_proxy_masks", EVALUATE),
+    ):
+        text = text.replace("VAL", val).replace("BOXES", boxes)
+        (checkout / "tools" / f"{name}.py").write_text(text)
+    (checkout / "student.yaml").write_text("SEED: 1\n")
+    (checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: FilledBox\n")
+    document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "data.json").write_text(json.dumps(document))
+    plan = Plan(
+        title="test",
+        train_boxes=boxes,
+        train_masks=masks,
+        val=val,
+        detector="student.yaml",
+        student="student.yaml",
+        teachers={"filled box": "fill.yaml", "box + CRF": "fill.yaml"},
+        custom=[[name, str(tmp_path / "data.json"), ""] for name in names],
+    )
+    return Comparison(plan, checkout, tmp_path / "out")
+
+
+def test_every_row_is_scored_against_the_true_masks(comparison):
+    results = comparison.run()
+    assert list(results["rows"]) == [TRUE_MASKS, "filled box", "box + CRF"]
+    assert results["rows"][TRUE_MASKS]["share"] == 1
+    row = results["rows"]["box + CRF"]
+    assert (row["proxy_mIoU"], row["AP"], row["AP50"], row["share"]) == (0.5, 10, 20, 0.25)
+    assert row["status"] == {"ok": 3}
+    assert json.loads((comparison.output / "results.json").read_text()) == results
+    command = results["commands"]["box_CRF-student"]
+    assert str(comparison.proxy_file("box + CRF")) in command[-1]  # DATASETS.CUSTOM
+    table = format_results(results)
+    assert "| box + CRF" in table
+    assert "0.25" in table
+
+
+def test_started_again_it_repeats_nothing(comparison):
+    first = comparison.run()
+    for tool in (comparison.checkout / "tools").iterdir():
+        tool.write_text("raise SystemExit('called again')")
+    again = Comparison(comparison.plan, comparison.checkout, comparison.output).run()
+    assert again["rows"] == first["rows"]
+
+
+def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(comparison):
+    tool = comparison.checkout / "tools" / "evaluate_proxy_masks.py"
+    good = tool.read_text()
+    tool.write_text("raise SystemExit('error: no such thing')")
+    with pytest.raises(StepError, match="filled_box-quality failed .*error: no such thing"):
+        comparison.run()
+    assert not (comparison.output / "results.json").exists()
+    tool.write_text(good)
+    again = Comparison(comparison.plan, comparison.checkout, comparison.output)
+    assert again.run()["rows"]["filled box"]["AP"] == 10
+
+
+def test_a_folder_of_another_plan_is_refused(comparison):
+    comparison.step(
+        "a", ["tools/evaluate_proxy_masks.py", "--output", str(comparison.output / "x")]
+    )
+    with pytest.raises(ConfigError, match="step a was made by another plan"):
+        comparison.step("a", ["tools/evaluate_proxy_masks.py", "--output", "y"])
+
+
+def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
+    (comparison.checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: BoxCRF\n")
+    monkeypatch.setitem(__import__("sys").modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ConfigError, match="needs pydensecrf"):
+        comparison.run()
+    (comparison.checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: RetinaNet\n")
+    with pytest.raises(ConfigError, match=r"fill\.yaml: RetinaNet is not a teacher"):
+        comparison.run()
+    (comparison.checkout / "fill.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"fill\.yaml: no such config file"):
+        comparison.run()
+    assert not comparison.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "not plain YAML"),
+        ("- a", "found list"),
+        ("titel: a", "no such key titel"),
+        ("title: a", "key 'train_boxes' is missing"),
+    ],
+)
+def test_a_bad_plan_is_one_line(tmp_path, text, message):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_plan(tmp_path / "plan.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_plan(tmp_path / "absent.yaml")
+
+
+def test_the_plans_of_the_project_load():
+    plans = [
+        path
+        for path in Path("configs/quickstart").glob("*.yaml")
+        if "teachers:" in path.read_text()
+    ]
+    assert plans
+    for path in plans:
+        plan = load_plan(path, {"data": "data", "output": "out"})
+        for config in (plan.detector, plan.student, *plan.teachers.values()):
+            assert Path(config).is_file()

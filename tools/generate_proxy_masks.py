@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Make proxy masks for every dataset in DATASETS.TRAIN.
+
+    python tools/generate_proxy_masks.py --config-file configs/... [--num-gpus N] [--resume] MODEL.WEIGHTS w.pth ...
+
+Writes OUTPUT_DIR/proxy/<dataset>.json: COCO JSON with one mask per annotation. A run that was cut short is continued by
+--resume, on any number of processes. Several machines need a shared OUTPUT_DIR.
+
+Exit status: 0; 2 if the input is wrong or the run cannot go on (one line says why); 3 if an image could not be read:
+its annotations have the status failed, and --resume tries it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from wsis.engine import (
+    WsisCheckpointer,
+    argument_parser,
+    launch_processes,
+    run_tool,
+    setup,
+    start,
+)
+from wsis.engine.generation import check_generation, generate_proxy_masks
+
+
+def main(cfg: CfgNode, args: argparse.Namespace) -> int:
+    """Work of one process; returns the exit status."""
+    start(cfg, args, "generate")
+    model = build_model(cfg)
+    WsisCheckpointer(model, strict=True).load(cfg.MODEL.WEIGHTS)
+    return generate_proxy_masks(cfg, model, resume=args.resume).exit_status
+
+
+def run() -> int:
+    """Checks the input, then starts the processes."""
+    args = argument_parser(__doc__).parse_args()
+    cfg = setup(args, "generate")
+    check_generation(cfg)
+    return launch_processes(main, cfg, args)
+
+
+if __name__ == "__main__":
+    run_tool(run)

@@ -1,0 +1,329 @@
+"""From a teacher and a dataset to a proxy-mask file: sharded, restartable, observable."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from torch import nn
+
+from wsis.data.images import UnreadableImageError, check_image_files
+from wsis.data.mapper import TeacherDatasetMapper
+from wsis.data.registration import get_source
+from wsis.data.source import Image
+from wsis.engine.journal import (
+    ImageId,
+    JournalWriter,
+    failure_line,
+    header_line,
+    journal_path,
+    locked,
+    result_line,
+)
+from wsis.engine.progress import Progress
+from wsis.engine.provenance import differences, provenance, weights_sha256
+from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
+from wsis.engine.workers import (
+    RefineTask,
+    limited_threads,
+    number_of_workers,
+    refine_all,
+    seed_for_image,
+)
+from wsis.errors import ConfigError, WsisError
+from wsis.modeling.teacher import Teacher
+from wsis.structures import Seed
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_LOOK_AHEAD = 2
+"""Images that are decoded while the network is at work on another."""
+_NAMED_FAILURES = 20
+"""Unreadable images that the log names at the end; the result has all."""
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What a generation has made.
+
+    Attributes:
+        files: one proxy-mask file per dataset of ``DATASETS.TRAIN``.
+        failed: paths of the images that could not be read.
+    """
+
+    files: tuple[Path, ...]
+    failed: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 if an image could not be read."""
+        return 3 if self.failed else 0
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far a job is: nothing to do, or what earlier runs have left.
+
+    Attributes:
+        finished: the file is there.
+        done: images that need no more work.
+        ends: good bytes of each journal, by file name.
+        failed: with ``finished``: images that could not be read, path to reason.
+    """
+
+    finished: bool
+    done: frozenset[ImageId] = frozenset()
+    ends: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def generate_proxy_masks(
+    cfg: CfgNode, model: nn.Module, *, resume: bool = False
+) -> GenerationResult:
+    """Makes ``OUTPUT_DIR/proxy/<dataset>.json`` for every dataset in ``DATASETS.TRAIN``.
+
+    All ranks call it together. Each finished image is on disk at once; a run that ends early is
+    continued by ``resume``, on any number of ranks. A finished run returns at once.
+
+    Args:
+        cfg: of the run; ``MODEL.WEIGHTS`` names the weights that ``model`` has.
+        model: a teacher, wrapped or not, with its weights.
+        resume: continue what an earlier run with the same settings has left, and try again images
+            that could not be read.
+
+    Raises:
+        ConfigError, DataError: the config, weights or source are at fault; nothing was written.
+        WsisError: there is something else in the folder, another run is at work in it, a file
+            cannot be written, or a worker was killed; what is finished is kept.
+    """
+    teacher = getattr(model, "module", model)
+    if not isinstance(teacher, Teacher):
+        raise ConfigError(f"MODEL.META_ARCHITECTURE: {type(teacher).__name__} is not a teacher")
+    weights = _on_main(partial(weights_sha256, cfg))
+    if weights is None and teacher.state_dict():
+        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+    jobs = _jobs(cfg)
+    without_pixel = _on_main(partial(_check_sources, jobs))
+    jobs = [
+        replace(job, provenance=provenance(cfg, teacher, job.source, weights), no_pixel=no_pixel)
+        for job, no_pixel in zip(jobs, without_pixel, strict=True)
+    ]
+    folder = jobs[0].folder
+    was_training = teacher.training
+    with contextlib.ExitStack() as stack:
+        stack.callback(teacher.train, was_training)
+        stack.enter_context(limited_threads(cfg.WSIS.NUM_THREADS))
+        states = _on_main(lambda: _examine(jobs, folder, resume, stack))
+        teacher.eval()
+        failed: dict[str, str] = {}
+        for job, state in zip(jobs, states, strict=True):
+            if not state.finished:
+                with _errors_in_one_line(job.folder):
+                    _work(cfg, teacher, job, state)
+                comm.synchronize()
+                state = _on_main(partial(_finish, job))
+            failed.update(state.failed)
+            logger.info(f"{job.path}: {len(job.source.annotations)} annotations, complete")
+    for reason in list(failed.values())[:_NAMED_FAILURES]:
+        logger.error(reason)
+    if failed:
+        logger.error(
+            f"{len(failed)} images could not be read; their annotations have the status failed; "
+            "mend them and run again with --resume"
+        )
+    return GenerationResult(tuple(job.path for job in jobs), tuple(failed))
+
+
+def check_generation(cfg: CfgNode) -> None:
+    """The checks that :func:`generate_proxy_masks` makes of the config and of the masks to copy, for
+    a caller that writes something before it.
+
+    Raises:
+        ConfigError, DataError: the first thing that is wrong.
+    """
+    for job in _jobs(cfg):
+        job.check_true_masks()
+
+
+def _jobs(cfg: CfgNode) -> list[ProxyJob]:
+    """One job per dataset, each still without provenance."""
+    names = tuple(dict.fromkeys(cfg.DATASETS.TRAIN))
+    if not names:
+        raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
+    for key, value, least in (
+        ("WSIS.NUM_THREADS", cfg.WSIS.NUM_THREADS, 1),
+        ("PROXY.NUM_WORKERS", cfg.PROXY.NUM_WORKERS, -1),
+    ):
+        if value < least:
+            raise ConfigError(f"{key}: found {value}, expected at least {least}")
+    for name in names:
+        if Path(name).name != name or name.startswith("."):
+            raise ConfigError(f"DATASETS.TRAIN: {name!r} cannot be the name of a file")
+    return [
+        ProxyJob(
+            name=name,
+            source=get_source(name, bad_box=cfg.DATASETS.BAD_BOX),
+            folder=Path(cfg.OUTPUT_DIR) / "proxy",
+            supervision="image" if cfg.WSIS.SUPERVISION == "image" else "box",
+            class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
+            keep_true_masks=cfg.PROXY.KEEP_TRUE_MASKS,
+        )
+        for name in names
+    ]
+
+
+def _check_sources(jobs: list[ProxyJob]) -> list[frozenset[int]]:
+    """Checks images and masks; returns the annotations of each job whose true mask has no pixel."""
+    for job in jobs:
+        check_image_files(job.source, tolerate_unreadable=True)
+    return [job.check_true_masks() for job in jobs]
+
+
+def _on_main(function: Callable[[], T]) -> T:
+    """Calls a function on rank 0; every rank gets its result, or raises its error."""
+    outcome: tuple[Any, WsisError | None] = None, None
+    if comm.is_main_process():
+        try:
+            with _errors_in_one_line():
+                outcome = function(), None
+        except WsisError as error:
+            outcome = None, error
+    result, failure = comm.all_gather(outcome)[0]
+    if failure is not None:
+        raise failure
+    return result
+
+
+@contextlib.contextmanager
+def _errors_in_one_line(path: Path | None = None) -> Iterator[None]:
+    """Turns an error of the file system into one line; ``path`` is named if the error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise WsisError(
+            f"{error.filename or path}: {error.strerror or error}; what is finished is kept: "
+            "continue with --resume"
+        ) from error
+
+
+def _examine(
+    jobs: list[ProxyJob], folder: Path, resume: bool, stack: contextlib.ExitStack
+) -> list[_State]:
+    """Takes the folder's lock, and looks at what earlier runs have left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(folder))
+    return [_state_of(job, resume) for job in jobs]
+
+
+def _state_of(job: ProxyJob, resume: bool) -> _State:
+    index = job.read_journals()
+    started = index.provenance is not None
+    if job.path.exists():
+        changed = differences(read_provenance(job.path), job.provenance)
+        if changed:
+            raise WsisError(
+                f"{job.path} was made otherwise: {'; '.join(changed)}; set another OUTPUT_DIR, or "
+                "delete it and its journals to start anew"
+            )
+        failed = job.named(index.failed if started else failed_images(job.path))
+        complete = not started or not job.missing(index)
+        if complete and not (resume and failed):
+            return _State(finished=True, failed=failed)
+        if not started:
+            raise WsisError(
+                f"{job.path}: its journals are gone, so its unreadable images cannot be tried "
+                "again; delete it to start anew"
+            )
+    if started and not resume:
+        raise WsisError(
+            f"{job.folder}: an unfinished run has left journals of {job.name}; continue it with "
+            f"--resume, set another OUTPUT_DIR, or delete {job.name}.rank*.jsonl to start anew"
+        )
+    job.path.unlink(missing_ok=True)  # it lacks what will be tried again
+    return _State(finished=False, done=frozenset(index.done), ends=index.ends)
+
+
+def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
+    """Does this rank's share of the images that are not done."""
+    rank, ranks = comm.get_rank(), comm.get_world_size()
+    images = [image for image in job.source.images if image["id"] not in state.done][rank::ranks]
+    if not images:
+        return
+    path = journal_path(job.folder, job.name, rank)
+    workers = number_of_workers(cfg.PROXY.NUM_WORKERS, comm.get_local_size())
+    task = RefineTask(teacher.refiner(), cfg.INPUT.HIGH_BIT_DEPTH, cfg.SEED)
+    label = job.name if ranks == 1 else f"{job.name}, rank 0 of {ranks}"
+    with (
+        JournalWriter(path, header_line(job.provenance), state.ends.get(path.name, 0)) as writer,
+        contextlib.closing(_seeds(cfg, teacher, job, images)) as seeds,
+        contextlib.closing(
+            refine_all(seeds, task, min(workers, len(images)), cfg.WSIS.NUM_THREADS)
+        ) as lines,
+        Progress(label, len(images), "images", shown=rank == 0) as progress,
+    ):
+        for line in lines:
+            writer.append(line)
+            progress.advance()
+
+
+def _seeds(
+    cfg: CfgNode, teacher: Teacher, job: ProxyJob, images: Iterable[Image]
+) -> Generator[Seed | bytes, None, None]:
+    """The network's part, image by image; the journal's line of an image that needs no more."""
+    mapper = TeacherDatasetMapper(cfg, needs_image=teacher.needs_image)
+
+    def load(image: Image) -> dict[str, Any] | bytes:
+        record = job.record(image)
+        if not record["annotations"]:
+            return result_line(image["id"], [])
+        try:
+            return mapper(record)
+        except UnreadableImageError as error:
+            return failure_line(image["id"], str(error))
+
+    for image, inputs in _ahead(load, images):
+        if isinstance(inputs, bytes):
+            yield inputs
+            continue
+        seed_for_image(cfg.SEED, image["id"])
+        with torch.no_grad():
+            (seed,) = teacher.propose([inputs])
+        if seed.image_id != image["id"] or list(seed.annotation_ids) != job.asked_ids(image["id"]):
+            raise WsisError(
+                f"image {image['id']!r}: {type(teacher).__name__} returned a seed of image "
+                f"{seed.image_id!r}, annotations {list(seed.annotation_ids)}, expected "
+                f"{job.asked_ids(image['id'])}"
+            )
+        yield seed
+
+
+def _ahead(
+    function: Callable[[Image], T], images: Iterable[Image]
+) -> Generator[tuple[Image, T], None, None]:
+    """Each image with ``function(image)``, computed a little ahead in another thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: deque[tuple[Image, Future[T]]] = deque()
+        for image in images:
+            waiting.append((image, pool.submit(function, image)))
+            if len(waiting) > _LOOK_AHEAD:
+                image, future = waiting.popleft()
+                yield image, future.result()
+        for image, future in waiting:
+            yield image, future.result()
+
+
+def _finish(job: ProxyJob) -> _State:
+    index = job.read_journals(comm.get_world_size())
+    job.write(index)
+    return _State(finished=True, failed=job.named(index.failed))

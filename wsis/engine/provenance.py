@@ -1,0 +1,137 @@
+"""What a proxy-mask file was made with: recorded in it, and compared before a run is continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from typing import Any
+
+import cv2
+import detectron2
+import numpy as np
+import PIL
+import torch
+import torchvision
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+
+import wsis
+from wsis.config import flatten
+from wsis.data.source import CocoSource
+from wsis.errors import ConfigError
+from wsis.modeling.teacher import Teacher
+
+COMMON_KEYS = (
+    "DATASETS.BAD_BOX",
+    "DATASETS.CLASS_AGNOSTIC",
+    "INPUT.FORMAT",
+    "INPUT.HIGH_BIT_DEPTH",
+    "PROXY.KEEP_TRUE_MASKS",
+    "SEED",
+    "WSIS.NUM_THREADS",
+    "WSIS.SUPERVISION",
+)
+"""Config keys that bear on the masks of every teacher; each teacher adds its own."""
+
+_NOT_KEYS = frozenset({"MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.META_ARCHITECTURE"})
+"""Recorded in another form: as the weights' SHA-256, the kind of device, the method."""
+
+
+def weights_sha256(cfg: CfgNode) -> str | None:
+    """SHA-256 of the file that ``MODEL.WEIGHTS`` names, in hex; None where it names none.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if not path:
+        return None
+    try:
+        with open(PathManager.get_local_path(path), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"MODEL.WEIGHTS: {path} cannot be read ({error.strerror or error})"
+        ) from error
+
+
+def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
+    """The config keys that bear on the masks, as one level, sorted by name, ready for JSON."""
+    prefixes = (*COMMON_KEYS, *teacher.result_keys)
+    flat = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if key not in _NOT_KEYS and any(key == p or key.startswith(f"{p}.") for p in prefixes)
+    }
+    return json.loads(json.dumps(flat, sort_keys=True))
+
+
+def versions(teacher: Teacher) -> dict[str, str]:
+    """Versions of the software that bears on the masks, by name."""
+    found = {
+        "wsis": wsis.__version__,
+        "detectron2": detectron2.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
+    distributions = metadata.packages_distributions() if teacher.result_packages else {}
+    for package in teacher.result_packages:
+        for distribution in distributions.get(package, []):
+            found[distribution] = metadata.version(distribution)
+    return found
+
+
+def provenance(
+    cfg: CfgNode, teacher: Teacher, source: CocoSource, weights: str | None
+) -> dict[str, Any]:
+    """Everything that the masks follow from, and nothing else: no time, host, process count or path.
+
+    Args:
+        cfg: the run's config.
+        teacher: the model.
+        source: what the masks are made for.
+        weights: see :func:`weights_sha256`.
+
+    Returns:
+        What a proxy-mask file holds as ``info.wsis``, ready for JSON.
+    """
+    return {
+        "version": wsis.__version__,
+        "method": type(teacher).__name__,
+        "device": torch.device(cfg.MODEL.DEVICE).type,
+        "config": result_config(cfg, teacher),
+        "weights_sha256": weights,
+        "source_sha256": source.sha256,
+        "versions": versions(teacher),
+    }
+
+
+def differences(old: Any, new: dict[str, Any]) -> list[str]:
+    """What differs between two provenances, each as ``name: old -> new``; empty if nothing does."""
+    if not isinstance(old, dict):
+        return ["it says nothing about what made it"]
+    before, after = _one_level(old), _one_level(new)
+    return [
+        f"{name}: {_show(before, name)} -> {_show(after, name)}"
+        for name in sorted(before.keys() | after.keys())
+        if _show(before, name) != _show(after, name)
+    ]
+
+
+def _one_level(value: dict[str, Any]) -> dict[str, Any]:
+    """Config keys by their own name, the rest as ``group.name``."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat.update({k if key == "config" else f"{key}.{k}": v for k, v in item.items()})
+        else:
+            flat[key] = item
+    return flat
+
+
+def _show(flat: dict[str, Any], name: str) -> str:
+    return json.dumps(flat[name], sort_keys=True) if name in flat else "absent"

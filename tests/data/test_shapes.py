@@ -146,7 +146,7 @@ def _grabcut(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_neither_the_box_nor_colour_alone_gives_the_masks() -> None:
     box_iou, grabcut_iou = [], []
-    for index in range(40):
+    for index in range(25):
         scene = draw_scene(0, "train", index, 128)
         for mask in scene.masks:
             box = mask_to_box(mask)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+from pycocotools.mask import toBbox
 
+from wsis.data.prepare import boxes_only, number_annotations, parallel_map
 from wsis.data.shapes.forms import OBJECT_FORMS
 from wsis.data.shapes.scene import draw_scene
 from wsis.errors import ConfigError, DataError
-from wsis.structures.boxes import mask_to_box
 from wsis.structures.proxy_file import read_json, write_json_atomic
 from wsis.structures.rle import encode_mask
 
@@ -98,62 +95,42 @@ def _info(spec: ShapesSpec) -> dict[str, Any]:
     }
 
 
-def _write_image(split: str, index: int, spec: ShapesSpec, output: Path) -> list[dict[str, Any]]:
-    """Draw and save one image; return its annotations without ids."""
+def _file_name(split: str, index: int) -> str:
+    return f"{split}/{index + 1:06d}.png"
+
+
+def _write_image(index: int, split: str, spec: ShapesSpec, folder: Path) -> list[dict[str, Any]]:
+    """Draw and save one image; return its annotations, without ids."""
     scene = draw_scene(spec.seed, split, index, spec.size)
-    path = output / "images" / _file_name(split, index)
+    path = folder / _file_name(split, index)
     if not cv2.imwrite(str(path), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)):
         raise DataError(f"{path}: cannot be written")
     annotations = []
     for mask, kind in zip(scene.masks, scene.classes, strict=True):
-        box = mask_to_box(mask)
-        if box is None:
-            raise AssertionError("a scene never holds an invisible object")
-        x0, y0, x1, y1 = box.tolist()
+        rle = encode_mask(mask)
+        x, y, w, h = toBbox(rle).tolist()
         annotations.append(
             {
-                "image_id": index + 1,
                 "category_id": kind + 1,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "bbox": [x, y, w, h],
                 "area": int(mask.sum()),
                 "iscrowd": 0,
-                "segmentation": encode_mask(mask),
+                "segmentation": rle,
             }
         )
     return annotations
 
 
-def _file_name(split: str, index: int) -> str:
-    return f"{split}/{index + 1:06d}.png"
-
-
-def _without_mask(annotation: dict[str, Any]) -> dict[str, Any]:
-    """An annotation that tells no more than its box; `area`, which COCO demands, is the box's."""
-    boxed = {key: value for key, value in annotation.items() if key != "segmentation"}
-    boxed["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    return boxed
-
-
-_Mapper = Callable[..., Iterable[list[dict[str, Any]]]]
-
-
-@contextlib.contextmanager
-def _mapper(workers: int) -> Iterator[_Mapper]:
-    """`map` in this process or over several."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        yield partial(pool.map, chunksize=16)
-
-
-def _document(
-    split: str, annotations: list[dict[str, Any]], count: int, spec: ShapesSpec
-) -> dict[str, Any]:
-    images = [
+def _write_split(split: str, spec: ShapesSpec, folder: Path, workers: int) -> dict[str, Any]:
+    """Draw and save the images of one split; return its COCO document."""
+    count = getattr(spec, split)
+    try:
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder / split}: cannot be made ({error.strerror})") from error
+    write = partial(_write_image, split=split, spec=spec, folder=folder)
+    drawn = parallel_map(write, range(count), workers, split)
+    records = (
         {
             "id": index + 1,
             "file_name": _file_name(split, index),
@@ -161,13 +138,14 @@ def _document(
             "width": spec.size,
         }
         for index in range(count)
-    ]
-    categories = SALIENT_CATEGORIES if split == "salient" else CATEGORIES
+    )
+    images, annotations = number_annotations(zip(records, drawn, strict=True))
+    logger.info("%s: %d images, %d objects", split, len(images), len(annotations))
     return {
         "info": _info(spec),
         "images": images,
-        "categories": categories,
         "annotations": annotations,
+        "categories": SALIENT_CATEGORIES if split == "salient" else CATEGORIES,
     }
 
 
@@ -201,21 +179,11 @@ def prepare_shapes(
     if _is_complete(root, spec):
         logger.info("%s: already there", root)
         return False
-    by_split: dict[str, list[dict[str, Any]]] = {}
-    with _mapper(workers) as run:
-        for split in ("train", "val", "salient"):
-            try:
-                (root / "images" / split).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"{error.filename}: cannot be made ({error.strerror})") from error
-            draw = partial(_write_image, split, spec=spec, output=root)
-            annotations = [a for image in run(draw, range(getattr(spec, split))) for a in image]
-            by_split[split] = [{"id": i, **a} for i, a in enumerate(annotations, start=1)]
-            logger.info("%s: %d images, %d objects", split, getattr(spec, split), len(annotations))
+    documents = {
+        split: _write_split(split, spec, root / "images", workers)
+        for split in ("train", "val", "salient")
+    }
     for name, (split, with_masks) in _FILES.items():
-        annotations = by_split[split]
-        if not with_masks:
-            annotations = [_without_mask(annotation) for annotation in annotations]
-        document = _document(split, annotations, getattr(spec, split), spec)
+        document = documents[split] if with_masks else boxes_only(documents[split])
         write_json_atomic(_json_path(root, name), document)
     return True

@@ -88,7 +88,6 @@ _NUMPY = "NumPy 1.24 removed np.int, np.float, np.str and (until 2.0) np.bool"
 _RESOURCES = "setuptools 81 removed pkg_resources"
 _ROTATED = "the compiled operator is missing: let its use say so"
 _SCHEDULER = "PyTorch's own schedulers derive from LRScheduler, no longer from _LRScheduler"
-_MESHGRID = "torch.meshgrid warns without `indexing`"
 
 FIXES = (
     Fix("__init__.py", '"0.6"', f'"{VERSION}"', "name the changed version"),
@@ -140,14 +139,7 @@ FIXES = (
         "modeling/anchor_generator.py",
         "torch.meshgrid(shifts_y, shifts_x)",
         'torch.meshgrid(shifts_y, shifts_x, indexing="ij")',
-        _MESHGRID,
-    ),
-    Fix(
-        "projects/panoptic_deeplab/post_processing.py",
-        "torch.arange(width, dtype=offsets.dtype, device=offsets.device),\n",
-        "torch.arange(width, dtype=offsets.dtype, device=offsets.device),\n"
-        '        indexing="ij",\n',
-        _MESHGRID,
+        "torch.meshgrid warns without `indexing`",
     ),
 )
 

@@ -74,8 +74,25 @@ def test_every_form_of_segmentation_gives_the_same_code():
         {"size": [6, 8], "counts": [40]},
         {"size": [6, 8], "counts": [-1, 49]},
         {"size": [6, 8]},
+        {"size": [6, 8], "counts": ""},
+        {"size": [6, 8], "counts": "0"},
+        {"size": [6, 8], "counts": "\xff"},
+        {"size": [6, 8], "counts": "oo"},
+        {"size": [6, 8], "counts": "o" * 60 + "0"},
+        {"size": [6, 8], "counts": "O"},
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [[1, 2, 3, 4, 5, "6"]],
     ],
 )
 def test_malformed_segmentation_is_a_value_error(bad):
     with pytest.raises(ValueError, match=r"\w"):
         segmentation_to_rle(bad, 6, 8)
+
+
+def test_the_size_of_any_code_is_known_without_decoding_it():
+    rng = np.random.default_rng(2)
+    for density in (0, 0.01, 0.5, 0.99, 1):
+        mask = rng.random((97, 203)) < density
+        assert segmentation_to_rle(encode_mask(mask), 97, 203) == encode_mask(mask)
+    big = encode_box((100, 200, 3000, 2500), 4000, 5000)
+    assert segmentation_to_rle(big, 4000, 5000) == big

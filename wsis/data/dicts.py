@@ -11,7 +11,7 @@ from detectron2.structures import BoxMode
 from wsis.data.source import CocoSource, check_document
 from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import segmentation_to_rle
+from wsis.structures.rle import check_polygons, segmentation_to_rle
 
 SUPERVISIONS = ("box", "image", "proxy", "mask")
 _MASK_KEYS = ("segmentation", "ignore_segmentation", "score")
@@ -63,8 +63,6 @@ def to_dicts(
         record["image_labels"] = sorted(
             {c for c, a in zip(classes, annotations, strict=True) if not a.get("iscrowd")}
         )
-        if "void" in image and keep_masks:
-            record["void"] = image["void"]
         record["annotations"] = [
             _to_annotation(annotation, category, image, keep_masks, source.json_file)
             for annotation, category in zip(annotations, classes, strict=True)
@@ -102,12 +100,8 @@ def check_segmentation(
     """
     value = annotation[key]
     try:
-        if isinstance(value, list):  # rasterising checks no more than the form, so do only that
-            if not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in value):
-                raise ValueError("a polygon needs at least three x, y pairs")
-        elif isinstance(value, dict) and isinstance(value.get("counts"), str):
-            if list(value.get("size", [])) != [height, width]:
-                raise ValueError(f"size {value.get('size')}, expected {[height, width]}")
+        if isinstance(value, list):  # rasterising would check no more than the form
+            check_polygons(value)
         else:
             segmentation_to_rle(value, height, width)
     except ValueError as error:

@@ -81,28 +81,74 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
     """Any form of COCO ``segmentation`` to a compressed code.
 
     Args:
-        segmentation: list of polygons ``[x, y, ...]``, or a code with list (uncompressed) or str/bytes counts.
+        segmentation: list of polygons ``[x, y, ...]``, or a code with list (uncompressed) or text
+            counts.
         height, width: size of the image.
 
     Raises:
-        ValueError: neither form, a polygon with fewer than three points, or a code of another image size.
+        ValueError: neither form, a polygon with fewer than three points, or a code that is not of
+            the image's size (pycocotools would read or write beyond its memory).
     """
-    if isinstance(segmentation, dict):
-        if list(segmentation.get("size", [])) != [height, width]:
-            raise ValueError(f"size {segmentation.get('size')}, expected {[height, width]}")
-        counts = segmentation.get("counts")
-        if isinstance(counts, list):
-            if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
-                raise ValueError("counts must be non-negative integers")
-            if sum(counts) != height * width:
-                raise ValueError(f"counts add up to {sum(counts)}, expected {height * width}")
-            return _as_text(coco_mask.frPyObjects(segmentation, height, width))
-        if isinstance(counts, str | bytes):
-            return _as_text(segmentation)
-        raise ValueError("counts must be a list or text")
-    if isinstance(segmentation, list) and segmentation:
-        for polygon in segmentation:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-                raise ValueError("a polygon needs at least three x, y pairs")
+    if not isinstance(segmentation, dict):
+        check_polygons(segmentation)
         return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
-    raise ValueError("expected a list of polygons or a run-length code")
+    if segmentation.get("size") != [height, width]:
+        raise ValueError(f"size {segmentation.get('size')}, expected {[height, width]}")
+    counts = segmentation.get("counts")
+    if isinstance(counts, list):
+        if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
+            raise ValueError("counts must be non-negative integers")
+        total = sum(counts)
+    elif isinstance(counts, str | bytes):
+        total = _total_of_text(counts)
+    else:
+        raise ValueError("counts must be a list or text")
+    if total != height * width:
+        raise ValueError(f"counts add up to {total}, expected {height * width}")
+    if isinstance(counts, list):
+        return _as_text(coco_mask.frPyObjects(segmentation, height, width))
+    return _as_text(segmentation)
+
+
+def check_polygons(segmentation: Any) -> None:
+    """Checks the form of a list of polygons.
+
+    Raises:
+        ValueError: not a list, an empty one, or a polygon that is not three or more pairs of finite
+            numbers.
+    """
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError("expected a list of polygons or a run-length code")
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon needs at least three x, y pairs")
+        if not all(isinstance(v, int | float) and abs(v) < 1e7 for v in polygon):  # NaN too
+            raise ValueError("a polygon's coordinates must be finite numbers")
+
+
+def _total_of_text(counts: str | bytes) -> int:
+    """The number of pixels that compressed counts stand for.
+
+    Each count is a little-endian number of 5-bit digits, one per character from "0" on, with a
+    continuation bit and a sign; from the fourth on it is the difference to the count two before.
+
+    Raises:
+        ValueError: a character that is none, a number that does not end, or a negative count.
+    """
+    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
+    digits = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("counts are not a run-length code")
+    ends = np.flatnonzero((digits & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    length = ends - starts + 1
+    if length.max() > 7:
+        raise ValueError("counts are not a run-length code")
+    place = np.arange(digits.size) - np.repeat(starts, length)
+    values = np.add.reduceat((digits & 31) << (5 * place), starts)
+    values -= np.where(digits[ends] & 16, 1 << (5 * length), 0)
+    for first in (1, 2):  # running sums of every other count, the first count aside
+        values[first::2] = values[first::2].cumsum()
+    if values.min() < 0:
+        raise ValueError("counts are not a run-length code")
+    return int(values.sum())

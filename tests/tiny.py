@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
+import torch
 import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
 
+from wsis.methods.baselines.masks import filled_box
+from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_mask
 
 SIZE = 64
@@ -138,3 +148,51 @@ def write_config(folder: Path, data: Path, **changes: Any) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def teacher_config(folder: Path, data: Path, **changes: Any) -> Path:
+    """:func:`write_config` of a :class:`TinyTeacher`."""
+    changes = {"MODEL__META_ARCHITECTURE": "TinyTeacher", "SOLVER__BASE_LR": 0.02, **changes}
+    return write_config(folder, data, **changes)
+
+
+@META_ARCH_REGISTRY.register()
+class TinyTeacher(Teacher):
+    """Learns the mean area of an image's boxes, without any chance; its masks are the boxes."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 4, 5, stride=4)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """In training a loss that is the mean over the images."""
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = torch.stack([each["image"] for each in batched_inputs]) / 128 - 1
+        area = torch.stack([each["instances"].gt_boxes.area().sum() for each in batched_inputs])
+        features = self.encoder(images).relu().mean((2, 3))
+        return {"loss_area": (self.head(features)[:, 0] - area / 400).square().mean()}
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`Teacher.propose`."""
+        return [seed_from_inputs(inputs) for inputs in batched_inputs]
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return _fill
+
+
+def _fill(seed: Seed, image: np.ndarray) -> ProxyMasks:
+    return ProxyMasks.from_crops(seed, [filled_box(box, *image.shape[:2]) for box in seed.boxes])
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """Detectron2 gives its loggers handlers that write to this test's captured output."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "wsis")]
+    before = [(each.handlers[:], each.propagate, each.level) for each in loggers]
+    yield
+    for each, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)

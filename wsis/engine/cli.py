@@ -96,10 +96,12 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     if checks_here():
         for name in names:
             check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
-        if purpose == "train" and not is_teacher(cfg):
+        if purpose == "train":
             WsisDatasetMapper(cfg, is_train=True)
             training_dicts(cfg)
-        check_weights(cfg, purpose, purpose != "generate" and args.resume)
+            if cfg.PROXY.GENERATE_AFTER_TRAIN:
+                _check_generation(cfg, args.resume)
+        check_weights(cfg, purpose, resume=purpose != "generate" and args.resume)
     cfg.freeze()
     return cfg
 
@@ -135,6 +137,18 @@ def _dataset_names(cfg: CfgNode, purpose: Purpose) -> list[str]:
     return names
 
 
+def _check_generation(cfg: CfgNode, resume: bool) -> None:
+    if not is_teacher(cfg):
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(f"PROXY.GENERATE_AFTER_TRAIN: {name} makes no proxy masks: not a teacher")
+    folder = os.path.join(cfg.OUTPUT_DIR, "proxy")
+    if not resume and os.path.isdir(folder) and os.listdir(folder):
+        raise ConfigError(
+            f"PROXY.GENERATE_AFTER_TRAIN: {folder} holds proxy masks of other weights; set another OUTPUT_DIR, or "
+            "delete it"
+        )
+
+
 def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
     """Builds the model on the CPU and loads the weights into it, so that what does not fit shows before work starts.
 
@@ -146,11 +160,6 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
     Raises:
         ConfigError: the model cannot be built, the weights are missing or do not fit, or there is nothing to train.
     """
-    teacher = is_teacher(cfg)
-    if cfg.PROXY.GENERATE_AFTER_TRAIN and purpose == "train" and not teacher:
-        raise ConfigError(
-            f"PROXY.GENERATE_AFTER_TRAIN: {cfg.MODEL.META_ARCHITECTURE} is not a teacher"
-        )
     on_cpu = cfg.clone()
     on_cpu.defrost()
     on_cpu.MODEL.DEVICE = "cpu"

@@ -33,12 +33,12 @@ def freeze_modules(model: nn.Module, prefixes: Sequence[str]) -> int:
             raise ConfigError(
                 f"WSIS.FREEZE: the model has no module {prefix!r}; expected one of {known}, or one inside them"
             )
-        parent_name, _, name = prefix.rpartition(".")
-        module = FrozenBatchNorm2d.convert_frozen_batchnorm(model.get_submodule(prefix))
-        setattr(model.get_submodule(parent_name), name, module)
-        for parameter in module.parameters():
-            count += parameter.requires_grad
-            parameter.requires_grad = False
-    if count and not any(parameter.requires_grad for parameter in model.parameters()):
+        module = model.get_submodule(prefix)
+        count += sum(parameter.requires_grad for parameter in module.parameters())
+        module.requires_grad_(False)
+        parent, _, name = prefix.rpartition(".")
+        frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+        setattr(model.get_submodule(parent), name, frozen)
+    if prefixes and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"WSIS.FREEZE: {list(prefixes)} leaves nothing to train")
     return count

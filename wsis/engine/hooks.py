@@ -7,7 +7,8 @@ import os
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch.nn.parallel import DistributedDataParallel
+
+from wsis.engine.generation import generate_proxy_masks
 
 
 class GenerateAfterTrain(HookBase):
@@ -16,7 +17,7 @@ class GenerateAfterTrain(HookBase):
     The exit status of the generation becomes the trainer's.
 
     Args:
-        cfg: the training's config; ``MODEL.WEIGHTS`` is replaced.
+        cfg: the training's config; ``MODEL.WEIGHTS`` is replaced by the last checkpoint.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -26,16 +27,10 @@ class GenerateAfterTrain(HookBase):
         """Generates, unless the training was cut short."""
         if self.trainer.iter < self.trainer.max_iter:
             return
-        from wsis.engine.generation import generate_proxy_masks
-
-        comm.synchronize()  # the main process has written the weights that all name as their own
+        comm.synchronize()  # the main process may still be writing the weights
         cfg = self._cfg.clone()
         cfg.defrost()
         cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
         cfg.freeze()
-        model = self.trainer.model
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        model.eval()
-        self.trainer.exit_status = generate_proxy_masks(cfg, model, resume=self.trainer.resume)
-        model.train()
+        result = generate_proxy_masks(cfg, self.trainer.model, resume=self.trainer.resume)
+        self.trainer.exit_status = result.exit_status

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from tests.tiny import teacher_config, write_config, write_dataset
+from wsis.config import CfgNode, load_cfg
+from wsis.data.registration import prepare_datasets
+from wsis.engine import WsisTrainer, launch
+from wsis.errors import ConfigError, DataError
+
+
+def _cfg(path: Path, *opts: Any) -> CfgNode:
+    cfg = load_cfg(path, [str(each) for each in opts])
+    prepare_datasets(cfg, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    cfg.freeze()
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    return cfg
+
+
+class _Rates(HookBase):
+    """Notes the learning rate that each iteration uses."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def before_step(self) -> None:
+        self.rates.append(self.trainer.optimizer.param_groups[0]["lr"])
+
+
+def _train(cfg: CfgNode, resume: bool = False) -> tuple[WsisTrainer, list[float]]:
+    torch.manual_seed(0)
+    trainer, rates = WsisTrainer(cfg), _Rates()
+    trainer.register_hooks([rates])
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer, rates.rates
+
+
+def _weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(Path(folder) / "model_final.pth", weights_only=True)["model"])
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, data):
+    path = teacher_config(
+        tmp_path, data, SOLVER__MAX_ITER=12, SOLVER__STEPS=[8], SOLVER__CHECKPOINT_PERIOD=6
+    )
+    whole = _cfg(path, "OUTPUT_DIR", tmp_path / "whole")
+    _, rates = _train(whole)
+    assert len(set(rates)) == 4  # two of warm-up, two of the schedule
+
+    parts = _cfg(path, "OUTPUT_DIR", tmp_path / "parts")
+    shutil.copy(tmp_path / "whole" / "model_0000005.pth", parts.OUTPUT_DIR)
+    (tmp_path / "parts" / "last_checkpoint").write_text("model_0000005.pth")
+    trainer, later_rates = _train(parts, resume=True)
+
+    assert trainer.start_iter == 6
+    assert later_rates == rates[6:]
+    torch.testing.assert_close(_weights(parts.OUTPUT_DIR), _weights(whole.OUTPUT_DIR))
+    lines = (tmp_path / "parts" / "metrics.json").read_text().splitlines()
+    assert json.loads(lines[-1])["iteration"] == 11
+
+
+def test_resume_without_a_checkpoint_starts_from_the_weights(tmp_path, data):
+    first = _cfg(teacher_config(tmp_path, data), "OUTPUT_DIR", tmp_path / "first")
+    _train(first)
+    weights = tmp_path / "first" / "model_final.pth"
+    second = _cfg(tmp_path / "config.yaml", "MODEL.WEIGHTS", weights)
+    trainer = WsisTrainer(second)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 0
+    torch.testing.assert_close(dict(trainer.model.state_dict()), _weights(first.OUTPUT_DIR))
+
+
+def test_resume_with_other_parameters_is_an_error(tmp_path, data):
+    path = teacher_config(tmp_path, data)
+    _train(_cfg(path))
+    trainer = WsisTrainer(_cfg(path, "WSIS.FREEZE", ["encoder"]))
+    with pytest.raises(ConfigError, match=r"--resume: .* not of a training with this config"):
+        trainer.resume_or_load(resume=True)
+
+
+def _train_in_a_process(path: Path) -> int:
+    """What each process of a run does; it leaves its weights, and returns another status than its fellows."""
+    cfg = _cfg(path)
+    assert comm.get_local_rank() == comm.get_rank()
+    assert comm.get_local_size() == comm.get_world_size()
+    torch.manual_seed(comm.get_rank())  # the processes start from different weights
+    trainer = WsisTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    model = getattr(trainer.model, "module", trainer.model)
+    torch.save(model.state_dict(), Path(cfg.OUTPUT_DIR) / f"rank{comm.get_rank()}.pth")
+    return 3 * comm.get_rank()
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, data):
+    one = teacher_config(tmp_path / "one", data)
+    two = teacher_config(tmp_path / "two", data)
+    assert launch(_train_in_a_process, 1, args=(one,)) == 0
+    assert launch(_train_in_a_process, 2, args=(two,)) == 3  # the larger one
+
+    expected = torch.load(tmp_path / "one" / "out" / "rank0.pth", weights_only=True)
+    found = [
+        torch.load(tmp_path / "two" / "out" / f"rank{rank}.pth", weights_only=True)
+        for rank in (0, 1)
+    ]
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+        torch.testing.assert_close(value, expected[name])
+    losses = json.loads((tmp_path / "two" / "out" / "metrics.json").read_text().splitlines()[-1])
+    assert math.isfinite(losses["total_loss"])
+
+
+@pytest.mark.parametrize("mask_on", [False, True])
+def test_batches_without_annotations_train(tmp_path, mask_on):
+    write_dataset(tmp_path / "data", number=4, empty=3)
+    path = write_config(
+        tmp_path,
+        tmp_path / "data",
+        MODEL__MASK_ON=mask_on,
+        WSIS__SUPERVISION="mask" if mask_on else "box",
+        DATALOADER__FILTER_EMPTY_ANNOTATIONS=False,
+        SOLVER__IMS_PER_BATCH=1,
+    )
+    trainer, _ = _train(_cfg(path))
+    assert trainer.iter == 4
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_results_of_each_dataset_are_written(tmp_path, data):
+    second = ["other", str(data / "boxes.json"), str(data)]
+    first = ["tiny", str(data / "boxes.json"), str(data)]
+    path = write_config(
+        tmp_path,
+        data,
+        DATASETS__CUSTOM=[first, second],
+        DATASETS__TEST=["tiny", "other"],
+        TEST__DETECTIONS_PER_IMAGE=5,
+    )
+    cfg = _cfg(path)
+    results = WsisTrainer.test(cfg, WsisTrainer.build_model(cfg))
+    written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
+    assert set(written) == {"tiny", "other"}
+    for name, tasks in written.items():
+        for metric, value in tasks["bbox"].items():
+            expected = results[name]["bbox"][metric]
+            assert value == (None if math.isnan(expected) else expected)
+        assert tasks["bbox"]["APl"] is None  # there is no large object
+
+
+def test_a_teacher_is_scored_by_its_masks(tmp_path, data):
+    cfg = _cfg(teacher_config(tmp_path, data, DATASETS__TEST=["tiny"]))
+    _train(cfg)
+    written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
+    assert written["tiny"]["proxy"]["mIoU"] == 1  # the objects are rectangles
+
+
+def test_generation_follows_the_training_of_a_teacher(tmp_path, data):
+    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    trainer, _ = _train(_cfg(path))
+    assert trainer.exit_status == 0
+    proxy = json.loads((tmp_path / "out" / "proxy" / "tiny.json").read_text())
+    assert [a["id"] for a in proxy["annotations"]] == [51, 52, 53, 54]
+    assert {a["status"] for a in proxy["annotations"]} == {"ok"}
+
+
+def test_an_image_that_breaks_after_its_header_shows_in_the_exit_status(tmp_path, data):
+    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    cfg = _cfg(path, "SOLVER.MAX_ITER", 1)
+    trainer = WsisTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+
+    class Break(HookBase):
+        def after_step(self) -> None:
+            image = data / "2.png"
+            image.write_bytes(image.read_bytes()[:200])
+
+    trainer.register_hooks([Break()])
+    hooks = trainer._hooks
+    hooks.insert(0, hooks.pop())
+    trainer.train()
+    assert trainer.exit_status == 3
+
+
+def test_nothing_is_generated_when_the_training_breaks_off(tmp_path, data, caplog):
+    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True)
+    trainer = WsisTrainer(_cfg(path))
+    trainer.resume_or_load(resume=False)
+
+    class Fail(HookBase):
+        def after_step(self) -> None:
+            raise DataError("2.png: cannot be read")
+
+    trainer.register_hooks([Fail()])
+    logging.getLogger("detectron2").propagate = True
+    with caplog.at_level(logging.INFO), pytest.raises(DataError):
+        trainer.train()
+    assert not (tmp_path / "out" / "proxy").exists()
+    assert "Starting training" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_other_errors_keep_their_stack_in_the_log(tmp_path, data, caplog):
+    trainer = WsisTrainer(_cfg(teacher_config(tmp_path, data)))
+    trainer.model.head.weight.data.fill_(np.nan)
+    logging.getLogger("detectron2").propagate = True
+    with pytest.raises(FloatingPointError):
+        trainer.train()
+    assert "Traceback" in caplog.text

@@ -17,7 +17,8 @@ def gt(document, square):
 
 def join(proxy, gt):
     return pair_masks(
-        check_document(proxy, "p.json", "", ""), check_document(gt, "gt.json", "", "", need_boxes=False)
+        check_document(proxy, "p.json", "", ""),
+        check_document(gt, "gt.json", "", "", need_boxes=False),
     )
 
 
@@ -130,7 +131,10 @@ def test_crowds_of_either_file_are_left_out(gt):
 
 
 def test_kind_of_segmentation(square):
-    raster, polygon = {"segmentation": encode_mask(square(0, 0))}, {"segmentation": [[0, 0, 1, 0, 1, 1]]}
+    raster, polygon = (
+        {"segmentation": encode_mask(square(0, 0))},
+        {"segmentation": [[0, 0, 1, 0, 1, 1]]},
+    )
     assert segmentation_kind([raster]) == "raster"
     assert segmentation_kind([polygon, {}, {**raster, "iscrowd": 1}]) == "polygon"
     assert segmentation_kind([polygon, raster]) == "mixed"

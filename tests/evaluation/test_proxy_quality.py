@@ -20,7 +20,7 @@ from wsis.structures.rle import encode_mask
 
 
 def source(document, name="file.json"):
-    return check_document(document, name, "", "")
+    return check_document(document, name, "", "", bad_box="skip")
 
 
 def score(proxy, gt=None):
@@ -165,7 +165,13 @@ def test_sizes_go_by_the_true_mask_else_by_the_box(side, size, with_truth):
         "categories": [{"id": 1, "name": "thing"}],
         "annotations": [
             {
-                **{"id": 1, "image_id": 1, "category_id": 1, "area": 5, "segmentation": encode_mask(mask)},
+                **{
+                    "id": 1,
+                    "image_id": 1,
+                    "category_id": 1,
+                    "area": 5,
+                    "segmentation": encode_mask(mask),
+                },
                 "bbox": [0, 0, 128, 128] if with_truth else [0, 0, side, side],
             }
         ],
@@ -186,6 +192,11 @@ def test_boxes_are_clipped_to_the_image(document, square):
     quality = score(document({"mask": square(50, 0, 10, 10), "bbox": [50, -10, 20, 20]}))
     assert quality["overall"]["box_fit"] == 1
     assert quality["overall"]["coverage"] == 1
+
+
+def test_a_box_without_area_has_no_coverage(document, square):
+    overall = score(document({"mask": square(0, 0), "bbox": [0, 0, 0, 5]}))["overall"]
+    assert overall["coverage"] is None and overall["box_fit"] == 0
 
 
 def test_polygons_and_uncompressed_codes(document, square):

@@ -80,7 +80,9 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
             (class_index, status, mask, ignored, true_mask, void_of.get(annotation["image_id"]))
         )
         boxes.append(clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size))
-    classes, statuses, masks, ignores, true_masks, void = zip(*rows) if rows else ((),) * 6
+    classes, statuses, masks, ignores, true_masks, void = (
+        zip(*rows, strict=True) if rows else ((),) * 6
+    )
     return MaskPairs(
         class_names=proxy.class_names,
         classes=np.array(classes, dtype=np.int64),

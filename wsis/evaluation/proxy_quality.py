@@ -54,15 +54,14 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
     values, areas = _measure(pairs, gt is not None)
     sizes = np.searchsorted(SIZE_EDGES, areas, side="right")
     status = np.array(pairs.status, dtype=object)
+    names = np.array(pairs.class_names, dtype=object)[pairs.classes]
     everything = np.ones(len(status), dtype=bool)
     result: dict[str, Any] = {
         "ground_truth": segmentation_kind(gt.annotations) if gt is not None else None,
         "status": {name: int(np.sum(status == name)) for name in sorted(set(pairs.status))},
         "without_true_mask": int(np.isnan(values["mIoU"]).sum()) if gt is not None else None,
         "overall": _summary(values, everything),
-        "per_class": {
-            n: _summary(values, pairs.classes == i) for i, n in enumerate(pairs.class_names)
-        },
+        "per_class": {n: _summary(values, names == n) for n in pairs.class_names},
         "per_size": {n: _summary(values, sizes == i) for i, n in enumerate(SIZE_NAMES)},
         "per_status": {n: _summary(values, status == n) for n in sorted(set(pairs.status))},
     }
@@ -147,7 +146,8 @@ def _measure(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndarray],
     values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
     values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
     for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
-        values[name] = np.where(found, _areas(codes) / np.maximum(box_areas, 1e-9), np.nan)
+        known = found & (box_areas > 0)
+        values[name] = np.divide(_areas(codes), box_areas, out=np.full(n, np.nan), where=known)
     if not with_truth:
         return values, box_areas
 

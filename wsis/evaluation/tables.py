@@ -29,7 +29,8 @@ _HEADERS = {
 
 def format_quality(quality: dict[str, Any]) -> str:
     """The result of :func:`wsis.evaluation.proxy_quality.proxy_quality` as one table: all masks, then by class, size
-    and status; rows and columns that say nothing are left out."""
+    and status; rows and columns that say nothing are left out.
+    """
     overall = quality["overall"]
     columns = [c for c in _COLUMNS if c in overall and not (c == "ignored" and not overall[c])]
     if not overall["ignored"] and "mIoU_outside_ignored" in columns:

@@ -7,12 +7,11 @@ import os
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import META_ARCH_REGISTRY
 
+from wsis.data.build import is_teacher
 from wsis.errors import ConfigError
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
-from wsis.modeling.teacher import Teacher
 
 
 def build_evaluator(
@@ -29,7 +28,7 @@ def build_evaluator(
         ConfigError: the dataset is not one of instances.
     """
     output_dir = output_dir or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    if issubclass(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), Teacher):
+    if is_teacher(cfg):
         return ProxyEvaluator(dataset_name, output_dir)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":

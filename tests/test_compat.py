@@ -42,12 +42,6 @@ def test_names_are_lent_for_the_block_only(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "pkg_resources", raising=False)
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "pkg_resources" else find_spec(name),
-    )
     with compat._lent_names():
         import lending
     assert lending.resize() == PIL.Image.Resampling.BILINEAR

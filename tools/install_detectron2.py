@@ -85,7 +85,7 @@ class Fix:
 
 _PILLOW = "Pillow 10 removed Image.LINEAR"
 _NUMPY = "NumPy 1.24 removed np.int, np.float, np.str and (until 2.0) np.bool"
-_RESOURCES = "setuptools 81 removed pkg_resources"
+_RESOURCES = "setuptools 82 removed pkg_resources"
 _ROTATED = "the compiled operator is missing: let its use say so"
 _SCHEDULER = "PyTorch's own schedulers derive from LRScheduler, no longer from _LRScheduler"
 

@@ -47,10 +47,11 @@ def _require_detectron2() -> None:
 
 @contextlib.contextmanager
 def _lent_names() -> Iterator[None]:
-    """Lend, for the imports inside the block only, names that newer dependencies dropped.
+    """Lend, for the imports inside the block only, names that dependencies dropped.
 
     ``PIL.Image.LINEAR`` (gone since Pillow 10) is a default argument in 0.6's transforms; with
-    ``pkg_resources`` (gone since setuptools 81) ``detectron2.model_zoo``, main's too, finds its configs.
+    ``pkg_resources`` (deprecated, gone since setuptools 82) ``detectron2.model_zoo``, main's too, finds
+    its configs.
     """
     image_module: Any = PIL.Image
     stand_in: Any = ModuleType("pkg_resources")
@@ -59,7 +60,7 @@ def _lent_names() -> Iterator[None]:
         return os.path.join(os.path.dirname(str(sys.modules[package].__file__)), path)
 
     lend_linear = not hasattr(PIL.Image, "LINEAR")
-    lend_resources = importlib.util.find_spec("pkg_resources") is None
+    lend_resources = "pkg_resources" not in sys.modules
     if lend_linear:
         image_module.LINEAR = PIL.Image.Resampling.BILINEAR
     if lend_resources:

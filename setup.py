@@ -63,12 +63,12 @@ setup(
     # Detectron2 is not named here: the package registry does not have it, so pip could not find it.
     # tools/install_detectron2.py installs it; wsis says so when it is missing.
     install_requires=[
-        "fvcore>=0.1.5,<0.1.6",
-        "iopath>=0.1.9",
         "numpy>=2.0",
         "pillow>=10.0",
         "pycocotools>=2.0.8",
+        "pyyaml>=6.0",
         "scipy>=1.13",
+        "tabulate>=0.9",
         "torch>=2.6",
         "torchvision>=0.21",
         "tqdm>=4.60",
@@ -78,7 +78,8 @@ setup(
         # The source archive compiles against the installed NumPy: needs a C++ compiler, the Python
         # headers, cython, numpy, setuptools and wheel, and pip's --no-build-isolation.
         "crf": ["pydensecrf2==1.1"],
-        "report": ["matplotlib>=3.8"],
+        # Pictures need nothing beyond the above so far.
+        "report": [],
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )

@@ -161,7 +161,11 @@ class TeacherDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Reads the keys under `INPUT` for the test size."""
-        return {"augmentations": build_augmentation(cfg, False), **_image_options(cfg)}
+        # a list of one size: for a number Detectron2 draws between it and itself, and so moves
+        # the random state that a teacher may be drawing from in another thread
+        sizes = [cfg.INPUT.MIN_SIZE_TEST]
+        resize = T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST, "choice")
+        return {"augmentations": [resize], **_image_options(cfg)}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads one image and its boxes.

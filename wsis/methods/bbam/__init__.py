@@ -1,0 +1,6 @@
+"""BBAM, bounding box attribution maps (Lee et al., CVPR 2021).
+
+Finds, for a detector trained on boxes, the smallest part of the image that keeps its answer for a
+box: a mask over the image is optimised by gradient descent through the frozen detector. Trains on
+boxes with classes; returns one mask per box with a region of doubt around it.
+"""

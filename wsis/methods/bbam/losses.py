@@ -1,0 +1,136 @@
+"""The objective of an attribution mask (spec 4.4).
+
+    L = mean_o [ 1/2 mean_4 |t_o - t*_o| + 1/2 |p_o - p*_o| ]
+        + lambda sum |M| + lambda_tv TV(M)
+
+with t* and p* the regression and the probability of proposal o on the unchanged image. All
+functions work on a batch of masks that may be zero-padded to one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+DIRECTION_WEIGHTS = (1.0, 1.0, 2.0, 2.0)
+"""Of vertical, horizontal, main and anti-diagonal differences."""
+
+
+@dataclass(frozen=True)
+class ObjectiveParams:
+    """Weights of the objective; the defaults are those for training images.
+
+    Attributes:
+        sparsity_weight: lambda, on the sum of the cells.
+        tv_weight: lambda_tv, on the total variation.
+        tv_power: beta, exponent of the differences.
+    """
+
+    sparsity_weight: float = 0.007
+    tv_weight: float = 1e-4
+    tv_power: float = 3.0
+
+
+def difference_powers(
+    masks: torch.Tensor, power: float, valid: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """|difference of neighbours|^power in four directions.
+
+    Args:
+        masks: (..., h, w) float.
+        power: at least 1.
+        valid: (..., h, w), 1 for cells, 0 for padding; pairs with padding give 0.
+
+    Returns:
+        Vertical (..., h-1, w), horizontal (..., h, w-1), main diagonal and anti-diagonal
+        (..., h-1, w-1) neighbours.
+    """
+    top, bottom = slice(None, -1), slice(1, None)
+    every = slice(None)
+    pairs = (
+        ((top, every), (bottom, every)),
+        ((every, top), (every, bottom)),
+        ((top, top), (bottom, bottom)),
+        ((top, bottom), (bottom, top)),
+    )
+    out = []
+    for first, second in pairs:
+        difference = (masks[(..., *second)] - masks[(..., *first)]).abs() ** power
+        if valid is not None:
+            difference = difference * valid[(..., *second)] * valid[(..., *first)]
+        out.append(difference)
+    return out[0], out[1], out[2], out[3]
+
+
+def total_variation(
+    masks: torch.Tensor, power: float = 3.0, valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """TV(M): sums of neighbouring differences to a power, each diagonal direction counted twice.
+
+    Args:
+        masks: (..., h, w) float.
+        power: beta, at least 1.
+        valid: (..., h, w), 1 for cells, 0 for padding.
+
+    Returns:
+        (...), 0 for a mask of one cell.
+    """
+    parts = difference_powers(masks, power, valid)
+    sums = torch.stack([part.sum(dim=(-2, -1)) for part in parts], dim=-1)
+    return (sums * sums.new_tensor(DIRECTION_WEIGHTS)).sum(dim=-1)
+
+
+def regulariser(
+    masks: torch.Tensor, params: ObjectiveParams, valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The part of the objective that looks at the mask alone.
+
+    Args:
+        masks: (..., h, w) float, padding 0.
+        params: weights.
+        valid: (..., h, w), 1 for cells, 0 for padding.
+
+    Returns:
+        (...) lambda sum |M| + lambda_tv TV(M).
+    """
+    variation = total_variation(masks, params.tv_power, valid)
+    return params.sparsity_weight * masks.abs().sum(dim=(-2, -1)) + params.tv_weight * variation
+
+
+def fidelity(
+    scores: torch.Tensor,
+    deltas: torch.Tensor,
+    clean_scores: torch.Tensor,
+    clean_deltas: torch.Tensor,
+) -> torch.Tensor:
+    """How far the answer for each proposal has moved.
+
+    Args:
+        scores: (N,) probability of the class, in [0, 1].
+        deltas: (N, 4) raw regression of the class, in the units of the box coder, not decoded.
+        clean_scores, clean_deltas: the same on the unchanged image, without gradient.
+
+    Returns:
+        (N,) 1/2 mean_4 |t - t*| + 1/2 |p - p*|.
+    """
+    moved = (deltas - clean_deltas).abs().mean(dim=1)
+    return 0.5 * moved + 0.5 * (scores - clean_scores).abs()
+
+
+def mean_over_groups(counts: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """The matrix that turns values of all proposals into the mean of each box.
+
+    Args:
+        counts: proposals of each of B boxes, at least 1; a box's proposals stand together.
+        like: gives type and device.
+
+    Returns:
+        (B, sum of counts), each row sums to 1.
+    """
+    sizes = torch.tensor(list(counts), device=like.device)
+    owner = torch.arange(len(counts), device=like.device).repeat_interleave(sizes)
+    matrix = like.new_zeros((len(counts), len(owner)))
+    matrix[owner, torch.arange(len(owner), device=like.device)] = 1 / sizes[owner].to(like)
+    return matrix

@@ -1,0 +1,131 @@
+"""Images seen through masks: what a mask leaves out is filled with something without content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+BLUR_KERNEL, BLUR_SIGMA, NOISE_STD = 11, 5.0, 0.2
+
+
+def interpolation_matrix(cells: int, pixels: int, like: torch.Tensor) -> torch.Tensor:
+    """Linear interpolation along one axis, first and last cell on first and last pixel.
+
+    Args:
+        cells: n, at least 1.
+        pixels: N, at least 1.
+        like: gives type and device.
+
+    Returns:
+        (N, n), rows sum to 1: ``interpolate(mode="bilinear", align_corners=True)`` for one axis.
+    """
+    step = (cells - 1) / (pixels - 1) if pixels > 1 else 0.0
+    position = torch.arange(pixels, dtype=torch.float64) * step
+    near = position.floor().clamp(max=max(cells - 2, 0)).long()
+    share = position - near
+    matrix = torch.zeros((pixels, cells), dtype=torch.float64)
+    rows = torch.arange(pixels)
+    matrix[rows, near] = 1 - share
+    if cells > 1:
+        matrix[rows, near + 1] = share
+    return matrix.to(like)
+
+
+class MaskBatch:
+    """Masks of different resolution in one zero-padded tensor, for images of one size.
+
+    Attributes:
+        values: (B, h, w) float, h and w the largest of all; what an optimiser works on.
+        valid: (B, h, w) of the same type, 1 for cells, 0 for padding.
+
+    Args:
+        masks: B tensors (h_i, w_i) of one floating type on one device, at least one.
+        height, width: size of the images.
+    """
+
+    def __init__(self, masks: Sequence[torch.Tensor], height: int, width: int) -> None:
+        self._sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
+        rows, columns = (max(size[axis] for size in self._sizes) for axis in (0, 1))
+        self.values = masks[0].new_zeros((len(masks), rows, columns))
+        self.valid = torch.zeros_like(self.values)
+        self._to_rows = masks[0].new_zeros((len(masks), height, rows))
+        self._to_columns = masks[0].new_zeros((len(masks), columns, width))
+        for i, mask in enumerate(masks):
+            h, w = self._sizes[i]
+            self.values[i, :h, :w] = mask
+            self.valid[i, :h, :w] = 1
+            self._to_rows[i, :, :h] = interpolation_matrix(h, height, mask)
+            self._to_columns[i, :w] = interpolation_matrix(w, width, mask).T
+
+    def upsample(self) -> torch.Tensor:
+        """The masks at image size, bilinear with aligned corners: (B, 1, H, W)."""
+        return torch.bmm(self._to_rows, self.values).bmm(self._to_columns)[:, None]
+
+    def split(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """A padded (B, h, w) tensor as B tensors (h_i, w_i), copied."""
+        parts = zip(values.detach(), self._sizes, strict=True)
+        return [value[:h, :w].clone() for value, (h, w) in parts]
+
+
+def perturb(
+    images: torch.Tensor, upsampled: torch.Tensor, fill: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Phi(I, M) = up(M) I + (1 - up(M)) mu.
+
+    Args:
+        images: (B, 3, H, W), or (1, 3, H, W) shared by all masks, mean-subtracted.
+        upsampled: (B, 1, H, W) masks in [0, 1] at image size.
+        fill: mu, broadcast to (B, 3, H, W), mean-subtracted; default the mean colour, which is 0.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    kept = images * upsampled
+    return kept if fill is None else kept + (1 - upsampled) * fill
+
+
+def fill_outside(image: torch.Tensor, fill: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+    """A fill that leaves a box as it is: the box variant of the perturbation.
+
+    Args:
+        image: (3, H, W).
+        fill: (3, H, W), what to show outside the box.
+        box: (4,) XYXY in pixels, at least 0, truncated to integers, far edge exclusive.
+
+    Returns:
+        (3, H, W).
+    """
+    x0, y0, x1, y1 = (int(v) for v in box)
+    out = fill.clone()
+    out[:, y0:y1, x0:x1] = image[:, y0:y1, x0:x1]
+    return out
+
+
+def blurred(image: np.ndarray) -> np.ndarray:
+    """The fill ``blur``.
+
+    Args:
+        image: (H, W, 3) uint8, at original size, any channel order.
+
+    Returns:
+        (H, W, 3) uint8, to be resized and normalised like the image.
+    """
+    import cv2
+
+    return cv2.GaussianBlur(image, (BLUR_KERNEL, BLUR_KERNEL), BLUR_SIGMA)
+
+
+def blurred_with_noise(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The fill ``blurrandom``: :func:`blurred` plus normal noise of standard deviation 0.2 x 255.
+
+    Args:
+        image: (H, W, 3) uint8, any channel order.
+        generator: of the noise, see :func:`wsis.methods.bbam.proposals.box_generator`.
+
+    Returns:
+        (H, W, 3) float32 in [0, 255], to be resized and normalised like the image.
+    """
+    noise = generator.standard_normal(image.shape, dtype=np.float32) * NOISE_STD
+    return ((blurred(image) / np.float32(255) + noise).clip(0, 1) * 255).astype(np.float32)

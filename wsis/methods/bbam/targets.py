@@ -1,0 +1,224 @@
+"""What a mask must preserve: the proposals of a box, the detector's answers, and the first mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from wsis.methods.bbam.proposals import ProposalParams, select_positives
+
+Forward = Callable[[torch.Tensor, list[torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+"""A detector: images (B, 3, H, W) and, per image, proposals (n_i, 4) XYXY in network pixels, to
+class logits (sum n_i, C) and raw regressions (sum n_i, 4 K), or (sum n_i, 4) if these do not depend
+on the class, in the order of the proposals. Column c of the logits and columns 4c to 4c + 3 of the
+regressions belong to class c, wherever background stands. It must be differentiable in the images
+and in eval mode. Without gradient it may be given many thousand proposals."""
+
+Scores = Callable[[torch.Tensor], torch.Tensor]
+"""Logits (N, C) to probabilities (N, C): a softmax, or a sigmoid for one-stage detectors."""
+
+Decode = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Regressions (N, 4) and proposals (N, 4) to boxes (N, 4) XYXY cut to the image."""
+
+
+@dataclass(frozen=True)
+class StrideParams:
+    """Resolution of a mask: one cell is base + slope sqrt(area share) network pixels wide.
+
+    Attributes:
+        base: pixels per cell for a box without area, above 0.
+        slope: added for a box that fills the image, at least 0.
+    """
+
+    base: float = 16.0
+    slope: float = 48.0
+
+    def stride(self, area_share: float) -> float:
+        """Pixels per cell for a box that covers this share of the image."""
+        return self.base + self.slope * math.sqrt(area_share)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the mask of one box must preserve.
+
+    Attributes:
+        proposals: (n, 4) the positives, n may be 0; passed to the detector as it is.
+        class_index: column of the logits.
+        scores: (n,) clean probability of the class.
+        deltas: (n, 4) clean raw regression of the class.
+        mask: (h, w) first mask, 0 and 1; all 0 without positives.
+    """
+
+    proposals: torch.Tensor
+    class_index: int
+    scores: torch.Tensor
+    deltas: torch.Tensor
+    mask: torch.Tensor
+
+
+def softmax_scores(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities of a detector whose classes, background among them, exclude each other."""
+    return logits.softmax(dim=1)
+
+
+def class_deltas(deltas: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """The regression of one class per row.
+
+    Args:
+        deltas: (N, 4 K), or (N, 4) if it does not depend on the class.
+        classes: (N,) int64 in [0, K).
+
+    Returns:
+        (N, 4).
+    """
+    if deltas.shape[1] == 4:
+        return deltas
+    rows = torch.arange(len(deltas), device=deltas.device)
+    return deltas.unflatten(1, (-1, 4))[rows, classes]
+
+
+def mask_size(height: int, width: int, stride: float) -> tuple[int, int]:
+    """Rows and columns of a mask with so many pixels per cell, at least one of each."""
+    return max(int(height / stride), 1), max(int(width / stride), 1)
+
+
+def covered_cells(boxes: torch.Tensor, size: tuple[int, int], stride: float) -> torch.Tensor:
+    """The union of the cells of boxes: from that of the near edge to before that of the far one.
+
+    Args:
+        boxes: (n, 4) XYXY in network pixels, at least 0.
+        size: rows and columns of the mask.
+        stride: pixels per cell.
+
+    Returns:
+        (h, w) 0 and 1, type and device of the boxes; nothing for boxes thinner than a cell.
+    """
+    edges = (boxes.double() / stride).trunc()
+
+    def span(low: torch.Tensor, high: torch.Tensor, length: int) -> torch.Tensor:
+        index = torch.arange(length, device=boxes.device)
+        return (index >= low[:, None]) & (index < high[:, None])
+
+    rows = span(edges[:, 1], edges[:, 3], size[0]).to(boxes)
+    columns = span(edges[:, 0], edges[:, 2], size[1]).to(boxes)
+    return (rows.T @ columns > 0).to(boxes)
+
+
+def initial_mask(
+    decoded: torch.Tensor, box: torch.Tensor, height: int, width: int, params: StrideParams
+) -> torch.Tensor:
+    """The mask before the first step: 1 on what the positives cover (spec 4.2).
+
+    Where they cover no cell, the cell at the box's centre is 1 (pitfall P9).
+
+    Args:
+        decoded: (n, 4) the positives' decoded boxes, cut to the image.
+        box: (4,) XYXY whose area decides the resolution, in network pixels.
+        height, width: network size of the image.
+        params: resolution rule.
+
+    Returns:
+        (h, w) 0 and 1, type and device of the boxes; all 0 if there is no positive.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    stride = params.stride(max(x1 - x0, 0.0) * max(y1 - y0, 0.0) / (height * width))
+    h, w = mask_size(height, width, stride)
+    mask = covered_cells(decoded, (h, w), stride)
+    if len(decoded) and not mask.any():
+        row = min(max(int((y0 + y1) / 2 / stride), 0), h - 1)
+        mask[row, min(max(int((x0 + x1) / 2 / stride), 0), w - 1)] = 1
+    return mask
+
+
+@torch.no_grad()
+def box_targets(
+    forward: Forward,
+    image: torch.Tensor,
+    boxes: torch.Tensor,
+    classes: Sequence[int],
+    proposals: Sequence[torch.Tensor],
+    decode: Decode,
+    proposal_params: ProposalParams,
+    stride_params: StrideParams,
+) -> list[Target]:
+    """The targets of given boxes of one image, from one pass over the unchanged image (spec 4.1).
+
+    Args:
+        forward: the detector.
+        image: (3, H, W) mean-subtracted.
+        boxes: (G, 4) XYXY in network pixels, cut to the image.
+        classes: G columns of the logits.
+        proposals: G tensors (N_g, 4), see :func:`wsis.methods.bbam.proposals.draw_proposals`.
+        decode: of the detector's box coder.
+        proposal_params: choice of positives.
+        stride_params: resolution of the masks.
+
+    Returns:
+        G targets in the order of the boxes.
+    """
+    if len(boxes) == 0:
+        return []
+    height, width = image.shape[-2:]
+    counts = [len(part) for part in proposals]
+    logits, deltas = forward(image[None], [torch.cat(list(proposals))])
+    targets = []
+    parts = zip(boxes, classes, proposals, logits.split(counts), deltas.split(counts), strict=True)
+    for box, class_index, drawn, own_logits, own_deltas in parts:
+        chosen = class_deltas(own_deltas, torch.full_like(own_logits[:, 0], class_index).long())
+        decoded = decode(chosen, drawn)
+        index = select_positives(
+            box,
+            decoded,
+            own_logits.argmax(dim=1) == class_index,
+            proposal_params.min_iou,
+            proposal_params.limit,
+        )
+        targets.append(
+            Target(
+                drawn[index],
+                class_index,
+                softmax_scores(own_logits[index])[:, class_index],
+                chosen[index],
+                initial_mask(decoded[index], box, height, width, stride_params),
+            )
+        )
+    return targets
+
+
+@torch.no_grad()
+def proposal_target(
+    proposal: torch.Tensor,
+    logits: torch.Tensor,
+    deltas: torch.Tensor,
+    decode: Decode,
+    height: int,
+    width: int,
+    stride_params: StrideParams,
+) -> Target:
+    """The target of a detection: the one proposal that it came from (demo mode).
+
+    Args:
+        proposal: (4,) XYXY in network pixels.
+        logits: (C,) clean logits of the proposal; the highest says the class.
+        deltas: (4 K,) or (4,) clean raw regression.
+        decode: of the detector's box coder.
+        height, width: network size of the image.
+        stride_params: resolution of the mask.
+
+    Returns:
+        The target, with one proposal.
+    """
+    class_index = logits.argmax()
+    chosen = class_deltas(deltas[None], class_index[None])
+    decoded = decode(chosen, proposal[None])
+    return Target(
+        proposal[None],
+        int(class_index),
+        softmax_scores(logits[None])[:, class_index],
+        chosen,
+        initial_mask(decoded, decoded[0], height, width, stride_params),
+    )

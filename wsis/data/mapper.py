@@ -167,11 +167,14 @@ class TeacherDatasetMapper:
         resize = T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST, "choice")
         return {"augmentations": [resize], **_image_options(cfg)}
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+    def __call__(
+        self, dataset_dict: dict[str, Any], image: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """Reads one image and its boxes.
 
         Args:
             dataset_dict: as :func:`wsis.data.dicts.to_dicts` makes it; not changed.
+            image: (H, W, 3) uint8 RGB, used instead of reading `file_name`.
 
         Raises:
             DataError: the image cannot be read or has another size.
@@ -180,11 +183,11 @@ class TeacherDatasetMapper:
         boxes = network_boxes = _boxes(annotations)
         shape = dataset_dict["height"], dataset_dict["width"]
         result = {k: v for k, v in dataset_dict.items() if k not in _NOT_FOR_MODELS}
-        if self.needs_image or self.keep_original:
+        if image is None and (self.needs_image or self.keep_original):
             image = _load(dataset_dict, self.high_bit_depth)
         if self.keep_original:
             result["original_image"] = image
-        if self.needs_image:
+        if self.needs_image and image is not None:
             inputs = T.AugInput(_to_format(image, self.image_format))
             network_boxes = self.augmentations(inputs).apply_box(boxes)
             shape = inputs.image.shape[:2]

@@ -36,6 +36,6 @@ def add_baselines_config(cfg: CN) -> None:
     # Weight of the appearance kernel.
     cfg.MODEL.BOX_CRF.BILATERAL_WEIGHT = 4.0
     # Standard deviation of the appearance kernel in space, in pixels.
-    cfg.MODEL.BOX_CRF.BILATERAL_XY_STD = 80.0
+    cfg.MODEL.BOX_CRF.BILATERAL_XY_STD = 30.0
     # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
-    cfg.MODEL.BOX_CRF.BILATERAL_RGB_STD = 3.0
+    cfg.MODEL.BOX_CRF.BILATERAL_RGB_STD = 10.0

@@ -1,0 +1,83 @@
+"""A teacher for one image at a time, in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import BoxMode, Instances
+
+from wsis.data.build import is_teacher
+from wsis.data.mapper import TeacherDatasetMapper
+from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.errors import ConfigError, DataError
+from wsis.structures.boxes import clip_boxes
+
+
+class ProxyPredictor:
+    """Masks for the boxes of an image.
+
+    Args:
+        cfg: of a teacher, with its ``MODEL.WEIGHTS`` and, if it has a class head, its
+            ``NUM_CLASSES``; not changed.
+
+    Raises:
+        ConfigError: not a teacher, or the weights are missing or do not fit.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if not is_teacher(cfg):
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no teacher"
+            )
+        self.model = build_model(cfg).eval()
+        if self.model.state_dict():
+            if not cfg.MODEL.WEIGHTS:
+                raise ConfigError(
+                    "MODEL.WEIGHTS: found nothing, expected a file of trained weights"
+                )
+            WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+        self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        boxes: Sequence[Sequence[float]] | np.ndarray,
+        classes: Sequence[int] | None = None,
+    ) -> Instances:
+        """Makes one mask per box.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) XYXY in pixels; cut to the image.
+            classes: N contiguous class indices, default 0.
+
+        Returns:
+            See :meth:`wsis.structures.ProxyMasks.to_instances`: ``pred_masks`` (N, H, W) bool,
+            ``scores``, ``status``, ...
+
+        Raises:
+            DataError: the image or a box is not of this form.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise DataError(f"image: found {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+        height, width = image.shape[:2]
+        given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        classes = [0] * len(given) if classes is None else list(classes)
+        if len(classes) != len(given):
+            raise DataError(f"classes: found {len(classes)}, expected {len(given)}, one per box")
+        clipped = clip_boxes(given, height, width)
+        bad = np.flatnonzero(~((clipped[:, 2:] > clipped[:, :2]).all(axis=1)))
+        if bad.size:
+            raise DataError(f"box {bad[0]}: {given[bad[0]].tolist()} has no area in the image")
+        annotations = [
+            {"id": i, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(c)}
+            for i, (box, c) in enumerate(zip(clipped.tolist(), classes, strict=True))
+        ]
+        record = {"file_name": "", "image_id": 0, "height": height, "width": width}
+        inputs = self.mapper({**record, "annotations": annotations}, image)
+        with torch.no_grad():
+            return self.model([inputs])[0]["proxy"]

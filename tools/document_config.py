@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import wsis.config.defaults
-import wsis.methods
+from wsis.config import config_modules
 from wsis.config.document import document
 from wsis.engine import run_tool
 
@@ -26,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", default="docs/config.md", metavar="FILE")
     args = parser.parse_args(argv)
     modules = {"Shared keys": wsis.config.defaults}
-    for method in sorted(m.name for m in pkgutil.iter_modules(wsis.methods.__path__)):
-        modules[method] = importlib.import_module(f"wsis.methods.{method}.config")
+    for name in config_modules():
+        modules[name.split(".")[-2]] = importlib.import_module(name)
     Path(args.output).write_text(document(modules), encoding="utf-8")
 
 

@@ -22,6 +22,11 @@ def register_config(add: Callable[[CfgNode], None]) -> Callable[[CfgNode], None]
     return add
 
 
+def config_modules() -> list[str]:
+    """Names of the modules whose functions :func:`register_config` holds, sorted."""
+    return sorted(add.__module__ for add in _EXTENSIONS)
+
+
 def get_cfg() -> CfgNode:
     """Detectron2's default config plus the keys of wsis and of all methods."""
     cfg = get_detectron2_cfg()
@@ -91,4 +96,12 @@ def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-__all__ = ["CfgNode", "add_wsis_config", "flatten", "get_cfg", "load_cfg", "register_config"]
+__all__ = [
+    "CfgNode",
+    "add_wsis_config",
+    "config_modules",
+    "flatten",
+    "get_cfg",
+    "load_cfg",
+    "register_config",
+]

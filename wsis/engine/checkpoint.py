@@ -101,6 +101,17 @@ class WsisCheckpointer(DetectionCheckpointer):
         self._path = path
         return super().load(_local_path(path, self.path_manager), *args, **kwargs)
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """With ``resume`` everything from the last checkpoint in ``save_dir``, if there is one; it must fit in every
+        parameter. Else only the model, from ``path``.
+
+        Raises:
+            ConfigError: as :meth:`load`.
+        """
+        resume = resume and self.has_checkpoint()
+        self.strict = self.strict or resume
+        return super().resume_or_load(path, resume=resume)
+
     def _load_file(self, filename: str) -> dict[str, Any]:
         with _as_config_error(self._path or filename):
             if filename.endswith(".pkl"):

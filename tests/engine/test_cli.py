@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.engine import default_argument_parser
+from torch.utils.data import DataLoader
+
+from tests.tiny import teacher_config, write_config
+from wsis.config import flatten, load_cfg
+from wsis.engine import WsisTrainer, argument_parser, check_weights, run_tool, setup, start
+from wsis.errors import ConfigError, DataError, WsisError
+
+
+def _setup(path: Path | str, *words: Any, purpose: str = "train"):
+    return setup(
+        argument_parser().parse_args(["--config-file", str(path), *map(str, words)]), purpose
+    )
+
+
+class _Broken(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise DataError("1.png: cannot be read")
+
+
+def _end(main: Any) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main)
+    return ended.value.code
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_exit_statuses(capsys):
+    class Special(WsisError):
+        exit_status = 7
+
+    assert _end(lambda: None) == 0
+    assert _end(lambda: 3) == 3
+    assert capsys.readouterr().err == ""
+    assert _end(lambda: _raise(ConfigError("SEED: found\n 'x'"))) == 2
+    assert capsys.readouterr().err == "error: SEED: found 'x'\n"
+    assert _end(lambda: _raise(Special("so"))) == 7
+    assert _end(lambda: _raise(KeyboardInterrupt())) == 130
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: 1 // 0)
+
+
+def test_an_error_from_a_loaders_process_is_one_line(capsys):
+    assert _end(lambda: list(DataLoader(_Broken(), num_workers=1))) == 2
+    assert capsys.readouterr().err == "error: 1.png: cannot be read\n"
+
+
+def test_processes_of_torchrun_tell_a_mistake_once(monkeypatch, capsys):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "1")
+    assert _end(lambda: _raise(ConfigError("x"))) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_arguments_are_those_of_detectron2():
+    words = ["--config-file", "c.yaml", "--resume", "--eval-only", "--num-gpus", "2"]
+    words += ["--num-machines", "3", "--machine-rank", "1", "--dist-url", "tcp://a:1", "SEED", "1"]
+    theirs = default_argument_parser().parse_args(words)
+    assert vars(argument_parser().parse_args(words)) == vars(theirs)
+
+
+def test_setup_follows_the_datasets_and_writes_nothing(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    config = write_config(tmp_path, data, DATASETS__TEST=["tiny"])
+    cfg = _setup(config, "SOLVER.MAX_ITER", 2)
+    assert cfg.is_frozen()
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    assert cfg.SOLVER.MAX_ITER == 2
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, config])
+
+
+def test_start_logs_and_stores_the_config(tmp_path, data):
+    args = argument_parser().parse_args(["--config-file", str(teacher_config(tmp_path, data))])
+    cfg = setup(args, "train")
+    start(cfg, args, "train")
+    again = load_cfg(tmp_path / "out" / "config.yaml")
+    assert json.dumps(flatten(again)) == json.dumps(flatten(cfg))  # tuples or lists
+    logging.getLogger("wsis.engine").info("a line of ours")
+    assert "a line of ours" in (tmp_path / "out" / "log.txt").read_text()
+    first = torch.rand(1)
+    start(cfg, args, "train")
+    assert torch.rand(1) == first  # SEED
+
+
+def test_output_that_cannot_be_written(tmp_path, data):
+    (tmp_path / "file").write_text("")
+    args = argument_parser().parse_args(["--config-file", str(teacher_config(tmp_path, data))])
+    args.opts = ["OUTPUT_DIR", str(tmp_path / "file" / "out")]
+    with pytest.raises(ConfigError, match=r"OUTPUT_DIR: .*cannot be written \(Not a directory\)"):
+        start(setup(args, "train"), args, "train")
+
+
+def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = teacher_config(tmp_path, data, MODEL__DEVICE="cuda")
+    assert _setup(config).MODEL.DEVICE == "cpu"
+    assert caplog.messages == ["No CUDA device: running on the CPU"]
+    with pytest.raises(ConfigError, match=r"MODEL.DEVICE: found cuda, but PyTorch sees no CUDA"):
+        _setup(config, "MODEL.DEVICE", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["SOLVER.AMP.ENABLED", True], "SOLVER.AMP.ENABLED: mixed precision needs a CUDA device"),
+        (["--num-gpus", 3], "SOLVER.IMS_PER_BATCH: found 4, expected a multiple of the 3"),
+        (["DATASETS.TRAIN", ()], "DATASETS.TRAIN: found nothing"),
+        (["DATASETS.TRAIN", ("tinny",)], "'tinny'"),
+        (["DATASETS.TEST", ("tinny",)], "'tinny'"),
+        (["MODEL.META_ARCHITECTURE", "MaskRCNN"], "MODEL: No object named 'MaskRCNN'"),
+        (["MODEL.ROI_HEADS.NAME", "MyHeads"], "MODEL: No object named 'MyHeads'"),
+        (["MODEL.RESNETS.DEPTH", 18], "MODEL: Must set MODEL.RESNETS.RES2_OUT_CHANNELS = 64"),
+        (["MODEL.META_ARCHITECTURE", "FilledBox"], "FilledBox has nothing to train"),
+        (["MODEL.MASK_ON", True], "MODEL.MASK_ON: masks are needed"),
+        (["WSIS.FREEZE", ["bakbone"]], "no module 'bakbone'"),
+        (["PROXY.GENERATE_AFTER_TRAIN", True], "GeneralizedRCNN makes no proxy masks"),
+        (["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS: none.pth: no such file"),
+    ],
+)
+def test_settings_that_cannot_work(tmp_path, data, words, text):
+    with pytest.raises(ConfigError, match=text) as caught:
+        _setup(write_config(tmp_path, data), *words)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_old_proxy_masks_stop_a_training_that_would_make_new_ones(tmp_path, data):
+    config = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True)
+    _setup(config)
+    (tmp_path / "out" / "proxy").mkdir(parents=True)
+    (tmp_path / "out" / "proxy" / "tiny.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds proxy masks of other weights"):
+        _setup(config)
+    _setup(config, "--resume")
+
+
+def test_evaluation_and_generation_need_all_weights(tmp_path, data):
+    config = teacher_config(tmp_path, data, DATASETS__TEST=["tiny"])
+    for purpose in ("test", "generate"):
+        with pytest.raises(ConfigError, match="MODEL.WEIGHTS: found nothing"):
+            _setup(config, purpose=purpose)
+    cfg = load_cfg(config)
+    state = WsisTrainer.build_model(cfg).state_dict()
+    torch.save(state, tmp_path / "all.pth")
+    del state["head.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    for purpose in ("test", "generate"):
+        assert _setup(config, "MODEL.WEIGHTS", tmp_path / "all.pth", purpose=purpose)
+        with pytest.raises(ConfigError, match="part.pth: the weights do not match .*head.bias"):
+            _setup(config, "MODEL.WEIGHTS", tmp_path / "part.pth", purpose=purpose)
+    assert _setup(config, "MODEL.WEIGHTS", tmp_path / "part.pth")  # a start for training
+
+
+def test_a_teacher_without_a_network_needs_no_weights(tmp_path, data):
+    cfg = load_cfg(teacher_config(tmp_path, data, MODEL__META_ARCHITECTURE="FilledBox"))
+    check_weights(cfg, "generate")
+
+
+def test_the_last_checkpoint_takes_the_place_of_the_weights_on_resume(tmp_path, data):
+    config = teacher_config(tmp_path, data, DATASETS__TEST=["tiny"])
+    state = WsisTrainer.build_model(load_cfg(config)).state_dict()
+    (tmp_path / "out").mkdir()
+    torch.save({"model": state}, tmp_path / "out" / "model_final.pth")
+    (tmp_path / "out" / "last_checkpoint").write_text("model_final.pth")
+    words = ("--resume", "MODEL.WEIGHTS", tmp_path / "none.pth")
+    for purpose in ("train", "test"):
+        assert _setup(config, *words, purpose=purpose)
+    del state["head.bias"]
+    torch.save({"model": state}, tmp_path / "out" / "model_final.pth")
+    for purpose in ("train", "test"):
+        with pytest.raises(ConfigError, match="model_final.pth: the weights do not match"):
+            _setup(config, *words, purpose=purpose)
+    os.remove(tmp_path / "out" / "model_final.pth")
+    with pytest.raises(ConfigError, match="model_final.pth: no such file"):
+        _setup(config, *words)
+
+
+def test_unreadable_images_stop_all_but_generation(tmp_path, data):
+    config = teacher_config(
+        tmp_path, data, MODEL__META_ARCHITECTURE="FilledBox", DATASETS__TEST=["tiny"]
+    )
+    (data / "3.png").write_text("no image")
+    with pytest.raises(DataError, match="3.png cannot be read as an image"):
+        _setup(config, purpose="test")
+    assert _setup(config, purpose="generate")

@@ -110,7 +110,7 @@ def test_two_machines_under_torchrun(tmp_path, data):
 
 def test_a_mistake_that_only_one_of_two_processes_meets_is_one_line(tmp_path, data):
     """The end of an image's file is missing: its header is fine, so that the training begins."""
-    config = write_config(tmp_path, data, SOLVER__MAX_ITER=50, DATALOADER__NUM_WORKERS=1)
+    config = write_config(tmp_path, data, SOLVER__MAX_ITER=50)
     image = data / "2.png"
     image.write_bytes(image.read_bytes()[:3000])
     words = [sys.executable, str(TOOL), "--config-file", str(config), "--num-gpus", "2"]

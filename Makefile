@@ -11,8 +11,6 @@ PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.wsis
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-export OMP_NUM_THREADS ?= 1
-
 .PHONY: help install test lint demo clean
 .DELETE_ON_ERROR:
 
@@ -26,8 +24,9 @@ help:
 install: $(STAMPS)/wsis
 
 demo: install
-	$(PY) tools/quickstart.py --plan configs/quickstart/shapes.yaml
+	$(PY) tools/quickstart.py --plan configs/quickstart/shapes.yaml --output output/demo
 
+test: export OMP_NUM_THREADS ?= 1
 test: install
 	$(PY) -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 

@@ -57,7 +57,12 @@ def shift_box(box: torch.Tensor, offsets: torch.Tensor, height: int, width: int)
 
 
 def draw_proposals(
-    box: torch.Tensor, height: int, width: int, seed: int, annotation_id: int, params: ProposalParams
+    box: torch.Tensor,
+    height: int,
+    width: int,
+    seed: int,
+    annotation_id: int,
+    params: ProposalParams,
 ) -> torch.Tensor:
     """The proposals around a box, from the seed and the box's id alone.
 

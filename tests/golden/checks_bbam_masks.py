@@ -1,0 +1,229 @@
+"""Recorded masks of BBAM: top-CRF, assembly, MCG, semantic labels, polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.golden.compare import Comparison, absolute, exact, share
+from tests.golden.frame import Arrays, cases, check
+from wsis.methods.bbam.maps import map_at_image, stored_picture
+from wsis.methods.bbam.mcg import (
+    SegmentProposals,
+    keep_touching,
+    refine_pair,
+    refine_single,
+    score_proposals,
+)
+from wsis.methods.bbam.semantic import semantic_label
+from wsis.methods.bbam.top_crf import (
+    Slices,
+    TopCRFParams,
+    foreground_crf,
+    prior_from_map,
+    refine_prior,
+    top_crf,
+)
+from wsis.structures.boxes import xywh_to_xyxy
+from wsis.structures.polygons import mask_to_polygons
+from wsis.structures.rle import decode_mask, encode_mask, rle_area, segmentation_to_rle
+
+PRIOR, MARGINAL, PIXELS = 1e-5, 1e-3, 0.005
+PUBLISHED = TopCRFParams()
+LEVELS = (("085", PUBLISHED.thresholds[0]), ("02", PUBLISHED.thresholds[1]))
+
+
+def _slices(box: np.ndarray) -> Slices:
+    """The reference takes inclusive corners for an exclusive end."""
+    x0, y0, x1, y1 = (int(v) for v in box)
+    return slice(y0, y1), slice(x0, x1)
+
+
+class _Counted:
+    """A CRF that counts its calls and keeps their inputs."""
+
+    def __init__(self, refine) -> None:  # noqa: ANN001
+        self.refine, self.inputs = refine, []
+
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
+        self.inputs.append(probability)
+        return self.refine(probability)
+
+
+@check(method="bbam", prefix="save_mask", arrays=("mask_#", "net_hw_#", "written_#"))
+def bbam_save_mask(arrays: Arrays) -> list[Comparison]:
+    """The picture that the reference stores."""
+    return [
+        absolute(
+            f"written_{i}",
+            stored_picture(arrays[f"mask_{i}"][0], *(int(v) for v in arrays[f"net_hw_{i}"])),
+            arrays[f"written_{i}"],
+            1.0,
+        )
+        for i in cases(arrays, "mask_#")
+    ]
+
+
+TOP_CRF = tuple(f"{name}_{level}" for level, _ in LEVELS for name in ("pre", "q", "final", "ncrf"))
+
+
+@check(method="bbam", prefix="topcrf", arrays=("image_bgr", "mask_u8", "box", *TOP_CRF))
+def bbam_topcrf(arrays: Arrays) -> list[Comparison]:
+    """Input and result of the first CRF, number of CRFs, mask, for both thresholds."""
+    image, box = arrays["image_bgr"], _slices(arrays["box"])
+    attribution = map_at_image(arrays["mask_u8"], *image.shape[:2], aligned=False)
+    assert attribution is not None
+    crf = foreground_crf(image, PUBLISHED.crf)
+    out = []
+    for level, threshold in LEVELS:
+        prior = prior_from_map(attribution, box, threshold, PUBLISHED)
+        assert prior is not None
+        counted = _Counted(crf)
+        mask = refine_prior(prior, box, counted, PUBLISHED)
+        out += [
+            absolute(f"pre_{level}", prior, arrays[f"pre_{level}"], PRIOR),
+            absolute(f"q_{level}", crf(prior), arrays[f"q_{level}"], MARGINAL),
+            share(f"final_{level}", mask, arrays[f"final_{level}"], PIXELS),
+            exact(f"ncrf_{level}", len(counted.inputs), arrays[f"ncrf_{level}"]),
+        ]
+    return out
+
+
+@check(
+    method="bbam",
+    prefix="topcrf_logic",
+    arrays=("mask_u8_#", "hw_#", "box_#", "gain_#", "th_#", "pre_#", "last_in_#", "ncalls_#")
+    + ("final_#",),
+)
+def bbam_topcrf_logic(arrays: Arrays) -> list[Comparison]:
+    """Acceptance and stronger priors, the CRF replaced by a gain."""
+    out = []
+    for i in cases(arrays, "hw_#"):
+        height, width = (int(v) for v in arrays[f"hw_{i}"])
+        box, gain = _slices(arrays[f"box_{i}"]), arrays[f"gain_{i}"]
+        attribution = map_at_image(arrays[f"mask_u8_{i}"], height, width, aligned=False)
+        assert attribution is not None
+        threshold = float(np.round(float(arrays[f"th_{i}"]), 6))
+        prior = prior_from_map(attribution, box, threshold, PUBLISHED)
+        assert prior is not None
+        counted = _Counted(lambda p, gain=gain: np.minimum(1, gain * p))
+        mask = refine_prior(prior, box, counted, PUBLISHED)
+        out += [
+            absolute(f"pre_{i}", prior, arrays[f"pre_{i}"], PRIOR),
+            absolute(f"last_in_{i}", counted.inputs[-1], arrays[f"last_in_{i}"], PRIOR),
+            exact(f"ncalls_{i}", len(counted.inputs), arrays[f"ncalls_{i}"]),
+            exact(f"final_{i}", mask, arrays[f"final_{i}"]),
+        ]
+    return out
+
+
+def _maps(arrays: Arrays, count: int) -> list[np.ndarray | None]:
+    """Recorded maps by box; None where no file was stored, or one without contrast."""
+    shape = arrays["image_bgr"].shape[:2]
+    stored = cases(arrays, "mask_u8_#")
+    return [
+        map_at_image(arrays[f"mask_u8_{i}"], *shape, aligned=False) if i in stored else None
+        for i in range(count)
+    ]
+
+
+@check(method="bbam", prefix="assembly", arrays=("image_bgr", "boxes", "masks_085", "n_boxes"))
+def bbam_assembly(arrays: Arrays) -> list[Comparison]:
+    """Masks of all boxes of an image. Where no prior was accepted the reference has no mask.
+
+    Such boxes are those without map that ours leaves empty; the recorded masks belong, in order, to
+    the others.
+    """
+    boxes = [_slices(box) for box in arrays["boxes"]]
+    maps = _maps(arrays, len(boxes))
+    made = list(top_crf(arrays["image_bgr"], boxes, maps, PUBLISHED))
+    kept = [
+        m for m, given in zip(made, maps, strict=True) if given is not None or m.status != "empty"
+    ]
+    shape = (-1, *arrays["image_bgr"].shape[:2])
+    foreground = np.array([m.foreground for m in kept], dtype=bool).reshape(shape)
+    region = np.array([m.region for m in kept], dtype=bool).reshape(shape)
+    out = [
+        exact("n_boxes", len(made), arrays["n_boxes"]),
+        share("masks_085", foreground, arrays["masks_085"], PIXELS),
+    ]
+    if "masks_02" in arrays:
+        out.append(share("masks_02", region, arrays["masks_02"], PIXELS))
+    return out
+
+
+MCG = ("out1", "out2", "flag", "single", "kept", "scores")
+
+
+@check(
+    method="bbam",
+    prefix="mcg",
+    arrays=("superpixels", "prop_ids", "prop_len", "mask1", "mask2", "box_xywh")
+    + tuple(f"{name}_{rule}" for name in MCG for rule in ("count", "ref")),
+)
+def bbam_mcg(arrays: Arrays) -> list[Comparison]:
+    """Counted pixels, and the published rule, where a pixel weighs row + column index."""
+    ends = np.cumsum(arrays["prop_len"])
+    proposals = SegmentProposals.from_lists(
+        arrays["superpixels"], np.split(arrays["prop_ids"], ends)[: len(ends)]
+    )
+    x, y, width, height = (int(v) for v in arrays["box_xywh"])
+    box = slice(y, y + height), slice(x, x + width)
+    first, second = arrays["mask1"] > 0, arrays["mask2"] > 0
+    indices = np.add.outer(*(np.arange(n) for n in first.shape))
+    out = []
+    for rule, weights in (("count", None), ("ref", indices)):
+        scores = [score_proposals(proposals, mask, box, weights) for mask in (first, second)]
+        table = [s.iou for s in scores] + [scores[0].in_box] + [s.in_mask for s in scores]
+        pair = refine_pair(proposals, first, second, box, weights)
+        alone = refine_single(proposals, first, box, weights)
+        got = {
+            "kept": keep_touching(proposals, box).nonzero()[0],
+            "flag": [*(refined.unchanged for refined in pair), alone.unchanged],
+            "out1": pair[0].mask,
+            "out2": pair[1].mask,
+            "single": alone.mask,
+        }
+        expected = arrays[f"scores_{rule}"]
+        out.append(absolute(f"scores_{rule}", np.stack(table, axis=1), expected, 1e-6))
+        out += [exact(f"{n}_{rule}", value, arrays[f"{n}_{rule}"]) for n, value in got.items()]
+    return out
+
+
+@check(
+    method="bbam",
+    prefix="semantic",
+    arrays=("classes", "boxes_xywh", "fg", "fg_or_ignore", "label"),
+)
+def bbam_semantic(arrays: Arrays) -> list[Comparison]:
+    """One label map."""
+    boxes = xywh_to_xyxy(arrays["boxes_xywh"])
+    label = semantic_label(arrays["classes"], boxes, arrays["fg"], arrays["fg_or_ignore"])
+    return [exact("label", label, arrays["label"])]
+
+
+def _polygons_of(arrays: Arrays, i: int, tolerance: int) -> list[Comparison]:
+    """Polygons of one mask, and what COCO makes of them."""
+    mask, tag = arrays[f"mask_{i}"], f"{i}_t{tolerance}"
+    polygons = mask_to_polygons(mask, tolerance)
+    out = [exact(f"none_{tag}", not polygons, bool(arrays[f"none_{tag}"]))]
+    if not bool(arrays[f"none_{tag}"]):
+        code = segmentation_to_rle(polygons, *mask.shape) if polygons else encode_mask(mask * 0)
+        lengths = [len(polygon) for polygon in polygons]
+        out += [
+            exact(f"polylen_{tag}", lengths, arrays[f"polylen_{tag}"]),
+            absolute(f"poly_{tag}", sum(polygons, []), arrays[f"poly_{tag}"], 1e-4),
+            exact(f"area_{tag}", rle_area(encode_mask(mask)), arrays[f"area_{tag}"]),
+            exact(f"raster_{tag}", decode_mask(code), arrays[f"raster_{tag}"]),
+        ]
+    return out
+
+
+@check(method="bbam", prefix="annotation", arrays=("mask_#", "none_#_t#"))
+def bbam_annotation(arrays: Arrays) -> list[Comparison]:
+    """Polygons of all masks at all recorded tolerances."""
+    return [
+        comparison
+        for i in cases(arrays, "mask_#")
+        for tolerance in cases(arrays, f"none_{i}_t#")
+        for comparison in _polygons_of(arrays, i, tolerance)
+    ]

@@ -1,0 +1,223 @@
+"""From attribution maps to masks: saturate the highest pixels, blur, dense CRF (spec 5.1).
+
+Works at the size of the original image. A box is a pair of row and column slices, see
+:func:`wsis.structures.boxes.box_to_slices`; A is its number of pixels. (The reference takes the
+last row and column of a box, which belong to it, for its exclusive end.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
+
+Slices = tuple[slice, slice]
+Refine = Callable[[np.ndarray], np.ndarray]
+"""Foreground probability (H, W) before the CRF to that after it."""
+
+
+@dataclass(frozen=True)
+class TopCRFParams:
+    """Constants of the method; pixels are those of the original image.
+
+    Attributes:
+        thresholds: of foreground and of the region outside of which is background: a threshold t
+            saturates the share 1 - t of the box.
+        blur_base, blur_slope: width of the blur, base + slope sqrt(A / image).
+        crf: kernel and steps.
+        marginal: foreground probability after the CRF above which a pixel is kept.
+        min_share: share of A that a mask must exceed, unless the box is large.
+        large_share: share of the image above which a box is large.
+        priors: probabilities inside a box whose mask was too small, tried in this order.
+        prior_share: share of A that a mask from such a prior must exceed to be taken at once.
+        missing_priors: the same for a box without map; a mask must exceed min_share.
+    """
+
+    thresholds: tuple[float, float] = (0.85, 0.2)
+    blur_base: float = 16.0
+    blur_slope: float = 48.0
+    crf: DenseCRFParams = field(
+        default_factory=lambda: DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10)
+    )
+    marginal: float = 0.9
+    min_share: float = 1 / 5
+    large_share: float = 1 / 10
+    priors: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95, 0.96)
+    prior_share: float = 1 / 3
+    missing_priors: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95)
+
+
+class BoxMasks(NamedTuple):
+    """Two masks of one box, not cut to it.
+
+    Attributes:
+        foreground: (H, W) bool.
+        region: (H, W) bool, foreground or uncertain; need not contain the foreground (pitfall P6).
+        status: "ok", "fallback" (made from a prior, there is no map) or "empty".
+    """
+
+    foreground: np.ndarray
+    region: np.ndarray
+    status: str
+
+
+def foreground_crf(image: np.ndarray, params: DenseCRFParams) -> Refine:
+    """The CRF of an image, built once, as a function of the foreground probability.
+
+    Args:
+        image: (H, W, 3) uint8.
+        params: kernel and steps.
+    """
+    crf = DenseCRF(image, params, num_labels=2)
+    return lambda probability: crf.infer(np.stack([probability, 1 - probability]))[0]
+
+
+def box_area(box: Slices) -> int:
+    """A, the pixels of a box."""
+    rows, columns = box
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+def _only(values: np.ndarray, box: Slices) -> np.ndarray:
+    out = np.zeros_like(values)
+    out[box] = values[box]
+    return out
+
+
+def prior_from_map(
+    attribution: np.ndarray, box: Slices, threshold: float, params: TopCRFParams
+) -> np.ndarray | None:
+    """Foreground probability of a box: its highest pixels saturated, then blurred.
+
+    Args:
+        attribution: (H, W) float32, at least 0.
+        box: of the object.
+        threshold: the share 1 - threshold of the box becomes 1 before the blur.
+        params: width of the blur.
+
+    Returns:
+        (H, W) float32 in [0, 1], 0 outside the box; None where the map is 0 all over the box.
+    """
+    area = box_area(box)
+    inside = attribution[box]
+    if area == 0 or not inside.any():
+        return None
+    rank = area - 1 - min(int(area * (1 - threshold)), area - 1)
+    saturating = np.partition(inside, rank, axis=None)[rank] + 1e-8
+    saturated = np.zeros_like(attribution)
+    saturated[box] = (inside / saturating).clip(0, 1)
+    size = int(params.blur_base + params.blur_slope * math.sqrt(area / attribution.size))
+    blurred = _only(cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size), box)
+    return blurred / blurred.max()
+
+
+def refine_prior(
+    prior: np.ndarray, box: Slices, refine: Refine, params: TopCRFParams
+) -> np.ndarray:
+    """The mask of a box, with stronger priors where it comes out too small.
+
+    Args:
+        prior: (H, W) foreground probability in [0, 1].
+        box: of the object.
+        refine: the CRF.
+        params: what is too small, and the stronger priors.
+
+    Returns:
+        (H, W) bool.
+    """
+    area = box_area(box)
+    first = refine(prior) > params.marginal
+    if first.sum() > area * params.min_share or area / prior.size > params.large_share:
+        return first
+    mask = first
+    for value in params.priors:
+        stronger = np.zeros_like(prior)
+        stronger[box] = value
+        stronger[first] = 1
+        mask = refine(stronger) > params.marginal
+        if mask.sum() > area * params.prior_share:
+            break
+    return mask
+
+
+def mask_without_map(
+    shape: tuple[int, int], box: Slices, refine: Refine, params: TopCRFParams
+) -> np.ndarray | None:
+    """The mask of a box from constant priors alone.
+
+    Args:
+        shape: height and width of the image.
+        box: of the object.
+        refine: the CRF.
+        params: the priors.
+
+    Returns:
+        (H, W) bool, the first that is large enough, or None.
+    """
+    for value in params.missing_priors:
+        prior = np.zeros(shape, dtype=np.float32)
+        prior[box] = value
+        mask = refine(prior) > params.marginal
+        if mask.sum() > box_area(box) * params.min_share:
+            return mask
+    return None
+
+
+def box_masks(
+    shape: tuple[int, int],
+    box: Slices,
+    attribution: np.ndarray | None,
+    refine: Refine,
+    params: TopCRFParams,
+) -> BoxMasks:
+    """Both masks of one box, whatever there is to make them from.
+
+    Args:
+        shape: height and width of the image.
+        box: of the object.
+        attribution: (H, W) float32 map, or None where there is none.
+        refine: the CRF of the image.
+        params: constants.
+    """
+    if attribution is not None:
+        priors = [prior_from_map(attribution, box, t, params) for t in params.thresholds]
+        made = [refine_prior(prior, box, refine, params) for prior in priors if prior is not None]
+        if len(made) == 2:
+            return BoxMasks(made[0], made[1], "ok" if made[0].any() else "empty")
+    mask = mask_without_map(shape, box, refine, params)
+    if mask is None:
+        nothing = np.zeros(shape, dtype=bool)
+        return BoxMasks(nothing, nothing, "empty")
+    return BoxMasks(mask, mask, "fallback")
+
+
+def top_crf(
+    image: np.ndarray,
+    boxes: Sequence[Slices],
+    attributions: Sequence[np.ndarray | None],
+    params: TopCRFParams,
+) -> Iterator[BoxMasks]:
+    """The masks of all boxes of an image, one after the other; the CRF is built once for them.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, original size.
+        boxes: N boxes.
+        attributions: N maps, see :func:`wsis.methods.bbam.maps.map_at_image`.
+        params: constants.
+
+    Yields:
+        One result per box, in their order: a box without mask does not shift the others
+        (pitfall P3).
+    """
+    if not boxes:
+        return
+    refine = foreground_crf(image, params.crf)
+    shape = (image.shape[0], image.shape[1])
+    for box, attribution in zip(boxes, attributions, strict=True):
+        yield box_masks(shape, box, attribution, refine, params)

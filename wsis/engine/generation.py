@@ -124,7 +124,7 @@ def generate_proxy_masks(
     with contextlib.ExitStack() as stack:
         stack.callback(teacher.train, was_training)
         stack.enter_context(limited_threads(cfg.WSIS.NUM_THREADS))
-        states = _on_main(lambda: _examine(jobs, folder, resume, stack))
+        states = _on_main(partial(_examine, jobs, folder, resume, stack), folder)
         teacher.eval()
         failed: dict[str, str] = {}
         for job, state in zip(jobs, states, strict=True):
@@ -132,7 +132,7 @@ def generate_proxy_masks(
                 with _errors_in_one_line(job.folder):
                     _work(cfg, teacher, job, state)
                 comm.synchronize()
-                state = _on_main(partial(_finish, job))
+                state = _on_main(partial(_finish, job), job.path)
             failed.update(state.failed)
             logger.info(f"{job.path}: {len(job.source.annotations)} annotations, complete")
     for reason in list(failed.values())[:_NAMED_FAILURES]:
@@ -190,12 +190,14 @@ def _check_sources(jobs: list[ProxyJob]) -> list[frozenset[int]]:
     return [job.check_true_masks() for job in jobs]
 
 
-def _on_main(function: Callable[[], T]) -> T:
-    """Calls a function on rank 0; every rank gets its result, or raises its error."""
+def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
+    """Calls a function on rank 0; every rank gets its result, or raises its error, which names
+    ``path`` if it names no other.
+    """
     outcome: tuple[Any, WsisError | None] = None, None
     if comm.is_main_process():
         try:
-            with _errors_in_one_line():
+            with _errors_in_one_line(path):
                 outcome = function(), None
         except WsisError as error:
             outcome = None, error
@@ -206,7 +208,7 @@ def _on_main(function: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _errors_in_one_line(path: Path | None = None) -> Iterator[None]:
+def _errors_in_one_line(path: Path | None) -> Iterator[None]:
     """Turns an error of the file system into one line; ``path`` is named if the error names none."""
     try:
         yield

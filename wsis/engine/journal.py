@@ -128,7 +128,6 @@ class JournalWriter:
         self._end = end
         try:
             os.ftruncate(self._descriptor, end)
-            os.lseek(self._descriptor, end, os.SEEK_SET)
             if end == 0:
                 self.append(header)
                 _sync_folder(path.parent)
@@ -143,9 +142,9 @@ class JournalWriter:
             OSError: it cannot be written; the journal is as it was.
         """
         try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._descriptor, line[written:], self._end + written)
             os.fsync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):

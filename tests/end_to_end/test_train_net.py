@@ -38,7 +38,8 @@ def train_net(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def test_training_resuming_and_evaluating(tmp_path, data, train_net):

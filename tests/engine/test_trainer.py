@@ -175,6 +175,21 @@ def test_generation_follows_the_training_of_a_teacher(tmp_path, data):
     assert {a["status"] for a in proxy["annotations"]} == {"ok"}
 
 
+def test_generation_that_was_cut_short_is_continued_by_resume(tmp_path, data):
+    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    _train(_cfg(path))
+    result, journal = (
+        tmp_path / "out" / "proxy" / name for name in ("tiny.json", "tiny.rank0.jsonl")
+    )
+    expected, lines = result.read_bytes(), journal.read_bytes().splitlines(keepends=True)
+    result.unlink()
+    journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    trainer, rates = _train(_cfg(path), resume=True)
+    assert not rates  # the training itself was complete
+    assert trainer.exit_status == 0
+    assert result.read_bytes() == expected
+
+
 def test_an_image_that_breaks_after_its_header_shows_in_the_exit_status(tmp_path, data):
     path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
     cfg = _cfg(path, "SOLVER.MAX_ITER", 1)

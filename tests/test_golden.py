@@ -26,7 +26,40 @@ from tests.golden.frame import (
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "golden" / "data"
-NEEDS_CRF = ("bana/densecrf", "bbam/crf_raw", "bbam/paste", "icam/final_infer_crf")
+NEEDS_CRF = (
+    "bana/densecrf",
+    "bbam/assembly",
+    "bbam/assembly_drop",
+    "bbam/crf_raw",
+    "bbam/paste",
+    "bbam/topcrf_1",
+    "bbam/topcrf_2",
+    "icam/final_infer_crf",
+)
+INERT = {
+    # the CRF makes the same mask of it
+    "bbam/assembly_drop": ["mask_u8_1"],
+    # no proposal is a positive, before and after
+    "bbam/mask_init": [f"{n}_{i}" for n in ("label", "pred_label") for i in (4, 5)]
+    + ["props_5", "decoded_cls_5"],
+    # an empty seed makes the loss 0 whatever else there is; isolated cells do not count
+    "bbam/mask_loss": [
+        f"{n}_{tag}"
+        for n in ("logits", "labels", "target", "target_ignore")
+        for tag in ("nofg", "nobg")
+    ]
+    + ["target_isolated"],
+    # another first corner of the same polygon
+    "bbam/mask_targets": ["poly_0", "poly_2"],
+    # an object of 11 pixels, where 0.5 % of the image is more than the whole mask
+    "bbam/paste": ["image_rgb_3"],
+    # the recorded choice is faulty (pitfall P7), so the check makes its own
+    "bbam/retina": ["gt", "gt_labels", "positive_idx"],
+    # no box in another one
+    "bbam/semantic_0": ["boxes_xywh"],
+    "bbam/semantic_1": ["boxes_xywh"],
+}
+"""Arrays whose spoiled form is as right as the recorded one."""
 NO_CRF = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 FILES = [
     pytest.param(path, id=name, marks=[NO_CRF] if name in NEEDS_CRF else [])
@@ -98,16 +131,17 @@ def test_spoiled_file_does_not_pass(path: Path, tmp_path: Path) -> None:
         bad = save(tmp_path / path.parent.name / path.name, **arrays | {name: spoil(arrays[name])})
         if check_file(bad, load_checks()).status == "PASS":
             passed.append(name)
-    # an object of 11 pixels, where 0.5 % of the image is more than the whole mask
-    assert passed == (["image_rgb_3"] if path == DATA / "bbam" / "paste.npz" else [])
+    assert sorted(passed) == sorted(INERT.get(f"{path.parent.name}/{path.stem}", []))
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_file_without_one_array_has_no_check(path: Path) -> None:
-    names = list(read_arrays(path))
-    for missing in (name for name in names if not any(c.isdigit() for c in name)):
-        rest = [name for name in names if name != missing]
-        assert choose(load_checks(), path.name, path.parent.name, rest) is None, missing
+def test_file_without_one_array_has_no_check_or_fails(path: Path, tmp_path: Path) -> None:
+    arrays = read_arrays(path)
+    for missing in (name for name in arrays if not any(c.isdigit() for c in name)):
+        rest = {name: values for name, values in arrays.items() if name != missing}
+        if choose(load_checks(), path.name, path.parent.name, rest) is not None:
+            bad = save(tmp_path / path.parent.name / path.name, **rest)
+            assert check_file(bad, load_checks()).status == "FAIL", missing
 
 
 # choosing a check

@@ -216,8 +216,10 @@ def bbam_mask_targets(arrays: Arrays) -> list[Comparison]:
     rasterise = partial(rasterize_polygons_within_box, mask_size=28)
     out = []
     for i in cases(arrays, "poly_#"):
-        ends = np.cumsum(arrays[f"polylen_{i}"])[:-1]
-        polygons = [part.astype(np.float64) for part in np.split(arrays[f"poly_{i}"], ends)]
+        ends = np.cumsum(arrays[f"polylen_{i}"])
+        parts = np.split(arrays[f"poly_{i}"], ends)
+        polygons = [part.astype(np.float64) for part in parts[: len(ends)]]
         got = rasterise(polygons, arrays["boxes"][i])
         out.append(exact(f"targets28 {i}", got, arrays["targets28"][i]))
-    return [*out, exact("targets28", len(out), len(arrays["targets28"]))]
+        out.append(exact(f"polylen_{i}", arrays[f"polylen_{i}"].sum(), arrays[f"poly_{i}"].size))
+    return [*out, exact("targets28", len(out), 2 * len(arrays["targets28"]))]

@@ -117,7 +117,7 @@ def load_mcg(path: str | os.PathLike[str]) -> SegmentProposals:
 def keep_touching(proposals: SegmentProposals, box: Slices) -> np.ndarray:
     """(P,) bool: whether each superpixel of a proposal has a pixel in the box."""
     inside = np.bincount(proposals.superpixels[box].ravel(), minlength=proposals.members.shape[1])
-    return ~proposals.members[:, inside == 0].any(axis=1)
+    return np.asarray(~proposals.members[:, inside == 0].any(axis=1))
 
 
 def score_proposals(

@@ -48,7 +48,7 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
         raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
     dicts = []
     for name in cfg.DATASETS.TRAIN:
-        source = _source(cfg, name)
+        source = dataset_source(cfg, name)
         found = to_dicts(source, cfg.WSIS.SUPERVISION, cfg.DATASETS.CLASS_AGNOSTIC)
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             found = filter_images_with_only_crowd_annotations(found)
@@ -98,7 +98,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
         ConfigError: unknown dataset or meta-architecture.
         DataError: a file is wrong or has no image.
     """
-    source = _source(cfg, name)
+    source = dataset_source(cfg, name)
     supervision = "image" if cfg.WSIS.SUPERVISION == "image" else "box"
     dicts = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
     if not dicts:
@@ -126,7 +126,7 @@ def is_teacher(cfg: CfgNode) -> bool:
     return isinstance(known[name], type) and issubclass(known[name], Teacher)
 
 
-def _source(cfg: CfgNode, name: str) -> CocoSource:
+def dataset_source(cfg: CfgNode, name: str) -> CocoSource:
     """The file behind a dataset, as :func:`wsis.data.registration.prepare_datasets` has read it."""
     training = name in cfg.DATASETS.TRAIN
     return get_source(

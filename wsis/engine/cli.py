@@ -18,8 +18,7 @@ from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
 
 from wsis.config import load_cfg
-from wsis.data.build import _source as dataset_source
-from wsis.data.build import is_teacher, training_dicts
+from wsis.data.build import dataset_source, is_teacher, training_dicts
 from wsis.data.images import check_image_files
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets

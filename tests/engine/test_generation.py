@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data, wri
 from wsis.engine import WsisCheckpointer, progress
 from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals, locked
-from wsis.engine.workers import RefineTask, limited_threads, number_of_workers, refine_all
+from wsis.engine.workers import (
+    RefineTask,
+    _finished,
+    limited_threads,
+    number_of_workers,
+    refine_all,
+)
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import decode_mask, encode_box, encode_mask
@@ -612,16 +619,26 @@ class TestWorkers:
         task = RefineTask(workers_test_refine, "minmax", 0)
         ahead = []
         lines = []
-        for line in refine_all(seeds(), task, 2, 1):
-            lines.append(json.loads(line)["image_id"])
+        for batch in refine_all(seeds(), task, 2, 1):
+            lines.extend(json.loads(line)["image_id"] for line in batch)
             ahead.append(drawn - len(lines))
         assert sorted(lines) == list(range(30))
         assert max(ahead) <= 2 * 2
 
+    def test_what_is_finished_beside_an_error_is_kept(self):
+        good, bad, other = Future(), Future(), Future()
+        good.set_result(b"1")
+        bad.set_exception(ValueError("bad"))
+        other.set_result(b"2")
+        pending = {good, bad, other}
+        assert sorted(_finished(pending, timeout=0)) == [b"1", b"2"]
+        with pytest.raises(ValueError, match="bad"):
+            _finished(pending, timeout=0)
+
     def test_have_the_wanted_number_of_threads(self, data):
         seed = Seed(1, str(data / "1.png"), *SIZE, np.array([[0, 0, 5, 5]]), np.zeros(1), (1,))
         with limited_threads(3):
-            (line,) = refine_all([seed], RefineTask(workers_test_refine, "minmax", 0), 1, 3)
+            ((line,),) = refine_all([seed], RefineTask(workers_test_refine, "minmax", 0), 1, 3)
         assert json.loads(line)["masks"][0]["score"] == 0.3
         assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "3"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,22 @@ def test_only_journals_of_the_very_dataset_are_found(tmp_path: Path) -> None:
     assert find_journals(tmp_path / "nowhere", "a") == []
 
 
-@pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_torn_last_line_is_dropped_and_overwritten(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:-1],
+        lambda line: line[:-40],
+        lambda line: line[:1],
+        lambda line: b"\0" * len(line),
+        lambda line: line[:30] + b"\0" * 30 + b"\n" + line[30:],
+    ],
+)
+def test_a_damaged_end_is_dropped_and_overwritten(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     path = journal_path(tmp_path, "d", 0)
     whole = HEADER + line(1)
-    path.write_bytes(whole + line(2)[:-cut])
+    path.write_bytes(whole + damage(line(2)))
     index = read(path)
     assert set(index.done) == {1}
     with JournalWriter(path, HEADER, index.ends[path.name]) as writer:
@@ -88,7 +100,7 @@ def test_a_journal_without_whole_header_is_empty(tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 9 + b"\n", b'{"image_id": 1, "ma\n', b"[]\n"])
-def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_line_before_a_good_one_is_an_error(tmp_path: Path, damage: bytes) -> None:
     path = journal_path(tmp_path, "d", 0)
     path.write_bytes(HEADER + line(1) + damage + line(2))
     with pytest.raises(DataError, match=r"rank0\.jsonl: line 3 is damaged"):
@@ -179,8 +191,8 @@ def test_each_line_is_synced_before_append_returns(
     with JournalWriter(path, HEADER, 0) as writer:
         monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(path.stat().st_size))
         writer.append(line(1))
-        writer.append(line(2))
-    assert sizes == [len(HEADER + line(1)), len(HEADER + line(1) + line(2))]
+        writer.append(line(2), line(3))
+    assert sizes == [len(HEADER + line(1)), len(HEADER + line(1) + line(2) + line(3))]
 
 
 def test_records_hold_what_the_file_needs_and_refuse_what_it_cannot_hold() -> None:

@@ -271,12 +271,12 @@ def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
         contextlib.closing(_seeds(cfg, teacher, job, images)) as seeds,
         contextlib.closing(
             refine_all(seeds, task, min(workers, len(images)), cfg.WSIS.NUM_THREADS)
-        ) as lines,
+        ) as batches,
         Progress(label, len(images), "images", shown=rank == 0) as progress,
     ):
-        for line in lines:
-            writer.append(line)
-            progress.advance()
+        for lines in batches:
+            writer.append(*lines)
+            progress.advance(len(lines))
 
 
 def _seeds(

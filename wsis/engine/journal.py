@@ -135,22 +135,22 @@ class JournalWriter:
             self.close()
             raise
 
-    def append(self, line: bytes) -> None:
-        """Writes a line; when this returns, it is on disk.
+    def append(self, *lines: bytes) -> None:
+        """Writes lines; when this returns, they are on disk.
 
         Raises:
             OSError: it cannot be written; the journal is as it was.
         """
         try:
-            written = 0
-            while written < len(line):
-                written += os.pwrite(self._descriptor, line[written:], self._end + written)
+            content, written = b"".join(lines), 0
+            while written < len(content):
+                written += os.pwrite(self._descriptor, content[written:], self._end + written)
             os.fsync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        self._end += len(line)
+        self._end += len(content)
 
     def close(self) -> None:
         """Closes the file."""
@@ -206,7 +206,7 @@ class JournalIndex:
 
         Raises:
             WsisError: a journal was made with other settings; says which.
-            DataError: a line other than the last is damaged, or two lines of one image differ.
+            DataError: a line before the last good one is damaged, or two lines of one image differ.
         """
         index = cls()
         for path in paths:
@@ -288,24 +288,25 @@ class JournalIndex:
 
 
 def _entries(path: Path) -> Iterator[tuple[int, int, Entry]]:
-    """Offset, length in bytes and content of each good line; a bad last line is left out.
+    """Offset, length in bytes and content of each good line; bad lines at the end are left out: one
+    after a kill, several after a failure of the machine.
 
     Raises:
-        DataError: a line before the last is damaged.
+        DataError: a damaged line is followed by a good one.
     """
     offset, damaged = 0, 0
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
-            if damaged:
-                raise DataError(
-                    f"{path}: line {damaged} is damaged; delete the journals to start anew"
-                )
             entry = None
             if line.endswith(b"\n"):
                 with contextlib.suppress(ValueError):
                     entry = json.loads(line)
-            if isinstance(entry, dict):
-                yield offset, len(line), entry
+            if not isinstance(entry, dict):
+                damaged = damaged or number
+            elif damaged:
+                raise DataError(
+                    f"{path}: line {damaged} is damaged; delete the journals to start anew"
+                )
             else:
-                damaged = number
+                yield offset, len(line), entry
             offset += len(line)

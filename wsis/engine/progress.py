@@ -33,11 +33,11 @@ class Progress:
         self._bar = tqdm(total=total, desc=label, unit=f" {unit}") if terminal else None
         self._logs = shown and not terminal
 
-    def advance(self) -> None:
-        """One more item is finished."""
-        self._count += 1
+    def advance(self, number: int = 1) -> None:
+        """So many more items are finished."""
+        self._count += number
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(number)
         now = time.monotonic()
         if self._logs and (now - self._last >= LOG_SECONDS or self._count == self._total):
             self._last = now

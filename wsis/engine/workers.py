@@ -143,7 +143,7 @@ def _run_task(seed: Seed) -> bytes:
 
 def refine_all(
     seeds: Iterable[Seed | bytes], task: RefineTask, num_workers: int, num_threads: int
-) -> Generator[bytes, None, None]:
+) -> Generator[list[bytes], None, None]:
     """Refines images while the next seeds are made.
 
     Args:
@@ -154,14 +154,15 @@ def refine_all(
         num_threads: threads of each.
 
     Yields:
-        The journal's lines, in the order in which they are finished.
+        The journal's lines, in the order in which they are finished; all that are finished at a
+        time together.
 
     Raises:
         WsisError: a worker was killed.
     """
     if num_workers == 0:
         for seed in seeds:
-            yield seed if isinstance(seed, bytes) else task(seed)
+            yield [seed if isinstance(seed, bytes) else task(seed)]
         return
     pool = ProcessPoolExecutor(
         num_workers,
@@ -172,14 +173,17 @@ def refine_all(
     pending: set[Future[bytes]] = set()
     try:
         for seed in seeds:
+            lines = []
             if isinstance(seed, bytes):
-                yield seed
-                continue
-            pending.add(pool.submit(_run_task, seed))
+                lines.append(seed)
+            else:
+                pending.add(pool.submit(_run_task, seed))
             full = len(pending) >= _PER_WORKER * num_workers
-            yield from _finished(pending, timeout=None if full else 0)
+            lines += _finished(pending, timeout=None if full else 0)
+            if lines:
+                yield lines
         while pending:
-            yield from _finished(pending, timeout=None)
+            yield _finished(pending, timeout=None)
     except BrokenProcessPool as error:
         raise WsisError(
             "a worker process that refines masks was killed (out of memory?); what is finished is "
@@ -196,9 +200,11 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _finished(pending: set[Future[bytes]], timeout: float | None) -> Iterator[bytes]:
-    """Takes what is finished out of ``pending``; without a timeout waits for the first."""
+def _finished(pending: set[Future[bytes]], timeout: float | None) -> list[bytes]:
+    """Takes what is finished out of ``pending``; without a timeout waits for the first. What failed
+    is raised once nothing else is finished.
+    """
     done, _ = wait(pending, timeout, return_when=FIRST_COMPLETED)
-    for future in done:
-        pending.discard(future)
-        yield future.result()
+    taken = {future for future in done if future.exception() is None} or done
+    pending -= taken
+    return [future.result() for future in taken]

@@ -8,9 +8,11 @@ probability says so.
 from __future__ import annotations
 
 import torch
+from detectron2.structures import BitMasks, Instances
 from torch.nn import functional as F
 
 from wsis.modeling.proxy_mask_head import select_class
+from wsis.structures.indexed_masks import IndexedBitMasks
 
 GROW_ABOVE, GROW_BELOW = 0.9, 0.1
 
@@ -99,6 +101,40 @@ def balanced_mask_loss(
         Scalar.
     """
     return _balanced(select_class(logits, classes).float(), targets, ~targets)
+
+
+def region_targets(instances: list[Instances], mask_size: int) -> torch.Tensor:
+    """Foreground or uncertain, cut out for foreground proposals.
+
+    Mask and ignored pixels are cut out as one: a cell that each of them covers by less than half,
+    and both together by more, is not background.
+
+    Args:
+        instances: as :func:`wsis.modeling.proxy_mask_head.mask_targets` takes them.
+        mask_size: M.
+
+    Returns:
+        (B, M, M) bool; nothing for images without masks.
+    """
+    parts = []
+    for image in instances:
+        if len(image) == 0 or not image.has("gt_masks"):
+            empty = (len(image), mask_size, mask_size)
+            parts.append(image.gt_classes.new_zeros(empty, dtype=torch.bool))
+            continue
+        masks = image.gt_masks
+        if image.has("gt_ignore_masks"):
+            masks = _union(masks, image.gt_ignore_masks)
+        parts.append(masks.crop_and_resize(image.proposal_boxes.tensor, mask_size))
+    return torch.cat(parts)
+
+
+def _union(first: BitMasks, second: BitMasks) -> BitMasks:
+    """Entry by entry; of the few masks behind indexed ones where both share the index."""
+    if isinstance(first, IndexedBitMasks) and isinstance(second, IndexedBitMasks):
+        if torch.equal(first.index, second.index):
+            return IndexedBitMasks(first.masks | second.masks, first.index)
+    return BitMasks(first.tensor | second.tensor)
 
 
 def _balanced(logits: torch.Tensor, fg: torch.Tensor, bg: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from wsis.methods.bbam.proposals import (
+    ProposalParams,
+    draw_proposals,
+    select_positives,
+    shift_box,
+    truncated_iou,
+)
+
+BOX = torch.tensor([20.0, 30.0, 60.0, 50.0])
+
+
+def draw(box=BOX, height=100, width=120, seed=1, annotation_id=7, **params):
+    return draw_proposals(box, height, width, seed, annotation_id, ProposalParams(**params))
+
+
+def digest(proposals: torch.Tensor) -> str:
+    return hashlib.sha256(proposals.numpy().tobytes()).hexdigest()
+
+
+def test_depend_on_seed_and_annotation_alone() -> None:
+    first = draw()
+    draw(annotation_id=8)  # another box in between
+    torch.manual_seed(5)
+    np.random.default_rng(5)
+    assert torch.equal(draw(), first)
+    others = [draw(seed=2), draw(annotation_id=8), draw(seed=7, annotation_id=1)]
+    assert len({digest(p) for p in [first, *others]}) == 4
+
+
+def test_are_the_same_in_another_process() -> None:
+    code = (
+        "from tests.methods.bbam.test_proposals import digest, draw;"
+        "print(digest(draw(annotation_id=3)), digest(draw(annotation_id=7)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [digest(draw(annotation_id=3)), digest(draw())]
+
+
+@pytest.mark.parametrize("annotation_id", [0, -3, 2**63 + 5])
+def test_any_whole_number_is_an_annotation_id(annotation_id: int) -> None:
+    assert draw(annotation_id=annotation_id).shape == (1000, 4)
+
+
+def test_edges_move_uniformly_by_at_most_the_jitter() -> None:
+    moved = (draw(count=4000) - BOX) / torch.tensor([40.0, 20.0, 40.0, 20.0])
+    assert moved.abs().max() <= 0.3 + 1e-6
+    assert torch.allclose(moved.mean(dim=0), torch.zeros(4), atol=0.01)
+    assert torch.allclose(moved.var(dim=0), torch.full((4,), 0.6**2 / 12), atol=0.002)
+    assert torch.corrcoef(moved.T).fill_diagonal_(0).abs().max() < 0.06
+    assert draw(count=50, jitter=0.0).eq(BOX).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_are_cut_to_the_image(dtype: torch.dtype) -> None:
+    box = torch.tensor([0.0, 0.0, 120.0, 100.0], dtype=dtype)
+    proposals = draw(box)
+    assert proposals.dtype == dtype
+    assert proposals.min() == 0 and proposals[:, 2].max() == 120 and proposals[:, 3].max() == 100
+    assert (proposals[:, 2:] > proposals[:, :2]).all()
+
+
+def test_a_one_pixel_box_keeps_its_edges_in_order() -> None:
+    proposals = draw(torch.tensor([5.0, 6.0, 6.0, 7.0]))
+    assert (proposals[:, 2:] > proposals[:, :2]).all()
+
+
+def test_shifts_are_shares_of_width_and_height() -> None:
+    offsets = torch.tensor([[-0.1, 0.1, 0.2, -0.25], [-0.3, -0.3, 0.3, 0.3]])
+    expected = torch.tensor([[16.0, 32, 66, 45], [8, 24, 66, 52]])
+    torch.testing.assert_close(shift_box(BOX, offsets, 52, 66), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "iou"),
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
+        ([0.9, 0.9, 10.9, 10.9], [0, 0, 10, 10], 1.0),  # truncated before anything else
+        ([0, 0, 10, 10], [5, 0, 15, 10], 50 / 150),
+        ([0, 0, 10, 10], [10, 0, 20, 10], 0.0),
+        ([0, 0, 10, 10], [30, 40, 50, 60], 0.0),
+        ([3, 3, 3, 8], [3, 3, 3, 8], 0.0),  # no area
+        ([-0.9, 0, 10, 10], [0, 0, 10, 10], 1.0),  # towards zero
+    ],
+)
+def test_truncated_iou(first: list[float], second: list[float], iou: float) -> None:
+    assert truncated_iou(torch.tensor(first), torch.tensor(second)).item() == pytest.approx(iou)
+
+
+def rows(*counts: tuple[int, int]) -> torch.Tensor:
+    """Boxes whose IoU with (0, 0, 100, 1) is k / 100, so many of each k."""
+    widths = torch.cat([torch.full((n,), float(k)) for k, n in counts])
+    return torch.stack([widths * 0, widths * 0, widths, widths * 0 + 1], dim=1)
+
+
+ROW = torch.tensor([0.0, 0.0, 100.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "kept"),
+    [
+        ([(91, 6), (86, 9)], 5),  # more than the limit above 0.9: its first ones
+        ([(91, 5), (86, 9)], 5),  # just the limit is not more: next threshold
+        ([(86, 2), (91, 5)], 5),  # the first ones in drawing order, not the best
+        ([(90, 9), (81, 1)], 5),  # thresholds are strict: all of 0.9 are above 0.85 only
+        ([(81, 3), (80, 9)], 3),
+        ([(91, 2), (86, 1), (81, 1)], 4),
+        ([(80, 9)], 0),
+    ],
+)
+def test_falling_thresholds(counts: list[tuple[int, int]], kept: int) -> None:
+    decoded = rows(*counts)
+    index = select_positives(ROW, decoded, torch.ones(len(decoded), dtype=torch.bool), limit=5)
+    assert index.tolist() == list(range(kept))
+
+
+def test_only_proposals_of_the_class_count() -> None:
+    decoded = rows((91, 20))
+    agrees = torch.arange(20) % 3 == 0
+    assert select_positives(ROW, decoded, agrees, limit=5).tolist() == [0, 3, 6, 9, 12]
+    assert select_positives(ROW, decoded, agrees & False, limit=5).tolist() == []
+    assert select_positives(ROW, decoded[:0], agrees[:0]).tolist() == []

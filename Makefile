@@ -24,7 +24,7 @@ help:
 install: $(STAMPS)/wsis
 
 demo: install
-	$(PY) tools/quickstart.py --plan configs/quickstart/shapes.yaml --output output/demo
+	$(PY) tools/quickstart.py --plan configs/plans/quickstart.yaml --output output/demo
 
 test: export OMP_NUM_THREADS ?= 1
 test: install

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Teachers side by side on one dataset: proxy masks, students, scores, pictures.
 
-    python tools/quickstart.py --plan configs/quickstart/shapes.yaml --output output/demo
+    python tools/quickstart.py --plan configs/plans/quickstart.yaml --output output/demo
 
 Carries out the plan with the same commands that you would type, prints the table, and writes
 results.json and pictures into the output folder. Started again it continues where it stopped.

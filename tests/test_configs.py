@@ -77,7 +77,7 @@ def test_the_name_says_what_it_is(name):
     assert int(depth) == cfg.MODEL.RESNETS.DEPTH
     assert (arch == "mask") == cfg.MODEL.MASK_ON
     supervision = {"faster": "box", "mask": "proxy"}[arch]
-    assert cfg.WSIS.SUPERVISION == ("mask" if "_full" in name else supervision)
+    assert ("mask" if "_full" in name else supervision) == cfg.WSIS.SUPERVISION
     assert (cfg.DATASETS.BAD_BOX == "skip") == name.startswith("COCO/")
     assert (cfg.MODEL.RESNETS.RES2_OUT_CHANNELS == 64) == (depth == "18")
     weights = "" if depth == "18" else f"detectron2://ImageNetPretrained/MSRA/R-{depth}.pkl"

@@ -131,9 +131,9 @@ def region_targets(instances: list[Instances], mask_size: int) -> torch.Tensor:
 
 def _union(first: BitMasks, second: BitMasks) -> BitMasks:
     """Entry by entry; of the few masks behind indexed ones where both share the index."""
-    if isinstance(first, IndexedBitMasks) and isinstance(second, IndexedBitMasks):
-        if torch.equal(first.index, second.index):
-            return IndexedBitMasks(first.masks | second.masks, first.index)
+    indexed = isinstance(first, IndexedBitMasks) and isinstance(second, IndexedBitMasks)
+    if indexed and torch.equal(first.index, second.index):
+        return IndexedBitMasks(first.masks | second.masks, first.index)
     return BitMasks(first.tensor | second.tensor)
 
 

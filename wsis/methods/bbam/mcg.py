@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from wsis.errors import DataError
 from wsis.methods.bbam.top_crf import Slices, box_area
@@ -108,7 +109,7 @@ def load_mcg(path: str | os.PathLike[str]) -> SegmentProposals:
         return SegmentProposals.from_lists(content["superpixels"].astype(np.int64), lists)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+    except (OSError, MatReadError, KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise DataError(
             f"{path}: not an MCG file with variables superpixels and labels ({error})"
         ) from error

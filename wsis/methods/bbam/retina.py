@@ -103,6 +103,8 @@ def anchor_target(
     height: int,
     width: int,
     stride_params: StrideParams,
+    min_iou: float = MIN_IOU,
+    limit: int = LIMIT,
 ) -> Target:
     """The target of a given box; its proposals are anchor indices (n,).
 
@@ -115,8 +117,9 @@ def anchor_target(
         class_index: the box's class, from 0.
         height, width: network size of the image.
         stride_params: resolution of the mask.
+        min_iou, limit: see :func:`select_anchors`.
     """
-    index = select_anchors(box, class_index, answers.decoded, answers.labels)
+    index = select_anchors(box, class_index, answers.decoded, answers.labels, min_iou, limit)
     return Target(
         index,
         class_index,

@@ -198,26 +198,29 @@ def proposal_target(
     height: int,
     width: int,
     stride_params: StrideParams,
+    class_index: int | None = None,
 ) -> Target:
     """The target of a detection: the one proposal that it came from (demo mode).
 
     Args:
         proposal: (4,) XYXY in network pixels.
-        logits: (C,) clean logits of the proposal; the highest says the class.
+        logits: (C,) clean logits of the proposal.
         deltas: (4 K,) or (4,) clean raw regression.
         decode: of the detector's box coder.
         height, width: network size of the image.
         stride_params: resolution of the mask.
+        class_index: column of the logits; default the highest.
 
     Returns:
         The target, with one proposal.
     """
-    class_index = logits.argmax()
-    chosen = class_deltas(deltas[None], class_index[None])
+    if class_index is None:
+        class_index = int(logits.argmax())
+    chosen = class_deltas(deltas[None], torch.tensor([class_index], device=deltas.device))
     decoded = decode(chosen, proposal[None])
     return Target(
         proposal[None],
-        int(class_index),
+        class_index,
         softmax_scores(logits[None])[:, class_index],
         chosen,
         initial_mask(decoded, decoded[0], height, width, stride_params),

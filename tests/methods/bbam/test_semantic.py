@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+
+from wsis.methods.bbam.semantic import contained_boxes, semantic_label
+
+SHAPE = (8, 10)
+
+
+def mask(rows: slice, columns: slice) -> np.ndarray:
+    out = np.zeros(SHAPE, dtype=bool)
+    out[rows, columns] = True
+    return out
+
+
+def label(*instances: tuple[int, list[int], np.ndarray], region=None) -> np.ndarray:
+    labels, boxes, masks = zip(*instances, strict=True)
+    foreground = np.stack(masks)
+    return semantic_label(labels, boxes, foreground, foreground if region is None else region)
+
+
+LEFT = mask(slice(0, 8), slice(0, 6))
+RIGHT = mask(slice(0, 8), slice(4, 10))
+LEFT_BOX, RIGHT_BOX = [0, 0, 6, 8], [4, 0, 10, 8]
+
+
+def test_pixels_of_one_class_and_of_two() -> None:
+    expected = np.zeros(SHAPE, dtype=np.uint8)
+    expected[:, :6], expected[:, 4:] = 3, 7
+    expected[:, 4:6] = 255
+    found = label((3, LEFT_BOX, LEFT), (7, RIGHT_BOX, RIGHT))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    both = label((3, LEFT_BOX, LEFT), (3, RIGHT_BOX, RIGHT))
+    assert (both == 3).all()
+
+
+def test_smaller_boxes_inside_write_last() -> None:
+    middle, small = mask(slice(2, 8), slice(2, 8)), mask(slice(3, 5), slice(3, 5))
+    whole = (1, [0, 0, 10, 8], mask(slice(0, 8), slice(0, 10)))
+    found = label((3, [3, 3, 5, 5], small), whole, (2, [2, 2, 8, 8], middle))  # edges touch
+    expected = np.ones(SHAPE)
+    expected[middle], expected[small] = 2, 3
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_equal_boxes_do_not_contain_each_other() -> None:
+    assert (label((3, LEFT_BOX, LEFT), (7, LEFT_BOX, LEFT))[LEFT] == 255).all()
+    boxes = [[0, 0, 6, 8], [0, 0, 6, 8], [0, 0, 6, 7], [5, 0, 9, 8]]
+    assert contained_boxes(boxes).tolist() == [False, False, True, False]
+    assert contained_boxes(np.zeros((0, 4))).tolist() == []
+
+
+def test_doubt_of_any_instance_wins_over_all() -> None:
+    region = np.stack([LEFT, RIGHT | mask(slice(0, 4), slice(0, 2))])
+    found = label((3, LEFT_BOX, LEFT), (7, RIGHT_BOX, RIGHT), region=region)
+    assert (found[:4, :2] == 255).all() and (found[4:, :4] == 3).all()
+    inner = label(
+        (3, [0, 0, 10, 8], LEFT),
+        (7, [1, 1, 4, 4], mask(slice(1, 4), slice(1, 4))),
+        region=np.stack([LEFT, mask(slice(1, 6), slice(1, 6))]),
+    )
+    assert (inner[1:4, 1:4] == 7).all() and (inner[4:6, 1:6] == 255).all()
+
+
+def test_an_image_without_boxes_is_background() -> None:
+    none = np.zeros((0, *SHAPE), dtype=bool)
+    assert (semantic_label([], np.zeros((0, 4)), none, none) == np.zeros(SHAPE)).all()

@@ -1,0 +1,372 @@
+"""Detectron2's detectors as the explainer sees them: answers for given proposals, without the RPN."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.layers import batched_nms
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+from detectron2.structures import Boxes, ImageList
+from torch import nn
+from torch.nn import functional
+
+from wsis.errors import ConfigError
+from wsis.methods.bbam.box_coder import clip_inclusive
+from wsis.methods.bbam.box_coder import decode as decode_inclusive
+from wsis.methods.bbam.proposals import ProposalParams, draw_proposals
+from wsis.methods.bbam.retina import AnchorAnswers, anchor_target, flatten_level, read_levels
+from wsis.methods.bbam.targets import (
+    Scores,
+    StrideParams,
+    Target,
+    box_targets,
+    initial_mask,
+    proposal_target,
+    softmax_scores,
+)
+
+Answers = tuple[torch.Tensor, torch.Tensor]
+_CHUNK = 4096
+"""Proposals that go through the heads at a time in a pass without gradient."""
+
+
+@dataclass(frozen=True)
+class TargetParams:
+    """How the targets of given boxes are made.
+
+    Attributes:
+        proposals: drawing and choice.
+        stride: resolution of the masks.
+        seed: of the drawing.
+    """
+
+    proposals: ProposalParams
+    stride: StrideParams
+    seed: int
+
+
+class Detections(NamedTuple):
+    """The detections of one image, by falling score.
+
+    Attributes:
+        targets: N; each has the one proposal that the detection came from.
+        boxes: (N, 4) XYXY in network pixels, cut to the image.
+        classes: (N,) int64 from 0.
+        scores: (N,) in [0, 1].
+    """
+
+    targets: list[Target]
+    boxes: torch.Tensor
+    classes: torch.Tensor
+    scores: torch.Tensor
+
+
+class ExplainableDetector(ABC):
+    """What the explainer needs of a detector; holds it without owning it.
+
+    Attributes:
+        scores: how its logits become probabilities.
+
+    Args:
+        model: a Detectron2 detector, to be used in eval mode.
+        inclusive: the far edges of boxes belong to them, see :mod:`wsis.methods.bbam.box_coder`.
+    """
+
+    scores: Scores
+
+    def __init__(self, model: nn.Module, inclusive: bool = False) -> None:
+        self.model: Any = model
+        self.inclusive = inclusive
+
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        """An image as the network wants it: (3, H, W) in 0-255 to the same minus mean, by standard deviation."""
+        return (image.to(self.model.device) - self.model.pixel_mean) / self.model.pixel_std
+
+    def show(self, image: torch.Tensor) -> torch.Tensor:
+        """The reverse of :meth:`normalise`: (..., 3, H, W) uint8."""
+        shown = image * self.model.pixel_std + self.model.pixel_mean
+        return shown.round().clamp(0, 255).to(torch.uint8)
+
+    def decode(
+        self, deltas: torch.Tensor, proposals: torch.Tensor, height: int, width: int
+    ) -> torch.Tensor:
+        """Regressions (N, 4 K) and proposals (N, 4) to boxes (N, 4 K) XYXY, cut to the image; type of the deltas."""
+        coder = self._coder()
+        if self.inclusive:
+            moved = decode_inclusive(deltas, proposals, tuple(coder.weights))
+            return clip_inclusive(moved, height, width)
+        corners = coder.apply_deltas(deltas, proposals).to(deltas).unflatten(1, (-1, 4))
+        limit = corners.new_tensor([width, height] * 2)
+        return torch.minimum(corners.clamp(min=0), limit).flatten(1)
+
+    def decode_in(
+        self, image: torch.Tensor
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """:meth:`decode` for one image (3, H, W)."""
+        height, width = image.shape[-2:]
+        return partial(self.decode, height=height, width=width)
+
+    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The backbone's answer to (B, 3, H, W), padded as the detector itself pads."""
+        return self.model.backbone(self._padded(images))
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+        divisor = max(self.model.backbone.size_divisibility, 1)
+        down, right = (-size % divisor for size in images.shape[-2:])
+        return functional.pad(images, (0, right, 0, down))
+
+    @abstractmethod
+    def _coder(self) -> Any:
+        """Detectron2's box coder."""
+
+    @abstractmethod
+    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+        """See :data:`wsis.methods.bbam.targets.Forward`."""
+
+    @abstractmethod
+    def targets(
+        self,
+        image: torch.Tensor,
+        boxes: torch.Tensor,
+        classes: Sequence[int],
+        annotation_ids: Sequence[int],
+        params: TargetParams,
+    ) -> list[Target]:
+        """What the masks of given boxes must preserve, from one pass over the unchanged image.
+
+        Args:
+            image: (3, H, W), see :meth:`normalise`.
+            boxes: (N, 4) XYXY in network pixels, cut to the image.
+            classes: N, from 0.
+            annotation_ids: N, which decide the proposals.
+            params: how.
+        """
+
+    @abstractmethod
+    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+        """What the detector finds in (3, H, W) with a score above the threshold."""
+
+
+class TwoStageDetector(ExplainableDetector):
+    """A ``GeneralizedRCNN`` with FPN, C4, C5 or cascade heads."""
+
+    scores = staticmethod(softmax_scores)
+
+    def _coder(self) -> Any:
+        predictor = self.model.roi_heads.box_predictor
+        return (
+            predictor[0] if isinstance(predictor, nn.ModuleList) else predictor
+        ).box2box_transform
+
+    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+        """See :data:`wsis.methods.bbam.targets.Forward`."""
+        size = (images.shape[-2], images.shape[-1])
+        return self._answers(self.features(images), proposals, size)
+
+    def _answers(
+        self,
+        features: dict[str, torch.Tensor],
+        proposals: list[torch.Tensor],
+        size: tuple[int, int],
+    ) -> Answers:
+        heads = self.model.roi_heads
+        levels = [features[name] for name in heads.in_features]
+        run = next(run for kind, run in _HEADS if isinstance(heads, kind))
+        if torch.is_grad_enabled() or len(proposals) > 1:
+            return run(heads, levels, proposals, size)
+        parts = [run(heads, levels, [part], size) for part in proposals[0].split(_CHUNK)]
+        logits, deltas = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(deltas)
+
+    def targets(
+        self,
+        image: torch.Tensor,
+        boxes: torch.Tensor,
+        classes: Sequence[int],
+        annotation_ids: Sequence[int],
+        params: TargetParams,
+    ) -> list[Target]:
+        """See :meth:`ExplainableDetector.targets`."""
+        height, width = image.shape[-2:]
+        proposals = [
+            draw_proposals(box, height, width, params.seed, number, params.proposals)
+            for box, number in zip(boxes, annotation_ids, strict=True)
+        ]
+        decode = self.decode_in(image)
+        return box_targets(
+            self.forward, image, boxes, classes, proposals, decode, params.proposals, params.stride
+        )
+
+    @torch.no_grad()
+    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+        """See :meth:`ExplainableDetector.detections`; proposals are the RPN's."""
+        size = (image.shape[-2], image.shape[-1])
+        padded = self._padded(image[None])
+        features = self.model.backbone(padded)
+        found, _ = self.model.proposal_generator(ImageList(padded, [size]), features, None)
+        proposals = found[0].proposal_boxes.tensor.to(image)
+        logits, deltas = self._answers(features, [proposals], size)
+        predictor = self.model.roi_heads.box_predictor
+        predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
+        boxes, index = fast_rcnn_inference_single_image(
+            self.decode(deltas, proposals, *size),
+            softmax_scores(logits),
+            size,
+            threshold,
+            predictor.test_nms_thresh,
+            predictor.test_topk_per_image,
+        )
+        decode = self.decode_in(image)
+        targets = [
+            proposal_target(proposals[i], logits[i], deltas[i], decode, *size, stride, label)
+            for i, label in zip(index.tolist(), boxes.pred_classes.tolist(), strict=True)
+        ]
+        return Detections(targets, boxes.pred_boxes.tensor, boxes.pred_classes, boxes.scores)
+
+
+class OneStageDetector(ExplainableDetector):
+    """A ``RetinaNet``; its proposals are anchor indices (n,)."""
+
+    scores = staticmethod(torch.sigmoid)
+
+    def _coder(self) -> Any:
+        return self.model.box2box_transform
+
+    def _levels(self, images: torch.Tensor) -> tuple[list[torch.Tensor], ...]:
+        """Per level features, logits (B, A K, h, w) and regressions (B, 4 A, h, w)."""
+        features = self.features(images)
+        levels = [features[name] for name in self.model.head_in_features]
+        return levels, *self.model.head(levels)
+
+    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+        """See :data:`wsis.methods.bbam.targets.Forward`."""
+        _, logits, deltas = self._levels(images)
+        image = torch.arange(len(proposals), device=images.device)
+        image = image.repeat_interleave(
+            torch.tensor([len(p) for p in proposals], device=images.device)
+        )
+        rows = image, torch.cat(proposals)
+        per_level = ((logits, self.model.num_classes), (deltas, 4))
+        chosen = [
+            torch.cat([flatten_level(v, n) for v in level], 1)[rows] for level, n in per_level
+        ]
+        return chosen[0], chosen[1]
+
+    @torch.no_grad()
+    def _all_anchors(self, image: torch.Tensor) -> AnchorAnswers:
+        levels, logits, deltas = self._levels(image[None])
+        anchors = [boxes.tensor.to(image) for boxes in self.model.anchor_generator(levels)]
+        return read_levels(logits, deltas, anchors, self.decode_in(image))
+
+    def targets(
+        self,
+        image: torch.Tensor,
+        boxes: torch.Tensor,
+        classes: Sequence[int],
+        annotation_ids: Sequence[int],
+        params: TargetParams,
+    ) -> list[Target]:
+        """See :meth:`ExplainableDetector.targets`; nothing is drawn."""
+        answers = self._all_anchors(image)
+        size = image.shape[-2:]
+        choice = params.proposals.min_iou[-1], params.proposals.limit
+        return [
+            anchor_target(answers, box, label, size[0], size[1], params.stride, *choice)
+            for box, label in zip(boxes, classes, strict=True)
+        ]
+
+    @torch.no_grad()
+    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+        """See :meth:`ExplainableDetector.detections`; each anchor stands for its best class."""
+        answers = self._all_anchors(image)
+        index = (answers.scores > threshold).nonzero()[:, 0]
+        kept = batched_nms(
+            answers.decoded[index],
+            answers.scores[index],
+            answers.labels[index],
+            self.model.test_nms_thresh,
+        )
+        index = index[kept[: self.model.max_detections_per_image]]
+        boxes, labels, scores = (
+            v[index] for v in (answers.decoded, answers.labels, answers.scores)
+        )
+        size = image.shape[-2:]
+        targets = [
+            Target(
+                index[i : i + 1],
+                int(labels[i]),
+                scores[i : i + 1],
+                answers.deltas[index[i : i + 1]],
+                initial_mask(boxes[i : i + 1], boxes[i], size[0], size[1], stride),
+            )
+            for i in range(len(index))
+        ]
+        return Detections(targets, boxes, labels, scores)
+
+
+def explainable(model: nn.Module, inclusive: bool = False) -> ExplainableDetector:
+    """The view of a detector that fits it.
+
+    Args:
+        model: a Detectron2 detector.
+        inclusive: see :class:`ExplainableDetector`.
+
+    Raises:
+        ConfigError: a kind of detector that cannot be explained.
+    """
+    if isinstance(model, RetinaNet):
+        return OneStageDetector(model, inclusive)
+    heads = getattr(model, "roi_heads", None)
+    if isinstance(heads, tuple(kind for kind, _ in _HEADS)):
+        return TwoStageDetector(model, inclusive)
+    found = type(model).__name__ + (f" with {type(heads).__name__}" if heads is not None else "")
+    raise ConfigError(
+        f"MODEL.BBAM.DETECTOR: found {found}, expected RetinaNet, or GeneralizedRCNN with StandardROIHeads, "
+        "Res5ROIHeads or CascadeROIHeads"
+    )
+
+
+def _standard(
+    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
+) -> Answers:
+    pooled = heads.box_pooler(levels, [Boxes(part) for part in proposals])
+    return heads.box_predictor(heads.box_head(pooled))
+
+
+def _res5(
+    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
+) -> Answers:
+    pooled = heads.res5(heads.pooler(levels, [Boxes(part) for part in proposals]))
+    return heads.box_predictor(pooled.mean(dim=[2, 3]))
+
+
+def _cascade(
+    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
+) -> Answers:
+    """Logits whose softmax is the mean over the stages, and the regression from a proposal to the last stage's box."""
+    counts = [len(part) for part in proposals]
+    start = boxes = torch.cat(proposals)
+    limit = start.new_tensor([size[1], size[0]] * 2)
+    means: list[torch.Tensor] = []
+    for stage in range(heads.num_cascade_stages):
+        if stage:
+            boxes = torch.minimum(boxes.clamp(min=0), limit)
+        pooled = heads.box_pooler(levels, [Boxes(part) for part in boxes.detach().split(counts)])
+        predictor = heads.box_predictor[stage]
+        logits, deltas = predictor(heads.box_head[stage](pooled))
+        means.append(logits.softmax(dim=1) / heads.num_cascade_stages)
+        boxes = predictor.box2box_transform.apply_deltas(deltas, boxes).to(start)
+    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)], dim=1)
+    moved = heads.box_predictor[0].box2box_transform.get_deltas(start, boxes)
+    return torch.stack(means).sum(dim=0).log(), moved
+
+
+_HEADS = ((CascadeROIHeads, _cascade), (StandardROIHeads, _standard), (Res5ROIHeads, _res5))
+"""Kinds of RoI heads, special ones first, and what runs their box branch."""

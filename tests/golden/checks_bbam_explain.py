@@ -213,6 +213,7 @@ def bbam_explain_demo(arrays: Arrays) -> list[Comparison]:
     found = _detections(logits, decoded, height, width)
     names = ("det_boxes", "det_scores", "det_labels", "det_proposal_idx")
     index, scores = arrays["det_proposal_idx"], arrays["det_scores"]
+    order = np.lexsort((-scores, arrays["det_labels"]))
     explained = index[scores > 0.7]
     out = [
         absolute("clean_logits", logits, arrays["clean_logits"], TRACE),
@@ -220,7 +221,7 @@ def bbam_explain_demo(arrays: Arrays) -> list[Comparison]:
         absolute("clean_decoded", decoded, arrays["clean_decoded"], 1e-3),
         exact("n_explained", len(explained), arrays["n_explained"]),
         exact("n_explained traces", len(cases(arrays, "masks_#")), arrays["n_explained"]),
-        *(absolute(n, v, arrays[n], 1e-3) for n, v in zip(names, found, strict=True)),
+        *(absolute(n, v, arrays[n][order], 1e-3) for n, v in zip(names, found, strict=True)),
     ]
     objective = ObjectiveParams(sparsity_weight=0.07, tv_weight=1e-3)
     for i, number in enumerate(explained.tolist()):

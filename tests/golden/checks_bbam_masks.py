@@ -41,7 +41,7 @@ def _slices(box: np.ndarray) -> Slices:
 class _Counted:
     """A CRF that counts its calls and keeps their inputs."""
 
-    def __init__(self, refine) -> None:  # noqa: ANN001
+    def __init__(self, refine) -> None:
         self.refine, self.inputs = refine, []
 
     def __call__(self, probability: np.ndarray) -> np.ndarray:

@@ -21,13 +21,13 @@ from wsis.data.shapes.texture import light, palette, rim_shading, texture
 SPLITS = ("train", "val", "salient")
 
 _SUPERSAMPLE = 4
-_PALETTE = 3  # colours of one image; background and each form take two, so at least one is shared
+_PALETTE = 4  # colours of one image; a form shares one with the background, or none
 _OBJECTS = (1, 5)
 _DISTRACTORS = (0, 2)
-_RADIUS = (0.08, 0.30)  # of the image side, log-uniform
+_RADIUS = (0.10, 0.30)  # of the image side, log-uniform
 _SPREAD = 0.9  # of the image side, where centres may lie
 _SALIENT_RADIUS = (0.22, 0.38)
-_MIN_VISIBLE = 0.4  # of a form's whole area, against occlusion and the image border together
+_MIN_VISIBLE = 0.5  # of a form's whole area, against occlusion and the image border together
 _MIN_AREA = 0.002  # of the image area
 _TRIES = 20
 _BACKGROUND_CELLS = (3.0, 9.0)  # texture bumps along the image side
@@ -35,7 +35,7 @@ _FORM_CELLS = (2.5, 10.0)
 _STRIPE_SHARE = 0.2
 _LIGHT = 0.3
 _RIM_WIDTH = 0.15  # of the form's radius
-_RIM_STRENGTH = (0.15, 0.4)
+_RIM_STRENGTH = (0.3, 0.6)
 _DISTRACTOR = -2
 
 
@@ -87,13 +87,18 @@ class _Painter:
         self.rng = rng
         self.size = size
         self.colors = palette(rng, _PALETTE)
-        self.image = texture(rng, size, self._two_colors(), _BACKGROUND_CELLS, _STRIPE_SHARE)
+        self.image = texture(rng, size, self.colors[:2], _BACKGROUND_CELLS, _STRIPE_SHARE)
         self.owner = np.full((size, size), -1, dtype=np.int32)
         self.needed: list[float] = []  # per object, the visible pixels it must keep
         self.classes: list[int] = []
 
-    def _two_colors(self) -> np.ndarray:
-        return self.colors[self.rng.choice(_PALETTE, 2, replace=False)]
+    def _form_colors(self) -> np.ndarray:
+        """Two colours, at most one of them the background's."""
+        first = self.rng.integers(_PALETTE)
+        second = self.rng.integers(2, _PALETTE)
+        while second == first:
+            second = self.rng.integers(2, _PALETTE)
+        return self.colors[[first, second]]
 
     def place(self, make: FormMaker, kind: int, radii: tuple[float, float], spread: float) -> bool:
         """Try to add one form on top of what is there.
@@ -127,7 +132,7 @@ class _Painter:
 
     def _paint(self, cover: np.ndarray, kind: int, needed: float, radius: float) -> None:
         inside = cover >= 0.5
-        surface = texture(self.rng, self.size, self._two_colors(), _FORM_CELLS, _STRIPE_SHARE)
+        surface = texture(self.rng, self.size, self._form_colors(), _FORM_CELLS, _STRIPE_SHARE)
         surface *= light(self.rng, self.size, _LIGHT)
         strength = self.rng.uniform(*_RIM_STRENGTH)
         surface *= rim_shading(inside, _RIM_WIDTH * radius, strength)

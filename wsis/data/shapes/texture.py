@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+GRAIN = 0.06  # standard deviation of the pixel noise
+
 
 def palette(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw colours that differ visibly from one another.
@@ -77,7 +79,7 @@ def texture(
     field = pattern(rng, size, count)
     sharpness, level = rng.uniform(1.0, 2.5), rng.uniform(-0.4, 0.4)
     weight = 1.0 / (1.0 + np.exp(-sharpness * (field - level)))
-    grain = 0.03 * rng.standard_normal((size, size, 1), dtype=np.float32)
+    grain = GRAIN * rng.standard_normal((size, size, 1), dtype=np.float32)
     mixed = colors[0] + weight[..., None] * (colors[1] - colors[0]) + grain
     return np.asarray(mixed, dtype=np.float32)
 

@@ -593,7 +593,7 @@ class TestWorkers:
         cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=2)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "kill-7").touch()
-        with pytest.raises(WsisError, match="worker process .* was killed") as caught:
+        with pytest.raises(WsisError, match="worker process .* has died") as caught:
             generate(cfg)
         assert "\n" not in str(caught.value)
         (tmp_path / "out" / "kill-7").unlink()
@@ -692,4 +692,14 @@ def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
     caplog.clear()
     with caplog.at_level("INFO"), progress.Progress("noise", 1, "images", shown=False) as silent:
         silent.advance()
+    assert not caplog.records
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch, caplog, capsys):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with caplog.at_level("INFO"), progress.Progress("noise", 3, "images") as shown:
+        shown.advance(2)
+        shown.advance()
+    assert "noise: 100%" in capsys.readouterr().err
     assert not caplog.records

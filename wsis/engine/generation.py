@@ -16,6 +16,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
@@ -105,9 +106,9 @@ def generate_proxy_masks(
     Raises:
         ConfigError, DataError: the config, weights or source are at fault; nothing was written.
         WsisError: there is something else in the folder, another run is at work in it, a file
-            cannot be written, or a worker was killed; what is finished is kept.
+            cannot be written, or a worker has died; what is finished is kept.
     """
-    teacher = getattr(model, "module", model)
+    teacher = model.module if isinstance(model, DistributedDataParallel) else model
     if not isinstance(teacher, Teacher):
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {type(teacher).__name__} is not a teacher")
     weights = _on_main(partial(weights_sha256, cfg))
@@ -225,7 +226,11 @@ def _examine(
     """Takes the folder's lock, and looks at what earlier runs have left there."""
     folder.mkdir(parents=True, exist_ok=True)
     stack.enter_context(locked(folder))
-    return [_state_of(job, resume) for job in jobs]
+    states = [_state_of(job, resume) for job in jobs]
+    for job, state in zip(jobs, states, strict=True):
+        if not state.finished:
+            job.path.unlink(missing_ok=True)  # it lacks what will be tried again
+    return states
 
 
 def _state_of(job: ProxyJob, resume: bool) -> _State:
@@ -252,7 +257,6 @@ def _state_of(job: ProxyJob, resume: bool) -> _State:
             f"{job.folder}: an unfinished run has left journals of {job.name}; continue it with "
             f"--resume, set another OUTPUT_DIR, or delete {job.name}.rank*.jsonl to start anew"
         )
-    job.path.unlink(missing_ok=True)  # it lacks what will be tried again
     return _State(finished=False, done=frozenset(index.done), ends=index.ends)
 
 

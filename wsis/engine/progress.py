@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from datetime import timedelta
@@ -30,7 +31,7 @@ class Progress:
         self._count = 0
         self._start = self._last = time.monotonic()
         terminal = shown and sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=label, unit=f" {unit}") if terminal else None
+        self._bar = _bar(label, total, unit) if terminal else None
         self._logs = shown and not terminal
 
     def advance(self, number: int = 1) -> None:
@@ -54,3 +55,9 @@ class Progress:
     def __exit__(self, *unused: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _bar(label: str, total: int, unit: str) -> tqdm:
+    """A bar, also where the terminal says that it has no columns."""
+    columns, rows = shutil.get_terminal_size()
+    return tqdm(total=total, desc=label, unit=f" {unit}", ncols=columns, nrows=rows)

@@ -158,7 +158,7 @@ def refine_all(
         time together.
 
     Raises:
-        WsisError: a worker was killed.
+        WsisError: a worker has died.
     """
     if num_workers == 0:
         for seed in seeds:
@@ -186,8 +186,8 @@ def refine_all(
             yield _finished(pending, timeout=None)
     except BrokenProcessPool as error:
         raise WsisError(
-            "a worker process that refines masks was killed (out of memory?); what is finished is "
-            "kept: continue with --resume, with a smaller PROXY.NUM_WORKERS if memory is short"
+            "a worker process that refines masks has died (killed? out of memory?); what is finished "
+            "is kept: continue with --resume, with a smaller PROXY.NUM_WORKERS if memory is short"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -551,6 +551,10 @@ class TestMistakes:
     def test_a_model_that_is_no_teacher(self, data, tmp_path):
         with pytest.raises(ConfigError, match="MODEL.META_ARCHITECTURE: Linear is not a teacher"):
             generate_proxy_masks(make_cfg(data, tmp_path / "out"), torch.nn.Linear(1, 1))
+        with pytest.raises(ConfigError, match="GeneralizedRCNN is not a teacher"):
+            check_generation(
+                make_cfg(data, tmp_path / "out", MODEL__META_ARCHITECTURE="GeneralizedRCNN")
+            )
 
     def test_an_annotation_without_box(self, data, tmp_path):
         document = json.loads((data / "boxes.json").read_text())

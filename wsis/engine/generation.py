@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wsis.data.build import is_teacher
 from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
@@ -153,6 +154,10 @@ def check_generation(cfg: CfgNode) -> None:
     Raises:
         ConfigError, DataError: the first thing that is wrong.
     """
+    if not is_teacher(cfg):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not a teacher"
+        )
     for job in _jobs(cfg):
         job.check_true_masks()
 

@@ -141,7 +141,10 @@ def _is_deep(image: Image.Image) -> bool:
     """Whether a channel has more than 8 bits (Pillow reports 16-bit colour as RGB, but not in the tile's raw mode)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return True
-    return any(isinstance(tile[3], str | tuple) and ";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return any(
+        isinstance(tile[3], str | tuple) and ";16" in str(tile[3])
+        for tile in getattr(image, "tile", ())
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -32,6 +32,8 @@ def add_wsis_config(cfg: CN) -> None:
     cfg.PROXY.GENERATE_AFTER_TRAIN = False
     # Copy the true masks that the source has (status "given") and make only the others. The teacher sees none of them.
     cfg.PROXY.KEEP_TRUE_MASKS = False
+    # Also make semantic pseudo labels, where the teacher can: OUTPUT_DIR/pseudo_labels/<dataset>/<label>/<image>.png.
+    cfg.PROXY.SEM_SEG = False
     # CPU processes for refinement (CRF, GrabCut, merging); -1 = one per core, 0 = in the main process.
     cfg.PROXY.NUM_WORKERS = -1
 

@@ -59,10 +59,11 @@ def weights_sha256(cfg: CfgNode) -> str | None:
 def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
     """The config keys that bear on the masks, as one level, sorted by name, ready for JSON."""
     prefixes = (*COMMON_KEYS, *teacher.result_keys)
+    left_out = _NOT_KEYS.union(teacher.location_keys)
     flat = {
         key: value
         for key, value in flatten(cfg).items()
-        if key not in _NOT_KEYS and any(key == p or key.startswith(f"{p}.") for p in prefixes)
+        if key not in left_out and any(key == p or key.startswith(f"{p}.") for p in prefixes)
     }
     return json.loads(json.dumps(flat, sort_keys=True))
 

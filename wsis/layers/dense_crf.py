@@ -105,7 +105,7 @@ class DenseCRF:
         self._model.addPairwiseBilateral(
             sxy=params.bilateral_xy_std,
             srgb=params.bilateral_rgb_std,
-            rgbim=np.ascontiguousarray(image),
+            rgbim=np.require(image, requirements=["C", "W"]),
             compat=params.bilateral_weight,
         )
 

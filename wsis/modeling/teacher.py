@@ -27,12 +27,16 @@ class Teacher(nn.Module):
         needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
         result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
             run and are written to the proxy-mask file.
+        location_keys: those among them that only say where something lies, which is not written.
         result_packages: modules beyond those that every teacher uses whose version bears on the result.
+        label_names: the semantic maps that it makes of each image.
     """
 
     needs_image: bool = True
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
+    location_keys: tuple[str, ...] = ()
     result_packages: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
     @classmethod
     def check_requirements(cls) -> None:

@@ -4,3 +4,8 @@ Finds, for a detector trained on boxes, the smallest part of the image that keep
 box: a mask over the image is optimised by gradient descent through the frozen detector. Trains on
 boxes with classes; returns one mask per box with a region of doubt around it.
 """
+
+from wsis.methods.bbam.config import add_bbam_config
+from wsis.methods.bbam.meta_arch import BBAM
+
+__all__ = ["BBAM", "add_bbam_config"]

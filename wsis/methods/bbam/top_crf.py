@@ -8,7 +8,7 @@ last row and column of a box, which belong to it, for its exclusive end.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -200,7 +200,7 @@ def box_masks(
 def top_crf(
     image: np.ndarray,
     boxes: Sequence[Slices],
-    attributions: Sequence[np.ndarray | None],
+    attributions: Iterable[np.ndarray | None],
     params: TopCRFParams,
 ) -> Iterator[BoxMasks]:
     """The masks of all boxes of an image, one after the other; the CRF is built once for them.

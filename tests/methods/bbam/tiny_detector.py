@@ -1,0 +1,161 @@
+"""Detectron2 detectors of a few channels that answer with class 0 and roughly the proposal itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from wsis.config import load_cfg
+from wsis.methods.bbam.detector import explainable
+
+SIZE = 64
+BOXES = torch.tensor([[8.0, 6, 40, 38], [20, 18, 56, 60], [2, 30, 30, 62], [30, 4, 62, 30]])
+KINDS = ("fpn", "agnostic", "c4", "cascade", "retina")
+RPN = {"POST_NMS_TOPK_TEST": 20, "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"]}
+COMMON: dict[str, Any] = {
+    "DEVICE": "cpu",
+    "RESNETS": {
+        "NORM": "BN",
+        "STEM_OUT_CHANNELS": 8,
+        "RES2_OUT_CHANNELS": 8,
+        "WIDTH_PER_GROUP": 4,
+        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    },
+    "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
+    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
+    "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+    "RPN": RPN,
+    "ROI_HEADS": {
+        "NAME": "StandardROIHeads",
+        "NUM_CLASSES": 2,
+        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+        "BATCH_SIZE_PER_IMAGE": 16,
+    },
+    "ROI_BOX_HEAD": {
+        "NAME": "FastRCNNConvFCHead",
+        "NUM_FC": 1,
+        "FC_DIM": 16,
+        "POOLER_RESOLUTION": 5,
+    },
+    "BBAM": {
+        "NUM_PROPOSALS": 12,
+        "JITTER": 0.1,
+        "MIN_IOU": [0.9, 0.7],
+        "MAX_POSITIVES": 6,
+        "STRIDE_BASE": 4.0,
+        "STRIDE_SLOPE": 12.0,
+        "STEPS": 20,
+        "BOXES_PER_BATCH": 2,
+        "TOP_CRF": {"BLUR_BASE": 2.0, "BLUR_SLOPE": 6.0, "BILATERAL_XY_STD": 20.0},
+    },
+}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "fpn": {},
+    "agnostic": {"ROI_BOX_HEAD": {"CLS_AGNOSTIC_BBOX_REG": True}},
+    "c4": {
+        "BACKBONE": {"NAME": "build_resnet_backbone"},
+        "RESNETS": {"OUT_FEATURES": ["res4"]},
+        "RPN": {"IN_FEATURES": ["res4"]},
+        "ROI_HEADS": {"NAME": "Res5ROIHeads", "IN_FEATURES": ["res4"]},
+        "ANCHOR_GENERATOR": {"SIZES": [[16, 32, 64]]},
+    },
+    "cascade": {
+        "ROI_HEADS": {"NAME": "CascadeROIHeads"},
+        "ROI_BOX_HEAD": {"CLS_AGNOSTIC_BBOX_REG": True},
+        "RPN": {"POST_NMS_TOPK_TRAIN": 30},
+    },
+    "retina": {
+        "META_ARCHITECTURE": "RetinaNet",
+        "BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone"},
+        "RESNETS": {"OUT_FEATURES": ["res3", "res4", "res5"]},
+        "FPN": {"IN_FEATURES": ["res3", "res4", "res5"]},
+        "ANCHOR_GENERATOR": {"SIZES": [[s, s * 1.26, s * 1.59] for s in (26, 32, 64, 64, 64)]},
+        "RETINANET": {"NUM_CLASSES": 2, "NUM_CONVS": 1},
+        "BBAM": {"DETECTOR": "RetinaNet"},
+    },
+}
+
+
+def _opts(tree: dict[str, Any], prefix: str = "MODEL") -> list[str]:
+    out: list[str] = []
+    for key, value in tree.items():
+        path = f"{prefix}.{key}"
+        out += _opts(value, path) if isinstance(value, dict) else [path, str(value)]
+    return out
+
+
+def make_cfg(kind: str = "fpn", *opts: Any) -> CfgNode:
+    """The config of a plain detector of one of KINDS; ``opts`` are further keys and values."""
+    fixed = ["INPUT.MIN_SIZE_TEST", "64", "PROXY.NUM_WORKERS", "0"]
+    return load_cfg(None, [*_opts(COMMON), *_opts(SPECIAL[kind]), *fixed, *map(str, opts)])
+
+
+def make_bbam(kind: str = "fpn", *opts: Any) -> torch.nn.Module:
+    """BBAM around a detector that has been made to answer, in eval mode."""
+    model = build_model(make_cfg(kind, *opts, "MODEL.META_ARCHITECTURE", "BBAM")).eval()
+    teach(model.detector)
+    return model
+
+
+def make_image(seed: int = 0) -> np.ndarray:
+    """(SIZE, SIZE, 3) uint8, smooth noise."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand((1, 3, 16, 16), generator=generator) * 255
+    fine = torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bilinear")
+    return fine[0].permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+def make_inputs(boxes: torch.Tensor = BOXES, seed: int = 0, first_id: int = 10) -> dict[str, Any]:
+    """What a teacher's mapper gives, without resizing; all boxes are of class 0."""
+    image = make_image(seed)
+    instances = Instances((SIZE, SIZE))
+    instances.gt_boxes = Boxes(boxes.clone())
+    instances.original_boxes = boxes.clone()
+    instances.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    instances.annotation_ids = torch.arange(first_id, first_id + len(boxes))
+    return {
+        "image": torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy()),
+        "original_image": image,
+        "height": SIZE,
+        "width": SIZE,
+        "file_name": "image.png",
+        "image_id": 1,
+        "instances": instances,
+    }
+
+
+@torch.no_grad()
+def teach(detector: torch.nn.Module) -> None:
+    """Scales the last layers so that logits and regressions vary mildly, and prefers class 0."""
+    view = explainable(detector)
+    image = view.normalise(torch.from_numpy(make_image()).permute(2, 0, 1).float())[None]
+    if hasattr(detector, "roi_heads"):
+        predictors = detector.roi_heads.box_predictor
+        predictors = predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]
+        layers = [(p.cls_score, p.bbox_pred) for p in predictors]
+    else:
+        layers = [(detector.head.cls_score, detector.head.bbox_pred)]
+    sizes: dict[torch.nn.Module, float] = {}
+
+    def note(layer: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        sizes[layer] = max(sizes.get(layer, 0.0), float(out.std()))
+
+    hooks = [layer.register_forward_hook(note) for pair in layers for layer in pair]
+    for layer in (layer for pair in layers for layer in pair):
+        layer.bias.zero_()
+    if hasattr(detector, "roi_heads"):
+        view.forward(image, [BOXES])
+    else:
+        view.forward(image, [torch.arange(4)])
+    for hook in hooks:
+        hook.remove()
+    for logits, deltas in layers:
+        logits.weight.div_(sizes[logits] / 0.5)
+        deltas.weight.div_(sizes[deltas] / 0.2)
+        bias = logits.bias.view(-1, 2 if not hasattr(detector, "roi_heads") else len(logits.bias))
+        bias[:, 0] = 1.5

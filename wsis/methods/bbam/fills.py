@@ -1,0 +1,56 @@
+"""What takes the place of hidden pixels (spec 4.3), for the boxes of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from wsis.methods.bbam.perturb import blurred, blurred_with_noise, fill_outside
+from wsis.methods.bbam.proposals import box_generator
+
+NOISE_STREAM = 1
+"""Of a box's random numbers; proposals are stream 0."""
+
+
+def make_fill(
+    mode: str,
+    outside_box: bool,
+    image: torch.Tensor,
+    boxes: torch.Tensor,
+    annotation_ids: Sequence[int],
+    seed: int,
+    original: Callable[[], np.ndarray],
+    prepare: Callable[[np.ndarray], torch.Tensor],
+) -> torch.Tensor | None:
+    """The fill of a batch of boxes.
+
+    Args:
+        mode: "mean", "blur" or "blurrandom".
+        outside_box: hide pixels outside of each box only.
+        image: (3, H, W) mean-subtracted.
+        boxes: (B, 4) XYXY in network pixels.
+        annotation_ids: B, which decide the noise.
+        seed: of the noise.
+        original: gives the image (H0, W0, 3) at its original size, uint8; only called where needed.
+        prepare: resizes and normalises such an image, uint8 or float32 in [0, 255], to (3, H, W).
+
+    Returns:
+        For :func:`wsis.methods.bbam.explainer.explain`: None (the mean colour), (3, H, W) or (B, 3, H, W).
+    """
+    if mode == "mean":
+        fills = [torch.zeros_like(image)]
+    elif mode == "blur":
+        fills = [prepare(blurred(original()))]
+    else:
+        pixels = original()
+        generators = [box_generator(seed, number, NOISE_STREAM) for number in annotation_ids]
+        fills = [prepare(blurred_with_noise(pixels, generator)) for generator in generators]
+    if outside_box:
+        if len(fills) == 1:
+            fills = fills * len(boxes)
+        fills = [fill_outside(image, fill, box) for fill, box in zip(fills, boxes, strict=True)]
+    elif mode == "mean":
+        return None
+    return fills[0] if mode == "blur" and not outside_box else torch.stack(fills)

@@ -1,0 +1,252 @@
+"""BBAM as a Detectron2 meta-architecture: the detector itself, and in eval mode its explanation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import transforms as T
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
+
+from wsis.data.images import read_image
+from wsis.errors import ConfigError
+from wsis.layers.dense_crf import load_pydensecrf
+from wsis.methods.bbam.config import (
+    check_keys,
+    explainer_params,
+    proposal_params,
+    stride_params,
+    top_crf_params,
+)
+from wsis.methods.bbam.detector import TargetParams, explainable
+from wsis.methods.bbam.explainer import ExplainerParams, explain
+from wsis.methods.bbam.fills import make_fill
+from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
+from wsis.methods.bbam.targets import Target
+from wsis.methods.bbam.top_crf import TopCRFParams
+from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.structures import Seed
+
+MAX_CLASSES = 254
+"""Of a semantic label in one byte, beside background and 255."""
+
+
+@META_ARCH_REGISTRY.register()
+class BBAM(Teacher):
+    """Bounding box attribution maps of a detector (Lee et al., CVPR 2021).
+
+    It has the detector's children, parameters and buffers under the detector's own names, so that
+    checkpoints go both ways. In training mode it is the detector; in eval mode it explains the given boxes.
+    """
+
+    detector: nn.Module
+    result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
+    result_packages = ("pydensecrf",)
+    location_keys = ("MODEL.BBAM.MCG_FOLDERS",)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        detector: nn.Module,
+        image_format: str,
+        explainer: ExplainerParams,
+        targets: TargetParams,
+        top_crf: TopCRFParams,
+        fill: str = "mean",
+        fill_outside_box: bool = False,
+        boxes_per_batch: int = 4,
+        inclusive_boxes: bool = False,
+        mcg_folders: tuple[str, ...] = (),
+        sem_seg: bool = False,
+        high_bit_depth: str = "minmax",
+    ) -> None:
+        """
+        Args:
+            detector: a Detectron2 detector, see :func:`wsis.methods.bbam.detector.explainable`.
+            image_format: "RGB" or "BGR", of the detector's input.
+            explainer: the optimisation.
+            targets: proposals and resolution of the masks.
+            top_crf: from maps to masks.
+            fill: "mean", "blur" or "blurrandom".
+            fill_outside_box: hide pixels outside of the box only.
+            boxes_per_batch: boxes of an image that are explained together.
+            inclusive_boxes: the far edges of the detector's boxes belong to them.
+            mcg_folders: of MCG proposals; empty = without.
+            sem_seg: also make semantic labels.
+            high_bit_depth: see :func:`wsis.data.images.read_image`.
+
+        Raises:
+            ConfigError: the detector cannot be explained, or no dense CRF is installed.
+        """
+        super().__init__()
+        self.check_requirements()
+        # not a child: the detector and this module have the same children, each under one name
+        self.__dict__["detector"] = detector
+        self._parameters, self._buffers = detector._parameters, detector._buffers
+        self._non_persistent_buffers_set = detector._non_persistent_buffers_set
+        self._modules = detector._modules
+        self.view = explainable(detector, inclusive_boxes)
+        self.image_format = image_format
+        self.explainer, self.target_params, self.top_crf = explainer, targets, top_crf
+        self.fill, self.fill_outside_box = fill, fill_outside_box
+        self.boxes_per_batch = boxes_per_batch
+        self.mcg_folders = mcg_folders
+        self.label_names = (LABEL,) if sem_seg else ()
+        self.high_bit_depth = high_bit_depth
+
+    @classmethod
+    def check_requirements(cls) -> None:
+        """See :meth:`Teacher.check_requirements`."""
+        load_pydensecrf()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.BBAM``, ``PROXY.SEM_SEG`` and what the detector reads.
+
+        Raises:
+            ConfigError: a value out of its range, or MCG proposals that are nowhere.
+        """
+        keys = cfg.MODEL.BBAM
+        check_keys(keys)
+        folders = tuple(keys.MCG_FOLDERS) if keys.USE_MCG else ()
+        if keys.USE_MCG and not any(os.path.isdir(folder) for folder in folders):
+            raise ConfigError(
+                f"MODEL.BBAM.MCG_FOLDERS: none of {list(folders)} is there; get the MCG proposals, or do without them "
+                "by MODEL.BBAM.USE_MCG False"
+            )
+        classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        if cfg.PROXY.SEM_SEG and classes > MAX_CLASSES:
+            raise ConfigError(
+                f"PROXY.SEM_SEG: found {classes} classes, expected at most {MAX_CLASSES}"
+            )
+        return {
+            "detector": build_detector(cfg),
+            "image_format": cfg.INPUT.FORMAT,
+            "explainer": explainer_params(keys),
+            "targets": TargetParams(proposal_params(keys), stride_params(keys), keys.SEED),
+            "top_crf": top_crf_params(keys),
+            "fill": keys.FILL,
+            "fill_outside_box": keys.FILL_OUTSIDE_BOX,
+            "boxes_per_batch": keys.BOXES_PER_BATCH,
+            "inclusive_boxes": keys.INCLUSIVE_BOXES,
+            "mcg_folders": folders,
+            "sem_seg": cfg.PROXY.SEM_SEG,
+            "high_bit_depth": cfg.INPUT.HIGH_BIT_DEPTH,
+        }
+
+    def train(self, mode: bool = True) -> BBAM:
+        """Also switches the detector."""
+        self.detector.train(mode)
+        self.training = mode
+        return self
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """The detector's losses in training mode, else see :meth:`Teacher.forward`."""
+        if self.training:
+            return self.detector(batched_inputs)
+        return super().forward(batched_inputs)
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`Teacher.propose`; map i of a seed is the attribution of box i, (h, w) float in [0, 1]."""
+        with frozen(self):
+            return [self._explain_image(inputs) for inputs in batched_inputs]
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BBAMRefiner(self.top_crf, self.mcg_folders, bool(self.label_names))
+
+    def _explain_image(self, inputs: dict[str, Any]) -> Seed:
+        instances = inputs["instances"]
+        image = self.view.normalise(inputs["image"])
+        height, width = image.shape[-2:]
+        boxes = instances.gt_boxes.tensor.to(image)
+        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height] * 2))
+        ids = instances.annotation_ids.tolist()
+        classes = instances.gt_classes.tolist()
+        targets = self.view.targets(image, boxes, classes, ids, self.target_params)
+        masks = [target.mask for target in targets]
+        active = [i for i, target in enumerate(targets) if len(target.proposals)]
+        for start in range(0, len(active), self.boxes_per_batch):
+            chosen = active[start : start + self.boxes_per_batch]
+            fill = self._fill(inputs, image, boxes[chosen], [ids[i] for i in chosen])
+            found = self._explain(image, [targets[i] for i in chosen], fill)
+            for i, mask in zip(chosen, found, strict=True):
+                masks[i] = mask
+        maps = {str(i): mask.float().cpu().numpy() for i, mask in enumerate(masks)}
+        return seed_from_inputs(inputs, maps)
+
+    def _explain(
+        self, image: torch.Tensor, targets: list[Target], fill: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        view = self.view
+        return explain(view.forward, image, targets, self.explainer, fill=fill, scores=view.scores)
+
+    def _fill(
+        self, inputs: dict[str, Any], image: torch.Tensor, boxes: torch.Tensor, ids: Sequence[int]
+    ) -> torch.Tensor | None:
+        size = inputs["height"], inputs["width"]
+
+        def original() -> np.ndarray:
+            if "original_image" in inputs:
+                return inputs["original_image"]
+            return read_image(inputs["file_name"], *size, self.high_bit_depth)
+
+        def prepare(pixels: np.ndarray) -> torch.Tensor:
+            resize = T.ResizeTransform(*size, image.shape[-2], image.shape[-1])
+            resized = resize.apply_image(pixels)
+            if self.image_format == "BGR":
+                resized = resized[:, :, ::-1]
+            channels_first = np.ascontiguousarray(resized.transpose(2, 0, 1))
+            return self.view.normalise(torch.from_numpy(channels_first)).to(image)
+
+        seed = self.target_params.seed
+        return make_fill(
+            self.fill, self.fill_outside_box, image, boxes, ids, seed, original, prepare
+        )
+
+
+def build_detector(cfg: CfgNode) -> nn.Module:
+    """The detector that a config of BBAM, or of the detector itself, names; without weights.
+
+    Raises:
+        ConfigError: no meta-architecture has this name, or it is a teacher.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name == BBAM.__name__:
+        name = cfg.MODEL.BBAM.DETECTOR
+    known = {key: kind for key, kind in META_ARCH_REGISTRY if not _is_teacher(kind)}
+    if name not in known:
+        raise ConfigError(
+            f"MODEL.BBAM.DETECTOR: found {name!r}, expected one of {', '.join(sorted(known))}"
+        )
+    return known[name](cfg)
+
+
+def _is_teacher(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Teacher)
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Inside the block every module is in eval mode and no parameter asks for a gradient; after it all is as before."""
+    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in gradients:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, asked in gradients:
+            parameter.requires_grad_(asked)
+        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
 from detectron2.structures import Boxes, Instances
+from torch import nn
+from torch.nn import functional
 
 from wsis.config import load_cfg
 from wsis.methods.bbam.detector import explainable
@@ -19,15 +22,7 @@ KINDS = ("fpn", "agnostic", "c4", "cascade", "retina")
 RPN = {"POST_NMS_TOPK_TEST": 20, "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"]}
 COMMON: dict[str, Any] = {
     "DEVICE": "cpu",
-    "RESNETS": {
-        "NORM": "BN",
-        "STEM_OUT_CHANNELS": 8,
-        "RES2_OUT_CHANNELS": 8,
-        "WIDTH_PER_GROUP": 4,
-        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
-    },
-    "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
-    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
+    "BACKBONE": {"NAME": "tiny_pyramid", "FREEZE_AT": 0},
     "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
     "RPN": RPN,
     "ROI_HEADS": {
@@ -59,7 +54,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "agnostic": {"ROI_BOX_HEAD": {"CLS_AGNOSTIC_BBOX_REG": True}},
     "c4": {
         "BACKBONE": {"NAME": "build_resnet_backbone"},
-        "RESNETS": {"OUT_FEATURES": ["res4"]},
+        "RESNETS": {
+            "NORM": "BN",
+            "STEM_OUT_CHANNELS": 8,
+            "RES2_OUT_CHANNELS": 8,
+            "WIDTH_PER_GROUP": 4,
+            "OUT_FEATURES": ["res4"],
+        },
         "RPN": {"IN_FEATURES": ["res4"]},
         "ROI_HEADS": {"NAME": "Res5ROIHeads", "IN_FEATURES": ["res4"]},
         "ANCHOR_GENERATOR": {"SIZES": [[16, 32, 64]]},
@@ -71,14 +72,42 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "retina": {
         "META_ARCHITECTURE": "RetinaNet",
-        "BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone"},
-        "RESNETS": {"OUT_FEATURES": ["res3", "res4", "res5"]},
-        "FPN": {"IN_FEATURES": ["res3", "res4", "res5"]},
-        "ANCHOR_GENERATOR": {"SIZES": [[s, s * 1.26, s * 1.59] for s in (26, 32, 64, 64, 64)]},
-        "RETINANET": {"NUM_CLASSES": 2, "NUM_CONVS": 1},
+        "ANCHOR_GENERATOR": {"SIZES": [[s, s * 1.26, s * 1.59] for s in (26, 26, 32, 64, 64)]},
+        "RETINANET": {
+            "NUM_CLASSES": 2,
+            "NUM_CONVS": 1,
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+        },
         "BBAM": {"DETECTOR": "RetinaNet"},
     },
 }
+
+
+class TinyPyramid(Backbone):
+    """Features p2 to p6 of strides 4 to 64, one convolution each."""
+
+    size_divisibility = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 7, 4, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.steps = nn.ModuleList(nn.Conv2d(8, 8, 3, 2, 1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        levels = [functional.relu(self.norm(self.stem(x)))]
+        for step in self.steps:
+            levels.append(functional.relu(step(levels[-1])))
+        levels.append(functional.max_pool2d(levels[-1], 1, 2))
+        return {f"p{i}": level for i, level in enumerate(levels, start=2)}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 7)}
+
+
+@BACKBONE_REGISTRY.register()
+def tiny_pyramid(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    return TinyPyramid()
 
 
 def _opts(tree: dict[str, Any], prefix: str = "MODEL") -> list[str]:
@@ -95,7 +124,7 @@ def make_cfg(kind: str = "fpn", *opts: Any) -> CfgNode:
     return load_cfg(None, [*_opts(COMMON), *_opts(SPECIAL[kind]), *fixed, *map(str, opts)])
 
 
-def make_bbam(kind: str = "fpn", *opts: Any) -> torch.nn.Module:
+def make_bbam(kind: str = "fpn", *opts: Any) -> nn.Module:
     """BBAM around a detector that has been made to answer, in eval mode."""
     model = build_model(make_cfg(kind, *opts, "MODEL.META_ARCHITECTURE", "BBAM")).eval()
     teach(model.detector)
@@ -106,7 +135,7 @@ def make_image(seed: int = 0) -> np.ndarray:
     """(SIZE, SIZE, 3) uint8, smooth noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand((1, 3, 16, 16), generator=generator) * 255
-    fine = torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bilinear")
+    fine = functional.interpolate(coarse, (SIZE, SIZE), mode="bilinear")
     return fine[0].permute(1, 2, 0).to(torch.uint8).numpy()
 
 
@@ -130,19 +159,19 @@ def make_inputs(boxes: torch.Tensor = BOXES, seed: int = 0, first_id: int = 10) 
 
 
 @torch.no_grad()
-def teach(detector: torch.nn.Module) -> None:
+def teach(detector: nn.Module) -> None:
     """Scales the last layers so that logits and regressions vary mildly, and prefers class 0."""
     view = explainable(detector)
     image = view.normalise(torch.from_numpy(make_image()).permute(2, 0, 1).float())[None]
     if hasattr(detector, "roi_heads"):
         predictors = detector.roi_heads.box_predictor
-        predictors = predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]
+        predictors = predictors if isinstance(predictors, nn.ModuleList) else [predictors]
         layers = [(p.cls_score, p.bbox_pred) for p in predictors]
     else:
         layers = [(detector.head.cls_score, detector.head.bbox_pred)]
-    sizes: dict[torch.nn.Module, float] = {}
+    sizes: dict[nn.Module, float] = {}
 
-    def note(layer: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+    def note(layer: nn.Module, _: object, out: torch.Tensor) -> None:
         sizes[layer] = max(sizes.get(layer, 0.0), float(out.std()))
 
     hooks = [layer.register_forward_hook(note) for pair in layers for layer in pair]

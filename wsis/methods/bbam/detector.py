@@ -35,6 +35,8 @@ from wsis.methods.bbam.targets import (
 Answers = tuple[torch.Tensor, torch.Tensor]
 _CHUNK = 4096
 """Proposals that go through the heads at a time in a pass without gradient."""
+_THIN = 1e-3
+"""Least side in pixels of a box whose regression is computed."""
 
 
 @dataclass(frozen=True)
@@ -284,19 +286,19 @@ class OneStageDetector(ExplainableDetector):
 
     @torch.no_grad()
     def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
-        """See :meth:`ExplainableDetector.detections`; each anchor stands for its best class."""
+        """See :meth:`ExplainableDetector.detections`; an anchor may stand for several classes."""
         answers = self._all_anchors(image)
-        index = (answers.scores > threshold).nonzero()[:, 0]
+        probabilities = answers.logits.sigmoid()
+        seen = (answers.decoded[:, 2:] > answers.decoded[:, :2]).all(dim=1)
+        index, labels = (seen[:, None] & (probabilities > threshold)).nonzero(as_tuple=True)
         kept = batched_nms(
             answers.decoded[index],
-            answers.scores[index],
-            answers.labels[index],
+            probabilities[index, labels],
+            labels,
             self.model.test_nms_thresh,
-        )
-        index = index[kept[: self.model.max_detections_per_image]]
-        boxes, labels, scores = (
-            v[index] for v in (answers.decoded, answers.labels, answers.scores)
-        )
+        )[: self.model.max_detections_per_image]
+        index, labels = index[kept], labels[kept]
+        boxes, scores = answers.decoded[index], probabilities[index, labels]
         size = image.shape[-2:]
         targets = [
             Target(
@@ -363,7 +365,7 @@ def _cascade(
         logits, deltas = predictor(heads.box_head[stage](pooled))
         means.append(logits.softmax(dim=1) / heads.num_cascade_stages)
         boxes = predictor.box2box_transform.apply_deltas(deltas, boxes).to(start)
-    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)], dim=1)
+    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + _THIN)], dim=1)
     moved = heads.box_predictor[0].box2box_transform.get_deltas(start, boxes)
     return torch.stack(means).sum(dim=0).log(), moved
 

@@ -1,0 +1,188 @@
+"""The detectors' answers for given proposals are those that Detectron2 gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.modeling import SemanticSegmentor
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import nn
+
+from tests.methods.bbam.tiny_detector import BOXES, KINDS, make_bbam, make_cfg, make_inputs
+from wsis.errors import ConfigError
+from wsis.methods.bbam import detector as module
+from wsis.methods.bbam.detector import TargetParams, explainable
+from wsis.methods.bbam.proposals import ProposalParams
+from wsis.methods.bbam.targets import StrideParams
+
+TWO_STAGE = [kind for kind in KINDS if kind != "retina"]
+STRIDE = StrideParams(4, 12)
+
+
+def unpadded_inputs():
+    """An image that the detector has to pad: 52 x 61."""
+    inputs = make_inputs()
+    inputs["image"] = inputs["image"][:, :52, :61]
+    inputs.update(height=52, width=61)
+    return inputs
+
+
+def proposals_in(height, width):
+    jitter = torch.rand(10, 4) * 4
+    boxes = Boxes(BOXES.repeat(3, 1)[:10] + jitter)
+    boxes.clip((height, width))
+    return boxes.tensor
+
+
+def by_score(scores, boxes):
+    order = scores.argsort(descending=True)
+    return scores[order], boxes[order]
+
+
+@torch.no_grad()
+def detectron2_answers(model, inputs, proposals):
+    """All boxes of all classes with their scores, by Detectron2's own inference on given proposals."""
+    generator, model.proposal_generator = model.proposal_generator, None
+    predictors = model.roi_heads.box_predictor
+    for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
+        predictor.test_score_thresh, predictor.test_nms_thresh = 0.0, 1.0
+        predictor.test_topk_per_image = -1
+    given = Instances((inputs["height"], inputs["width"]), proposal_boxes=Boxes(proposals))
+    found = model.inference([{**inputs, "proposals": given}])[0]["instances"]
+    model.proposal_generator = generator
+    return by_score(found.scores, found.pred_boxes.tensor)
+
+
+@pytest.mark.parametrize("kind", TWO_STAGE)
+def test_two_stage_answers_are_detectron2s(kind):
+    model = make_bbam(kind).detector
+    inputs, view = unpadded_inputs(), explainable(model)
+    proposals = proposals_in(52, 61)
+    expected = detectron2_answers(model, inputs, proposals)
+    image = view.normalise(inputs["image"])
+    with torch.no_grad():
+        logits, deltas = view.forward(image[None], [proposals])
+    scores = logits.softmax(1)[:, :-1]
+    boxes = view.decode(deltas, proposals, 52, 61).unflatten(1, (-1, 4)).expand(-1, 2, 4)
+    found = by_score(scores.flatten(), boxes.flatten(0, 1))
+    assert torch.allclose(found[0], expected[0], atol=1e-5)
+    assert torch.allclose(found[1], expected[1], atol=1e-3)
+    assert scores.std() > 0.01
+
+
+@pytest.mark.parametrize("kind", TWO_STAGE)
+def test_images_of_a_batch_answer_for_their_own_proposals(kind):
+    view = make_bbam(kind).view
+    images = torch.stack([view.normalise(make_inputs(seed=s)["image"]) for s in (0, 1)])
+    parts = [BOXES[:3], BOXES[1:]]
+    with torch.no_grad():
+        together = view.forward(images, parts)
+        alone = [view.forward(images[i : i + 1], parts[i : i + 1]) for i in (0, 1)]
+    for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+        assert torch.allclose(found, torch.cat(expected), atol=1e-5)
+
+
+@torch.no_grad()
+def test_one_stage_answers_are_detectron2s():
+    model = make_bbam("retina").detector
+    model.test_score_thresh, model.test_nms_thresh = 0.0, 1.0
+    model.test_topk_candidates = model.max_detections_per_image = 10_000
+    inputs, view = unpadded_inputs(), explainable(model)
+    found = model([inputs])[0]["instances"]
+    expected = by_score(found.scores, found.pred_boxes.tensor)
+    image = view.normalise(inputs["image"])
+    answers = view._all_anchors(image)
+    index = torch.arange(len(answers.logits)).flip(0)
+    logits, deltas = view.forward(image[None], [index])
+    assert torch.allclose(logits.flip(0), answers.logits, atol=1e-5)
+    assert torch.allclose(deltas.flip(0), answers.deltas, atol=1e-5)
+    boxes = answers.decoded[:, None].expand(-1, 2, 4).flatten(0, 1)
+    scores = answers.logits.sigmoid().flatten()
+    kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    found = by_score(scores[kept], boxes[kept])
+    assert torch.allclose(found[0], expected[0], atol=1e-5)
+    assert torch.allclose(found[1].sum(0), expected[1].sum(0), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_many_proposals_go_through_the_heads_in_parts(monkeypatch):
+    view = make_bbam().view
+    image = view.normalise(make_inputs()["image"])[None]
+    expected = view.forward(image, [BOXES])
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    for found, whole in zip(view.forward(image, [BOXES]), expected, strict=True):
+        assert torch.allclose(found, whole, atol=1e-5)
+    assert view.forward(image, [BOXES[:0]])[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threshold", [0.4, 0.6])
+def test_detections_are_detectron2s_above_a_score(kind, threshold):
+    model = make_bbam(kind).detector
+    inputs, view = unpadded_inputs(), explainable(model)
+    if kind == "retina":  # Detectron2 suppresses before it cuts boxes to the image
+        model.test_nms_thresh = 1.0
+        model.max_detections_per_image = model.test_topk_candidates = 10_000
+    with torch.no_grad():
+        expected = model([inputs])[0]["instances"]
+    expected = expected[expected.scores > threshold]
+    found = view.detections(view.normalise(inputs["image"]), threshold, STRIDE)
+    assert 0 < len(found.targets) == len(expected)
+    assert torch.allclose(found.scores, expected.scores, atol=1e-5)
+    rows = [torch.cat([found.boxes, found.classes[:, None]], dim=1)]  # equal scores may be swapped
+    rows.append(torch.cat([expected.pred_boxes.tensor, expected.pred_classes[:, None]], dim=1))
+    assert torch.allclose(rows[0].sort(dim=0).values, rows[1].sort(dim=0).values, atol=2e-3)
+    for target, label, score in zip(found.targets, found.classes, found.scores, strict=True):
+        assert len(target.proposals) == 1
+        assert target.class_index == label
+        assert torch.allclose(target.scores, score, atol=1e-5)
+        assert target.mask.any()
+
+
+def test_one_stage_detections_do_not_repeat_each_other():
+    view = make_bbam("retina").view
+    image = view.normalise(make_inputs()["image"])
+    kept = view.detections(image, 0.6, STRIDE)
+    overlap = pairwise_iou(Boxes(kept.boxes), Boxes(kept.boxes)).fill_diagonal_(0)
+    same = kept.classes[:, None] == kept.classes
+    assert len(kept.boxes) > 1
+    assert overlap[same].max() <= view.model.test_nms_thresh
+    view.model.max_detections_per_image = 1
+    assert torch.equal(view.detections(image, 0.6, STRIDE).boxes, kept.boxes[:1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_given_boxes_never_run_the_rpn(kind, monkeypatch):
+    view = make_bbam(kind).view
+    if kind != "retina":
+        monkeypatch.setattr(view.model.proposal_generator, "forward", None)
+    params = TargetParams(ProposalParams(12, 0.1, (0.7,), 5), STRIDE, seed=0)
+    image = view.normalise(make_inputs()["image"])
+    targets = view.targets(image, BOXES, [0] * 4, list(range(4)), params)
+    assert [len(target.proposals) > 0 for target in targets] == [True] * 4
+    assert max(len(target.proposals) for target in targets) <= 5
+
+
+def test_show_reverses_normalise():
+    view = make_bbam("fpn", "MODEL.PIXEL_STD", "[57.375,57.12,58.395]").view
+    image = make_inputs()["image"]
+    assert torch.equal(view.show(view.normalise(image)[None])[0], image)
+
+
+def test_inclusive_boxes_end_on_the_last_pixel():
+    view = explainable(make_bbam().detector, inclusive=True)
+    box = torch.tensor([[3.0, 4, 70, 9]])
+    moved = view.decode(torch.zeros(1, 8), box, 52, 61)
+    assert torch.allclose(moved, torch.tensor([[3.0, 4, 60, 9] * 2]))
+
+
+def test_what_cannot_be_explained_is_refused():
+    with pytest.raises(ConfigError, match="found Linear, expected RetinaNet"):
+        explainable(nn.Linear(1, 1))
+    cfg = make_cfg("fpn", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
+    with pytest.raises(ConfigError, match="found SemanticSegmentor"):
+        explainable(SemanticSegmentor(cfg))
+    rcnn = make_bbam().detector
+    rcnn.roi_heads = nn.Identity()
+    with pytest.raises(ConfigError, match="found GeneralizedRCNN with Identity"):
+        explainable(rcnn)

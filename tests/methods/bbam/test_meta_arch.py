@@ -1,0 +1,298 @@
+"""BBAM as a teacher: it is its detector, and leaves it as it was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from tests.methods.bbam.tiny_detector import BOXES, KINDS, SIZE, make_bbam, make_cfg, make_inputs
+from wsis.engine import WsisCheckpointer
+from wsis.errors import ConfigError
+from wsis.methods.bbam.meta_arch import frozen
+from wsis.structures.boxes import box_to_slices
+
+F64 = {"atol": 1e-6, "rtol": 0}
+
+
+def maps_of(model, inputs=None):
+    """The attribution maps of one image, by annotation id."""
+    with torch.no_grad():
+        (seed,) = model.propose([inputs or make_inputs()])
+    assert list(seed.maps) == [str(i) for i in range(len(seed))]
+    return dict(zip(seed.annotation_ids, seed.maps.values(), strict=True))
+
+
+def training_batch():
+    image = make_inputs()["image"]
+    instances = Instances(
+        (SIZE, SIZE), gt_boxes=Boxes(BOXES), gt_classes=torch.tensor([0, 1, 0, 1])
+    )
+    return [{"image": image, "instances": instances, "height": SIZE, "width": SIZE}]
+
+
+class TestIsItsDetector:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_names_are_the_detectors(self, kind):
+        plain = build_model(make_cfg(kind))
+        bbam = make_bbam(kind)
+        assert list(bbam.state_dict()) == list(plain.state_dict())
+        for name in ("named_parameters", "named_buffers", "named_children"):
+            ours, theirs = (dict(getattr(m, name)()) for m in (bbam, plain))
+            assert list(ours) == list(theirs)
+
+    def test_checkpoints_go_both_ways(self, tmp_path):
+        plain, bbam = build_model(make_cfg()), make_bbam()
+        WsisCheckpointer(bbam, str(tmp_path), save_to_disk=True).save("bbam")
+        WsisCheckpointer(plain, strict=True).load(str(tmp_path / "bbam.pth"))
+        for key, value in bbam.state_dict().items():
+            assert torch.equal(plain.state_dict()[key], value)
+        WsisCheckpointer(plain, str(tmp_path), save_to_disk=True).save("plain")
+        other = build_model(make_cfg("fpn", "MODEL.META_ARCHITECTURE", "BBAM"))
+        WsisCheckpointer(other, strict=True).load(str(tmp_path / "plain.pth"))
+        for key, value in other.detector.state_dict().items():
+            assert torch.equal(bbam.state_dict()[key], value)
+
+    @pytest.mark.parametrize("kind", ["fpn", "retina"])
+    def test_it_trains_as_the_detector(self, kind):
+        bbam = make_bbam(kind).train()
+        plain = build_model(make_cfg(kind)).train()
+        plain.load_state_dict(bbam.state_dict())
+        losses = []
+        for model in (bbam, plain):
+            torch.manual_seed(3)
+            with EventStorage():
+                found = model(training_batch())
+            sum(found.values()).backward()
+            losses.append({name: value.item() for name, value in found.items()})
+        assert losses[0] == losses[1] and len(losses[0]) >= 2
+        assert bbam.backbone.stem.weight.grad.any()
+        for (name, ours), theirs in zip(bbam.named_buffers(), plain.buffers(), strict=True):
+            assert torch.equal(ours, theirs), name
+
+    def test_modes_types_and_copies_stay_together(self):
+        bbam = make_bbam()
+        assert not bbam.detector.training
+        bbam.train()
+        assert bbam.detector.training and bbam.backbone.training
+        bbam.double()
+        assert bbam.detector.pixel_mean.dtype == torch.float64
+        twin = copy.deepcopy(bbam)
+        assert twin.detector.backbone is twin.backbone is not bbam.backbone
+        assert twin.view.model is twin.detector
+        twin.load_state_dict({k: torch.zeros_like(v) for k, v in twin.state_dict().items()})
+        assert not twin.detector.roi_heads.box_predictor.cls_score.weight.any()
+        assert bbam.detector.roi_heads.box_predictor.cls_score.weight.any()
+
+    def test_a_replaced_child_is_the_detectors(self):
+        bbam = make_bbam()
+        bbam.backbone = torch.nn.Identity()
+        assert bbam.detector.backbone is bbam.backbone
+
+
+class TestLeavesTheDetectorAsItWas:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_weights_statistics_gradients_and_modes(self, kind, monkeypatch):
+        bbam = make_bbam(kind, "MODEL.BBAM.STEPS", 2)
+        bbam.train()
+        bbam.backbone.eval()
+        next(bbam.parameters()).requires_grad_(False)
+        if kind != "retina":
+            monkeypatch.setattr(bbam.proposal_generator, "forward", None)
+        state = copy.deepcopy(bbam.state_dict())
+        modes = [module.training for module in bbam.modules()]
+        asked = [parameter.requires_grad for parameter in bbam.parameters()]
+        seen = []
+        bbam.view.forward = watched(bbam, bbam.view.forward, seen)
+        maps = maps_of(bbam)
+        assert all(m.any() for m in maps.values())
+        assert seen and not any(seen)
+        for key, value in bbam.state_dict().items():
+            assert torch.equal(value, state[key]), key
+        assert [module.training for module in bbam.modules()] == modes
+        assert bbam.detector.training
+        assert [parameter.requires_grad for parameter in bbam.parameters()] == asked
+        assert all(parameter.grad is None for parameter in bbam.parameters())
+
+    def test_also_after_an_error(self):
+        bbam = make_bbam().train()
+        with pytest.raises(KeyError), frozen(bbam):
+            assert not bbam.detector.training
+            raise KeyError
+        assert bbam.detector.training
+        assert all(parameter.requires_grad for parameter in bbam.parameters())
+
+
+def watched(model, forward, seen):
+    """A detector function that notes whether anything of the detector is in training mode or asks for gradients."""
+
+    def wrapped(images, proposals):
+        training = [module.training for module in (model.detector, *model.modules())]
+        seen.append(any(training) or any(p.requires_grad for p in model.parameters()))
+        return forward(images, proposals)
+
+    return wrapped
+
+
+class TestExplanation:
+    @pytest.mark.parametrize("kind", ["fpn", "retina"])
+    def test_boxes_together_and_one_by_one_are_the_same(self, kind):
+        found = []
+        for batch in (1, 3, 4):
+            torch.manual_seed(0)
+            bbam = make_bbam(kind, "MODEL.BBAM.BOXES_PER_BATCH", batch).double()
+            found.append(maps_of(bbam))
+        for other in found[1:]:
+            for number, mask in found[0].items():
+                assert np.allclose(mask, other[number], **F64)
+        start = make_bbam(kind, "MODEL.BBAM.STEPS", 1)
+        assert any(np.abs(maps_of(start)[n] - m).max() > 0.1 for n, m in found[0].items())
+
+    def test_a_box_needs_neither_its_neighbours_nor_their_order(self):
+        bbam = make_bbam().double()
+        expected = maps_of(bbam)
+        order = torch.tensor([2, 0, 3])
+        inputs = make_inputs()
+        inputs["instances"] = inputs["instances"][order]
+        for number, mask in maps_of(bbam, inputs).items():
+            assert np.allclose(mask, expected[number], **F64)
+
+    def test_proposals_follow_from_seed_and_annotation_id(self):
+        def masks(seed=0, first_id=10):
+            torch.manual_seed(20)
+            bbam = make_bbam("fpn", "MODEL.BBAM.STEPS", 3, "MODEL.BBAM.SEED", seed)
+            torch.manual_seed(seed + first_id)  # of no consequence
+            return np.concatenate(
+                [m.ravel() for m in maps_of(bbam, make_inputs(first_id=first_id)).values()]
+            )
+
+        assert np.array_equal(masks(), masks())
+        assert not np.array_equal(masks(), masks(seed=1))
+        assert not np.array_equal(masks(), masks(first_id=99))
+
+    @pytest.mark.parametrize("fill", ["blur", "blurrandom"])
+    @pytest.mark.parametrize("outside", [False, True])
+    def test_fills(self, fill, outside, tmp_path):
+        keys = ("MODEL.BBAM.FILL", fill, "MODEL.BBAM.FILL_OUTSIDE_BOX", outside)
+        inputs = make_inputs()
+        torch.manual_seed(0)
+        bbam = make_bbam("fpn", *keys)
+        made = maps_of(bbam, inputs)
+        path = tmp_path / "image.png"
+        cv2.imwrite(str(path), inputs.pop("original_image")[:, :, ::-1])
+        inputs["file_name"] = str(path)
+        for number, mask in maps_of(bbam, inputs).items():
+            assert np.array_equal(mask, made[number])
+        torch.manual_seed(0)
+        mean = maps_of(make_bbam())
+        assert any(np.abs(mean[n] - m).max() > 0.01 for n, m in made.items())
+
+    def test_one_stage_needs_anchors_that_agree(self):
+        bbam = make_bbam("retina")
+        inputs = make_inputs()
+        inputs["instances"].gt_classes[1] = 1
+        maps = list(maps_of(bbam, inputs).values())
+        assert [bool(m.any()) for m in maps] == [True, False, True, True]
+
+
+class TestProtocol:
+    def test_masks_of_all_boxes_at_original_size(self):
+        inputs = make_inputs()
+        (result,) = make_bbam()([inputs])
+        proxy = result["proxy"]
+        assert set(result) == {"proxy"}
+        assert proxy.annotation_ids.tolist() == [10, 11, 12, 13]
+        assert proxy.pred_masks.shape == (4, SIZE, SIZE)
+        assert proxy.status == ["ok"] * 4
+        assert not (proxy.pred_masks & proxy.ignore_masks).any()
+        assert torch.equal(proxy.gt_boxes.tensor, BOXES)
+
+    def test_a_box_that_the_detector_does_not_see_is_a_fallback_and_shifts_no_other(self):
+        bbam = make_bbam()
+        whole = bbam([make_inputs()])[0]["proxy"]
+        inputs = make_inputs()
+        inputs["instances"].gt_classes[1] = 1
+        proxy = bbam([inputs])[0]["proxy"]
+        assert proxy.status[1] in ("fallback", "empty")
+        others = [0, 2, 3]
+        overlap = (whole.pred_masks & proxy.pred_masks).sum((1, 2))
+        union = (whole.pred_masks | proxy.pred_masks).sum((1, 2))
+        assert [proxy.status[i] for i in others] == ["ok"] * 3
+        assert all(overlap[i] > 0.9 * union[i] for i in others)
+
+    def test_no_boxes_no_masks(self):
+        proxy = make_bbam("fpn", "PROXY.SEM_SEG", True)([make_inputs(BOXES[:0])])[0]
+        assert len(proxy["proxy"]) == 0
+        assert not proxy["sem_seg"]["bbam"].any()
+
+    def test_the_refiner_travels_to_another_process(self):
+        bbam, inputs = make_bbam(), make_inputs()
+        (seed,) = bbam.propose([inputs])
+        refine = pickle.loads(pickle.dumps(bbam.refiner()))
+        here = bbam.refiner()(seed, inputs["original_image"])
+        assert (
+            refine(pickle.loads(pickle.dumps(seed)), inputs["original_image"]).masks == here.masks
+        )
+
+    def test_semantic_label(self):
+        inputs = make_inputs()
+        inputs["instances"].gt_classes[1] = 1
+        bbam = make_bbam(
+            "fpn", "PROXY.SEM_SEG", True, "MODEL.BBAM.TOP_CRF.MISSING_PRIORS", "[0.01]"
+        )
+        (result,) = bbam([inputs])
+        label, proxy = result["sem_seg"]["bbam"], result["proxy"]
+        assert label.shape == (SIZE, SIZE) and label.dtype == np.uint8
+        assert set(np.unique(label)) == {0, 1, 255}
+        assert proxy.status == ["ok", "empty", "ok", "ok"]
+        certain = torch.from_numpy(label == 1)
+        assert not (certain & ~proxy.pred_masks[[0, 2, 3]].any(0)).any()
+        assert (label[box_to_slices(BOXES[1].numpy(), SIZE, SIZE)] != 0).all(), (
+            "nothing is known there"
+        )
+        assert bbam.label_names == ("bbam",) and make_bbam().label_names == ()
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("JITTER", 0.5, "JITTER: found 0.5, expected at least 0, below 0.5"),
+            ("MIN_IOU", "[]", r"MIN_IOU: found \[\], expected one or more"),
+            ("STRIDE_BASE", 0.0, "STRIDE_BASE: found 0.0, expected above 0"),
+            ("FILL", "black", "FILL: found 'black', expected one of mean, blur, blurrandom"),
+            ("STEPS", 0, "STEPS: found 0"),
+            ("TOP_CRF.THRESHOLDS", "[0.5]", "THRESHOLDS: found .* expected two"),
+            ("DETECTOR", "Nothing", "DETECTOR: found 'Nothing', expected one of .*GeneralizedRCNN"),
+            ("DETECTOR", "BBAM", "DETECTOR: found 'BBAM'"),
+            ("DETECTOR", "SemanticSegmentor", "DETECTOR: found SemanticSegmentor"),
+            ("USE_MCG", True, "MCG_FOLDERS: none of .* is there"),
+        ],
+    )
+    def test_bad_values_are_named(self, key, value, message, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        extra = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
+        with pytest.raises(ConfigError, match=message):
+            make_bbam("fpn", f"MODEL.BBAM.{key}", value, *extra)
+
+    def test_too_many_classes_for_a_byte(self):
+        keys = ("PROXY.SEM_SEG", True, "MODEL.ROI_HEADS.NUM_CLASSES", 255)
+        with pytest.raises(ConfigError, match="PROXY.SEM_SEG: found 255 classes"):
+            make_bbam("fpn", *keys)
+
+    def test_folders_leave_no_trace_in_the_result(self):
+        from wsis.engine.provenance import result_config
+
+        cfg = make_cfg("fpn", "MODEL.META_ARCHITECTURE", "BBAM")
+        keys = result_config(cfg, build_model(cfg))
+        assert "MODEL.BBAM.USE_MCG" in keys and "PROXY.SEM_SEG" in keys
+        assert "MODEL.BBAM.MCG_FOLDERS" not in keys
+        assert not Path("datasets/MCG-Pascal-Main_trainvaltest_2012-proposals").is_dir()

@@ -26,6 +26,7 @@ from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data, wri
 from wsis.engine import WsisCheckpointer, progress
 from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals, locked
+from wsis.engine.label_folder import LabelFolder
 from wsis.engine.workers import (
     RefineTask,
     _finished,
@@ -620,7 +621,7 @@ class TestWorkers:
                 box = np.array([[0, 0, 5, 5]], dtype=np.float32)
                 yield Seed(number, str(data / "1.png"), *SIZE, box, np.zeros(1), (number,))
 
-        task = RefineTask(workers_test_refine, "minmax", 0)
+        task = RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
         ahead = []
         lines = []
         for batch in refine_all(seeds(), task, 2, 1):
@@ -642,7 +643,9 @@ class TestWorkers:
     def test_have_the_wanted_number_of_threads(self, data):
         seed = Seed(1, str(data / "1.png"), *SIZE, np.array([[0, 0, 5, 5]]), np.zeros(1), (1,))
         with limited_threads(3):
-            ((line,),) = refine_all([seed], RefineTask(workers_test_refine, "minmax", 0), 1, 3)
+            ((line,),) = refine_all(
+                [seed], RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, "")), 1, 3
+            )
         assert json.loads(line)["masks"][0]["score"] == 0.3
         assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "3"
 

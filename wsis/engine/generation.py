@@ -93,7 +93,8 @@ class _State:
 def generate_proxy_masks(
     cfg: CfgNode, model: nn.Module, *, resume: bool = False
 ) -> GenerationResult:
-    """Makes ``OUTPUT_DIR/proxy/<dataset>.json`` for every dataset in ``DATASETS.TRAIN``.
+    """Makes ``OUTPUT_DIR/proxy/<dataset>.json`` for every dataset in ``DATASETS.TRAIN``, and the semantic labels that
+    the teacher has beside it, in ``OUTPUT_DIR/pseudo_labels/<dataset>``.
 
     All ranks call it together. Each finished image is on disk at once; a run that ends early is
     continued by ``resume``, on any number of ranks. A finished run returns at once.
@@ -115,7 +116,9 @@ def generate_proxy_masks(
     weights = _on_main(partial(weights_sha256, cfg))
     if weights is None and teacher.state_dict():
         raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
-    jobs = _jobs(cfg)
+    if cfg.PROXY.SEM_SEG and not teacher.label_names:
+        raise ConfigError(f"PROXY.SEM_SEG: {type(teacher).__name__} makes no semantic labels")
+    jobs = [replace(job, label_names=teacher.label_names) for job in _jobs(cfg)]
     without_pixel = _on_main(partial(_check_sources, jobs))
     jobs = [
         replace(job, provenance=provenance(cfg, teacher, job.source, weights), no_pixel=no_pixel)
@@ -192,6 +195,7 @@ def _jobs(cfg: CfgNode) -> list[ProxyJob]:
 def _check_sources(jobs: list[ProxyJob]) -> list[frozenset[int]]:
     """Checks images and masks; returns the annotations of each job whose true mask has no pixel."""
     for job in jobs:
+        job.labels.check(job.source)
         check_image_files(job.source, tolerate_unreadable=True)
     return [job.check_true_masks() for job in jobs]
 
@@ -273,7 +277,7 @@ def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
         return
     path = journal_path(job.folder, job.name, rank)
     workers = number_of_workers(cfg.PROXY.NUM_WORKERS, comm.get_local_size())
-    task = RefineTask(teacher.refiner(), cfg.INPUT.HIGH_BIT_DEPTH, cfg.SEED)
+    task = RefineTask(teacher.refiner(), cfg.INPUT.HIGH_BIT_DEPTH, cfg.SEED, job.labels)
     label = job.name if ranks == 1 else f"{job.name}, rank 0 of {ranks}"
     with (
         JournalWriter(path, header_line(job.provenance), state.ends.get(path.name, 0)) as writer,
@@ -297,6 +301,8 @@ def _seeds(
     def load(image: Image) -> dict[str, Any] | bytes:
         record = job.record(image)
         if not record["annotations"]:
+            if job.label_names:
+                job.labels.write_background(record["file_name"], image, job.void(image["id"]))
             return result_line(image["id"], [])
         try:
             return mapper(record)
@@ -316,6 +322,7 @@ def _seeds(
                 f"{seed.image_id!r}, annotations {list(seed.annotation_ids)}, expected "
                 f"{job.asked_ids(image['id'])}"
             )
+        seed.void = job.void(image["id"]) if job.label_names else []
         yield seed
 
 

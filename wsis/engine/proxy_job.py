@@ -12,6 +12,7 @@ from typing import Any
 from wsis.data.dicts import to_dicts
 from wsis.data.source import Annotation, CocoSource, Image
 from wsis.engine.journal import ImageId, JournalIndex, find_journals, journal_path
+from wsis.engine.label_folder import LabelFolder
 from wsis.errors import DataError, WsisError
 from wsis.structures import RLE
 from wsis.structures.boxes import xywh_to_xyxy
@@ -32,6 +33,7 @@ class ProxyJob:
         keep_true_masks: ``PROXY.KEEP_TRUE_MASKS``.
         provenance: see :func:`wsis.engine.provenance.provenance`.
         no_pixel: annotations whose true mask has no pixel; the teacher makes theirs.
+        label_names: semantic labels that the teacher makes.
     """
 
     name: str
@@ -42,6 +44,13 @@ class ProxyJob:
     keep_true_masks: bool
     provenance: dict[str, Any] = field(default_factory=dict)
     no_pixel: frozenset[int] = frozenset()
+    label_names: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> LabelFolder:
+        """Where semantic labels go."""
+        folder = self.folder.parent / "pseudo_labels" / self.name
+        return LabelFolder(folder, self.source.image_root, self.label_names)
 
     @property
     def path(self) -> Path:
@@ -100,6 +109,18 @@ class ProxyJob:
         part = replace(self.source, images=[image], annotations=self.asked(image["id"]))
         return to_dicts(part, self.supervision, self.class_agnostic)[0]
 
+    def void(self, image_id: ImageId) -> list[RLE]:
+        """Regions of objects that the teacher is not asked about: crowds and given masks."""
+        statuses = (
+            (annotation, self.status_without_teacher(annotation))
+            for annotation in self.source.annotations_of(image_id)
+        )
+        return [
+            self._without_teacher(annotation, status)["segmentation"]
+            for annotation, status in statuses
+            if status in ("crowd", "given")
+        ]
+
     def read_journals(self, ranks: int = 0) -> JournalIndex:
         """The index of the dataset's journals.
 
@@ -126,7 +147,7 @@ class ProxyJob:
         """Writes the proxy-mask file from the journals, in the source's order.
 
         Raises:
-            WsisError: an image is in no journal.
+            WsisError: an image is in no journal, or its semantic label is gone.
             OSError: the file cannot be written.
         """
         missing = self.missing(index)
@@ -135,6 +156,9 @@ class ProxyJob:
                 f"{self.folder}: the journals of {self.name} lack {len(missing)} of "
                 f"{len(self.images)} images, the first is {missing[0]!r}; run again with --resume"
             )
+        readable = (image for image in self.source.images if image["id"] not in index.failed)
+        class_names = ["object"] if self.class_agnostic else self.source.class_names
+        self.labels.finish(readable, self.provenance, class_names)
         method, version = self.provenance["method"], self.provenance["version"]
         info = {
             "description": f"Proxy masks of {self.name} by {method}, wsis {version}",

@@ -19,6 +19,7 @@ import torch
 
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.engine.journal import failure_line, mask_records, result_line
+from wsis.engine.label_folder import LabelFolder
 from wsis.errors import WsisError
 from wsis.modeling.teacher import Refiner
 from wsis.structures import Seed
@@ -84,12 +85,16 @@ class RefineTask:
         refine: what :meth:`wsis.modeling.teacher.Teacher.refiner` returned.
         high_bit_depth: ``INPUT.HIGH_BIT_DEPTH``.
         base_seed: ``SEED``.
+        labels: where semantic labels go, on disk before the line is returned.
     """
 
-    def __init__(self, refine: Refiner, high_bit_depth: str, base_seed: int) -> None:
+    def __init__(
+        self, refine: Refiner, high_bit_depth: str, base_seed: int, labels: LabelFolder
+    ) -> None:
         self.refine = refine
         self.high_bit_depth = high_bit_depth
         self.base_seed = base_seed
+        self.labels = labels
 
     def __call__(self, seed: Seed) -> bytes:
         """The journal's line of the image.
@@ -108,11 +113,7 @@ class RefineTask:
                 f"image {seed.image_id!r}: the teacher made masks of annotations "
                 f"{list(masks.annotation_ids)}, expected {list(seed.annotation_ids)}"
             )
-        if masks.sem_seg:
-            raise WsisError(
-                f"image {seed.image_id!r}: the teacher made semantic maps "
-                f"({', '.join(masks.sem_seg)}), which this version cannot write"
-            )
+        self.labels.write(seed.file_name, masks.sem_seg, seed.void)
         return result_line(seed.image_id, mask_records(masks))
 
 

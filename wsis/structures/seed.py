@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wsis.structures.rle import RLE
+
 
 @dataclass
 class Seed:
@@ -19,6 +21,7 @@ class Seed:
         classes: (N,) int64, contiguous class index (0-based).
         annotation_ids: the source's N annotation ids, same order as ``boxes``.
         maps: whatever the method's refiner needs, by name.
+        void: codes of regions that the teacher was not asked about (crowds, given masks); set by the generation.
     """
 
     image_id: int | str
@@ -29,6 +32,7 @@ class Seed:
     classes: np.ndarray
     annotation_ids: tuple[int, ...]
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    void: list[RLE] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.annotation_ids)

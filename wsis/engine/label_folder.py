@@ -1,0 +1,99 @@
+"""The semantic pseudo labels of one dataset, written while its proxy masks are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsis.data.source import CocoSource, Image
+from wsis.errors import DataError, WsisError
+from wsis.structures import RLE
+from wsis.structures.pseudo_labels import IGNORE, label_path, write_label, write_manifest
+from wsis.structures.rle import decode_mask
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """Where the labels of one dataset go; picklable, without its data.
+
+    Attributes:
+        folder: ``OUTPUT_DIR/pseudo_labels/<dataset>``.
+        image_root: folder that the images' names are relative to.
+        names: of the labels that the teacher makes; without any, nothing is written.
+    """
+
+    folder: Path
+    image_root: str
+    names: tuple[str, ...] = ()
+
+    def check(self, source: CocoSource) -> None:
+        """Checks that each image has a place of its own.
+
+        Raises:
+            DataError: two images would share a label, or one would lie outside the folder.
+        """
+        places: dict[Path, str] = {}
+        for image in source.images if self.names else ():
+            name = image["file_name"]
+            other = places.setdefault(label_path(self.folder, self.names[0], name), name)
+            if other is not name:
+                raise DataError(
+                    f"{source.json_file}: images {other!r} and {name!r} would have the same pseudo label; their names "
+                    "must differ in more than the suffix"
+                )
+
+    def write(self, path: str, labels: Mapping[str, np.ndarray], void: Sequence[RLE] = ()) -> None:
+        """Writes the labels of one image.
+
+        Args:
+            path: of the image, its root included.
+            labels: name to (H, W) uint8.
+            void: regions of which the teacher knew nothing; background there becomes 255.
+
+        Raises:
+            WsisError: the labels have other names than the teacher's.
+        """
+        if tuple(sorted(labels)) != tuple(sorted(self.names)):
+            raise WsisError(
+                f"{path}: the teacher made semantic maps {sorted(labels)}, expected {sorted(self.names)}"
+            )
+        file_name = os.path.relpath(path, self.image_root) if self.image_root else path
+        unknown = [decode_mask(code) for code in void if labels]
+        for name, label in labels.items():
+            if unknown:
+                label = np.where((label == 0) & np.any(unknown, axis=0), IGNORE, label)
+            write_label(label_path(self.folder, name, file_name), label)
+
+    def write_background(self, path: str, image: Image, void: Sequence[RLE]) -> None:
+        """Writes the labels of an image without boxes."""
+        nothing = np.zeros((image["height"], image["width"]), dtype=np.uint8)
+        self.write(path, dict.fromkeys(self.names, nothing), void)
+
+    def finish(
+        self, images: Iterable[Image], provenance: dict[str, Any], class_names: Sequence[str]
+    ) -> None:
+        """Writes the manifest.
+
+        Args:
+            images: all that could be read.
+            provenance: see :func:`wsis.engine.provenance.provenance`.
+            class_names: in the order of the contiguous index.
+
+        Raises:
+            WsisError: the label of an image is not there.
+        """
+        if not self.names:
+            return
+        for image in images:
+            for name in self.names:
+                path = label_path(self.folder, name, image["file_name"])
+                if not path.exists():
+                    raise WsisError(
+                        f"{path}: this pseudo label is gone; delete the journals of {self.folder.name} to start anew"
+                    )
+        write_manifest(self.folder, provenance, self.names, class_names)

@@ -30,8 +30,8 @@ def _masks(annotations: Sequence[Annotation], image: dict[str, Any]) -> list[np.
     size = image["height"], image["width"]
     return [
         decode_mask(segmentation_to_rle(a["segmentation"], *size))
-        if a.get("status") != "empty"
-        else np.zeros(size, bool)
+        if a.get("status") not in ("empty", "failed")
+        else np.zeros(size, dtype=bool)
         for a in annotations
     ]
 
@@ -96,4 +96,4 @@ def student_sheet(
             row.append(overlay(pixels, _masks(results.get(image["id"], []), image), scale=scale))
         row.append(overlay(pixels, _masks(truth.annotations_of(image["id"]), image), scale=scale))
         rows.append(row)
-    return contact_sheet(rows, ["image", *by_image, "true masks"])
+    return contact_sheet(rows, ["image", *(f"student: {name}" for name in by_image), "truth"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from wsis.data.builtin_paths import BUILTIN
 from wsis.data.shapes import CATEGORIES, ShapesSpec, draw_scene, prepare_shapes
 from wsis.data.shapes.forms import DISTRACTOR_FORMS, OBJECT_FORMS, SALIENT_FORMS
 from wsis.data.shapes.scene import coverage, form_area
+from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import mask_to_box
 
@@ -262,3 +265,27 @@ def test_wrong_arguments(wrong: dict[str, int]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"shapes {name}: found"):
         ShapesSpec(**wrong)
+
+
+def _tool_main():
+    path = Path(__file__).parents[2] / "datasets" / "prepare_shapes.py"
+    return runpy.run_path(str(path))["main"]
+
+
+def test_tool_writes_where_the_builtin_names_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    command = ["--size", "64", "--train", "2", "--val", "1", "--salient", "1", "--workers", "1"]
+    main = _tool_main()
+    main(command)
+    main(command)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / 'shapes'}: written",
+        f"{tmp_path / 'shapes'}: already there",
+    ]
+    for name in JSONS:
+        json_file, image_root = BUILTIN[name]
+        source = load_source(tmp_path / json_file, tmp_path / image_root)
+        assert all(Path(source.path_of(image)).is_file() for image in source.images)
+        assert source.has_masks == (name != "shapes_train_boxes")

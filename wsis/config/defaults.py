@@ -37,12 +37,7 @@ def add_wsis_config(cfg: CN) -> None:
     # CPU processes for refinement (CRF, GrabCut, merging); -1 = one per core, 0 = in the main process.
     cfg.PROXY.NUM_WORKERS = -1
 
-    # Mask head of a student trained on proxy masks ("ProxyMaskHead"): how the per-mask score enters the loss. "none":
-    # not at all, "weight": as the weight of the mask, "threshold": masks below SCORE_THRESHOLD are left out. Masks of
-    # score 0 (status empty or failed) never enter it.
-    cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE = "none"
-    # Smallest score that enters the mask loss with SCORE_MODE "threshold", in [0, 1].
-    cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD = 0.0
+    _add_mask_head_keys(cfg)
 
     # The number of classes comes from the dataset unless it is set: 0 = as the dataset says.
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
@@ -50,6 +45,35 @@ def add_wsis_config(cfg: CN) -> None:
     cfg.MODEL.RETINANET.NUM_CLASSES = 0
     # As MODEL.ROI_HEADS.NUM_CLASSES, for semantic heads; the dataset's classes and background.
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
+
+
+def _add_mask_head_keys(cfg: CN) -> None:
+    # Mask head of a student trained on proxy masks ("ProxyMaskHead"): how the per-mask score enters the loss. "none":
+    # not at all, "weight": as the weight of the mask, "threshold": masks below SCORE_THRESHOLD are left out. Masks of
+    # score 0 (status empty or failed) never enter it.
+    cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE = "none"
+    # Smallest score that enters the mask loss with SCORE_MODE "threshold", in [0, 1].
+    cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD = 0.0
+    # Mask head "PairMaskHead" (BBAM's student), whose ignored pixels are a region of doubt: such a pixel counts as
+    # foreground where the head's own probability for it is above this,
+    cfg.MODEL.ROI_MASK_HEAD.GROW_ABOVE = 0.9
+    # and as background where it is below this.
+    cfg.MODEL.ROI_MASK_HEAD.GROW_BELOW = 0.1
+
+    cfg.MODEL.ROI_MASK_HEAD.CRF = CN()
+    # Weight of the smoothness kernel of the dense CRF by which meta-architecture "CRFMaskRCNN" refines each predicted
+    # mask, at test time only.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.SPATIAL_WEIGHT = 3.0
+    # Standard deviation of the smoothness kernel, in pixels.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.SPATIAL_XY_STD = 1.0
+    # Weight of the appearance kernel.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_WEIGHT = 4.0
+    # Standard deviation of the appearance kernel in space, in pixels.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_XY_STD = 67.0
+    # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_RGB_STD = 3.0
+    # Mean-field steps.
+    cfg.MODEL.ROI_MASK_HEAD.CRF.ITERATIONS = 10
 
 
 def _add_data_keys(cfg: CN) -> None:

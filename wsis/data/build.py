@@ -92,7 +92,8 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
-        name: the dataset. A teacher gets its boxes, and no masks; other models get images only.
+        name: the dataset. A teacher gets its boxes, and no masks; other models get images only, at original size too
+            where their class has ``needs_original_image``.
 
     Raises:
         ConfigError: unknown dataset or meta-architecture.
@@ -107,7 +108,9 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     if is_teacher(cfg):
         mapper = TeacherDatasetMapper(cfg, keep_original=True)
     else:
-        mapper = WsisDatasetMapper(cfg, is_train=False)
+        kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+        original = getattr(kind, "needs_original_image", False)
+        mapper = WsisDatasetMapper(cfg, is_train=False, keep_original=original)
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 

@@ -45,6 +45,7 @@ class WsisDatasetMapper:
         image_format: "RGB" or "BGR".
         high_bit_depth: see :func:`wsis.data.images.read_image`.
         use_masks: make the mask fields.
+        keep_original: add `original_image` (H, W, 3) uint8 RGB.
     """
 
     @configurable
@@ -56,12 +57,14 @@ class WsisDatasetMapper:
         image_format: str,
         high_bit_depth: str,
         use_masks: bool = False,
+        keep_original: bool = False,
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.high_bit_depth = high_bit_depth
         self.use_masks = use_masks
+        self.keep_original = keep_original
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -97,6 +100,8 @@ class WsisDatasetMapper:
         transforms = self.augmentations(inputs)
         result = {k: v for k, v in dataset_dict.items() if k not in _NOT_FOR_MODELS}
         result["image"] = _to_tensor(inputs.image)
+        if self.keep_original:
+            result["original_image"] = image
         if self.is_train:
             shape = inputs.image.shape[:2]
             result["instances"] = self._instances(dataset_dict, transforms, shape)

@@ -114,7 +114,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
 
     Layers and inference are Detectron2's. On masks without ignored pixels and scores the loss is
     Detectron2's too, so it also trains on true masks. A subclass with another loss overrides
-    :meth:`loss`.
+    :meth:`loss` and, if need be, :meth:`targets`.
 
     Args:
         input_shape: shape of the RoI features.
@@ -164,7 +164,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         if not self.training:
             return super().forward(x, instances)
         logits = self.layers(x)
-        targets = mask_targets(instances, logits.shape[-1])
+        targets = self.targets(instances, logits.shape[-1])
         weights = self.mask_weights(targets.scores)
         _log_accuracy(logits.detach(), targets, weights)
         return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
@@ -178,6 +178,10 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
     @property
     def _least_score(self) -> float:
         return self.score_threshold if self.score_mode == "threshold" else 0.0
+
+    def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
+        """See :func:`mask_targets`."""
+        return mask_targets(instances, mask_size)
 
     def loss(
         self, logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor

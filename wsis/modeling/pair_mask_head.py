@@ -1,0 +1,84 @@
+"""The mask head of BBAM's student: a region of doubt that the head itself may settle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.mask_head import ROI_MASK_HEAD_REGISTRY
+from detectron2.structures import Instances
+
+from wsis.errors import ConfigError
+from wsis.modeling.pair_mask_loss import (
+    GROW_ABOVE,
+    GROW_BELOW,
+    balanced_mask_loss,
+    pair_mask_loss,
+    region_targets,
+)
+from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class PairMaskHead(ProxyMaskHead):
+    """:class:`ProxyMaskHead` with seeds that grow: see :func:`wsis.modeling.pair_mask_loss.pair_mask_loss`.
+
+    Ignored pixels are the region of doubt. A batch without any (true masks, for example) has the
+    balanced loss of foreground and background.
+
+    Args:
+        input_shape: shape of the RoI features.
+        grow_above, grow_below: probabilities beyond which a cell in doubt is taken for foreground or background.
+        kwargs: see :class:`ProxyMaskHead`; `score_mode` "weight" does not exist here, since the loss is a mean over the
+            cells of all masks.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        grow_above: float = GROW_ABOVE,
+        grow_below: float = GROW_BELOW,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, **kwargs)
+        if self.score_mode == "weight":
+            raise ConfigError(
+                "MODEL.ROI_MASK_HEAD.SCORE_MODE: found 'weight', expected none or threshold with PairMaskHead"
+            )
+        if not 0 <= grow_below < grow_above <= 1:
+            raise ConfigError(
+                f"MODEL.ROI_MASK_HEAD.GROW_BELOW, GROW_ABOVE: found {grow_below}, {grow_above}, expected two rising "
+                "numbers in [0, 1]"
+            )
+        self.grow_above, self.grow_below = grow_above, grow_below
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """The keys of :class:`ProxyMaskHead`, `GROW_ABOVE` and `GROW_BELOW`."""
+        return {
+            **super().from_config(cfg, input_shape),
+            "grow_above": cfg.MODEL.ROI_MASK_HEAD.GROW_ABOVE,
+            "grow_below": cfg.MODEL.ROI_MASK_HEAD.GROW_BELOW,
+        }
+
+    def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
+        """See :func:`wsis.modeling.pair_mask_loss.region_targets`."""
+        targets = super().targets(instances, mask_size)
+        region = region_targets(instances, mask_size)
+        return targets._replace(ignore=region & ~targets.masks)
+
+    def loss(
+        self, logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """See :meth:`ProxyMaskHead.loss`; a mask of weight 0 is left out."""
+        kept = weights > 0
+        logits, classes = logits[kept], targets.classes[kept]
+        masks, doubt = targets.masks[kept], targets.ignore[kept]
+        grown = pair_mask_loss(
+            logits, classes, masks, masks | doubt, self.grow_above, self.grow_below
+        )
+        return torch.where(doubt.any(), grown, balanced_mask_loss(logits, classes, masks))

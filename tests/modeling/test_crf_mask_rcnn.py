@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
 
 from tests.tiny import SIZE, write_config, write_dataset
 from wsis.config import load_cfg
@@ -13,6 +16,7 @@ from wsis.data.build import build_test_loader
 from wsis.data.registration import prepare_datasets
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
+from wsis.layers.paste import paste_bordered
 from wsis.layers.paste_crf import paste_with_crf
 from wsis.modeling.crf_mask_rcnn import CRFMaskRCNN
 
@@ -46,26 +50,40 @@ def plain_of(cfg, model):
 
 
 @torch.no_grad()
-def test_detections_are_mask_r_cnns_and_masks_are_refined(cfg):
+def test_detections_are_mask_r_cnns(cfg):
     model = build_model(cfg).eval()
-    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.2)
-    plain, loader = plain_of(cfg, model), build_test_loader(cfg, "tiny")
-    for batch in loader:
-        assert batch[0]["original_image"].shape == (SIZE, SIZE, 3)
-        (found,), (expected,) = model(batch), plain(batch)
+    for batch in build_test_loader(cfg, "tiny"):
+        (found,), (expected,) = model(batch), plain_of(cfg, model)(batch)
         found, expected = found["instances"], expected["instances"]
         assert 0 < len(found) == len(expected)
         assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
         assert torch.equal(found.scores, expected.scores)
         assert found.pred_masks.shape == expected.pred_masks.shape
         assert found.pred_masks.dtype == torch.bool
-        (raw,) = plain.inference(batch, do_postprocess=False)
-        raw = raw[torch.isin(raw.scores, found.scores)]  # without boxes outside of the image
-        boxes = found.pred_boxes.tensor.numpy()
-        for mask, probability, box in zip(found.pred_masks, raw.pred_masks, boxes, strict=True):
-            refined = paste_with_crf(batch[0]["original_image"], probability[0].numpy(), box, CRF)
-            assert np.array_equal(mask.numpy(), refined)
-        assert (found.pred_masks != expected.pred_masks).any()
+
+
+@torch.no_grad()
+def test_masks_are_refined_on_the_image_at_its_original_size(cfg):
+    model = build_model(cfg).eval()
+    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.1)
+    (inputs,) = next(iter(build_test_loader(cfg, "tiny")))
+    assert inputs["image"].shape == (3, 96, 96)
+    assert inputs["original_image"].shape == (SIZE, SIZE, 3)
+    boxes = torch.tensor([[6.0, 9, 60, 45], [100, 100, 120, 120], [30, 30, 96, 90]])
+    given = Instances((96, 96), pred_boxes=Boxes(boxes), pred_classes=torch.tensor([0, 1, 1]))
+    raw, (found,) = (
+        model.inference([inputs], [copy.deepcopy(given)], do_postprocess=post)
+        for post in (False, True)
+    )
+    found = found["instances"]
+    assert found.pred_classes.tolist() == [0, 1], "a box outside of the image has no mask"
+    probabilities = raw[0].pred_masks[[0, 2], 0].numpy()
+    pairs = zip(found.pred_masks, probabilities, found.pred_boxes.tensor.numpy(), strict=True)
+    for mask, probability, box in pairs:
+        expected = paste_with_crf(inputs["original_image"], probability, box, CRF)
+        assert np.array_equal(mask.numpy(), expected)
+        plain = paste_bordered(probability, box, SIZE, SIZE)
+        assert expected.any() and (expected != plain).any()
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
+from wsis.methods.bbam.key_map import from_original_release, is_original_release
 
 # What a pickle may refer to: builtin containers and NumPy arrays. ``_codecs.encode`` is how Python
 # writes bytes under the old protocols; it maps text to bytes and nothing else.
@@ -57,9 +58,9 @@ def load_pickle(stream: IO[bytes]) -> Any:
 
 
 class WsisCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, with three differences: a file cannot run code (``.pkl`` files hold arrays and builtin
-    containers only, all others are read with ``weights_only``); what does not fit is an error in one line; and
-    a checkpoint appears under its name only once it is complete.
+    """Detectron2's checkpointer, with some differences: a file cannot run code (``.pkl`` files hold arrays and builtin
+    containers only, all others are read with ``weights_only``); what does not fit is an error in one line; a checkpoint
+    appears under its name only once it is complete; and weights of BBAM's original release are translated.
 
     Args:
         model: the model, wrapped or not.
@@ -126,6 +127,8 @@ class WsisCheckpointer(DetectionCheckpointer):
             raise ConfigError(f"{self._path or filename}: no weights inside, expected named arrays")
         for name in [n for n, v in model.items() if not isinstance(v, np.ndarray | torch.Tensor)]:
             del model[name]  # no model takes it, and fvcore would stop at it
+        if is_original_release(model):
+            data = {"model": from_original_release(model)}
         return data
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -77,6 +80,27 @@ def read_image(
     if orientation in _TRANSPOSE:
         array = np.asarray(Image.fromarray(array).transpose(_TRANSPOSE[orientation]))
     return np.ascontiguousarray(array)
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """The files that names and patterns stand for.
+
+    Args:
+        patterns: paths, ``*`` and ``**`` allowed.
+
+    Raises:
+        DataError: a pattern stands for nothing, or two files differ in folder or suffix only, so that what is made of
+            them would have one name.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        if not paths:
+            raise DataError(f"{pattern}: no such file")
+        for path in map(Path, paths):
+            if found.setdefault(path.stem, path) != path:
+                raise DataError(f"{found[path.stem]} and {path}: two images of one name")
+    return list(found.values())
 
 
 def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> None:

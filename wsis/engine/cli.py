@@ -84,7 +84,7 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         ConfigError, DataError: the first thing that is wrong.
     """
     cfg = load_cfg(args.config_file or None, args.opts)
-    _choose_device(cfg, args.opts)
+    choose_device(cfg, args.opts)
     if purpose == "train":
         _check_solver(cfg, args)
     names = _dataset_names(cfg, purpose)
@@ -105,7 +105,12 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     return cfg
 
 
-def _choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
+def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
+    """Sets ``MODEL.DEVICE`` to cpu where the default, cuda, is not there.
+
+    Raises:
+        ConfigError: ``opts`` ask for a CUDA device that is not there.
+    """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         if "MODEL.DEVICE" in opts:
             raise ConfigError(

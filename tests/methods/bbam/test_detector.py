@@ -91,11 +91,12 @@ def test_one_stage_answers_are_detectron2s():
     found = model([inputs])[0]["instances"]
     expected = by_score(found.scores, found.pred_boxes.tensor)
     image = view.normalise(inputs["image"])
-    answers = view._all_anchors(image)
+    answers, anchors = view.all_anchors(image)
     index = torch.arange(len(answers.logits)).flip(0)
     logits, deltas = view.forward(image[None], [index])
     assert torch.allclose(logits.flip(0), answers.logits, atol=1e-5)
     assert torch.allclose(deltas.flip(0), answers.deltas, atol=1e-5)
+    assert torch.equal(view.decode(answers.deltas, anchors, 52, 61), answers.decoded)
     boxes = answers.decoded[:, None].expand(-1, 2, 4).flatten(0, 1)
     scores = answers.logits.sigmoid().flatten()
     kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
@@ -137,6 +138,11 @@ def test_detections_are_detectron2s_above_a_score(kind, threshold):
         assert target.class_index == label
         assert torch.allclose(target.scores, score, atol=1e-5)
         assert target.mask.any()
+    index = torch.cat([target.proposals for target in found.targets])
+    if kind == "retina":
+        assert torch.equal(view.all_anchors(view.normalise(inputs["image"]))[1][index], found.proposals)
+    else:
+        assert torch.equal(index, found.proposals)
 
 
 def test_one_stage_detections_do_not_repeat_each_other():

@@ -59,12 +59,14 @@ class Detections(NamedTuple):
 
     Attributes:
         targets: N; each has the one proposal that the detection came from.
+        proposals: (N, 4) XYXY in network pixels, that proposal's or anchor's box.
         boxes: (N, 4) XYXY in network pixels, cut to the image.
         classes: (N,) int64 from 0.
         scores: (N,) in [0, 1].
     """
 
     targets: list[Target]
+    proposals: torch.Tensor
     boxes: torch.Tensor
     classes: torch.Tensor
     scores: torch.Tensor
@@ -230,7 +232,13 @@ class TwoStageDetector(ExplainableDetector):
             proposal_target(proposals[i], logits[i], deltas[i], decode, *size, stride, label)
             for i, label in zip(index.tolist(), boxes.pred_classes.tolist(), strict=True)
         ]
-        return Detections(targets, boxes.pred_boxes.tensor, boxes.pred_classes, boxes.scores)
+        return Detections(
+            targets,
+            proposals[index],
+            boxes.pred_boxes.tensor,
+            boxes.pred_classes,
+            boxes.scores,
+        )
 
 
 class OneStageDetector(ExplainableDetector):
@@ -262,10 +270,12 @@ class OneStageDetector(ExplainableDetector):
         return chosen[0], chosen[1]
 
     @torch.no_grad()
-    def _all_anchors(self, image: torch.Tensor) -> AnchorAnswers:
+    def all_anchors(self, image: torch.Tensor) -> tuple[AnchorAnswers, torch.Tensor]:
+        """The answers for all R anchors of (3, H, W), and the anchors, (R, 4) XYXY in network pixels."""
         levels, logits, deltas = self._levels(image[None])
         anchors = [boxes.tensor.to(image) for boxes in self.model.anchor_generator(levels)]
-        return read_levels(logits, deltas, anchors, self.decode_in(image))
+        answers = read_levels(logits, deltas, anchors, self.decode_in(image))
+        return answers, torch.cat(anchors)
 
     def targets(
         self,
@@ -276,7 +286,7 @@ class OneStageDetector(ExplainableDetector):
         params: TargetParams,
     ) -> list[Target]:
         """See :meth:`ExplainableDetector.targets`; nothing is drawn."""
-        answers = self._all_anchors(image)
+        answers, _ = self.all_anchors(image)
         size = image.shape[-2:]
         choice = params.proposals.min_iou[-1], params.proposals.limit
         return [
@@ -287,7 +297,7 @@ class OneStageDetector(ExplainableDetector):
     @torch.no_grad()
     def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
         """See :meth:`ExplainableDetector.detections`; an anchor may stand for several classes."""
-        answers = self._all_anchors(image)
+        answers, anchors = self.all_anchors(image)
         probabilities = answers.logits.sigmoid()
         seen = (answers.decoded[:, 2:] > answers.decoded[:, :2]).all(dim=1)
         index, labels = (seen[:, None] & (probabilities > threshold)).nonzero(as_tuple=True)
@@ -310,7 +320,7 @@ class OneStageDetector(ExplainableDetector):
             )
             for i in range(len(index))
         ]
-        return Detections(targets, boxes, labels, scores)
+        return Detections(targets, anchors[index], boxes, labels, scores)
 
 
 def explainable(model: nn.Module, inclusive: bool = False) -> ExplainableDetector:

@@ -140,7 +140,9 @@ def test_detections_are_detectron2s_above_a_score(kind, threshold):
         assert target.mask.any()
     index = torch.cat([target.proposals for target in found.targets])
     if kind == "retina":
-        assert torch.equal(view.all_anchors(view.normalise(inputs["image"]))[1][index], found.proposals)
+        assert torch.equal(
+            view.all_anchors(view.normalise(inputs["image"]))[1][index], found.proposals
+        )
     else:
         assert torch.equal(index, found.proposals)
 

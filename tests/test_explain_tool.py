@@ -13,7 +13,7 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
-from tests.methods.bbam.tiny_detector import SIZE, make_bbam, make_cfg, make_image
+from tests.methods.bbam.tiny_detector import SIZE, make_cfg, make_image, make_view
 from tests.tiny import loggers_as_before, write_dataset
 from wsis.errors import ConfigError, DataError, WsisError
 
@@ -36,8 +36,7 @@ def folder(tmp_path):
     """A config file, weights and two images."""
     cfg = make_cfg("fpn", "MODEL.BBAM.STEPS", 4, "MODEL.BBAM.DEMO.SCORE_THRESHOLD", 0.6)
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    bbam = make_bbam()
-    torch.save({"model": bbam.state_dict()}, tmp_path / "w.pth")
+    torch.save({"model": make_view().model.state_dict()}, tmp_path / "w.pth")
     for i in (1, 2):
         picture = Image.fromarray(make_image(i)).resize((2 * SIZE, 2 * SIZE))
         picture.save(tmp_path / f"image{i}.png")
@@ -72,7 +71,7 @@ def test_pictures_of_each_detection_of_each_image(folder, monkeypatch, capsys):
 
 
 def test_with_bbams_config_and_a_one_stage_detector(folder, monkeypatch, capsys):
-    torch.save({"model": make_bbam("retina").state_dict()}, folder / "w.pth")
+    torch.save({"model": make_view("retina").model.state_dict()}, folder / "w.pth")
     opts = (
         "MODEL.META_ARCHITECTURE",
         "BBAM",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from wsis.layers.paste import paste_bordered
 from wsis.layers.paste_crf import paste_with_crf
 from wsis.modeling.crf_mask_rcnn import CRFMaskRCNN
 
+pytestmark = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 KEYS = {"MODEL__MASK_ON": True, "WSIS__SUPERVISION": "mask"}
 CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
 

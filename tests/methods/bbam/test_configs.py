@@ -10,6 +10,7 @@ import pytest
 from detectron2.modeling import build_model
 
 import wsis
+from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.config import flatten, get_cfg, load_cfg
 from wsis.data.builtin_paths import BUILTIN
 from wsis.methods.bbam import BBAM
@@ -71,6 +72,7 @@ def test_published_constants_are_the_defaults(name):
     assert flatten(cfg.MODEL.BBAM) == flatten(get_cfg().MODEL.BBAM)
 
 
+@needs_crf
 @pytest.mark.parametrize("name", ["bbam_R_18_FPN_shapes.yaml", "bbam_retinanet_R_101_FPN_voc.yaml"])
 def test_a_teacher_is_built(name):
     model = build_model(small(load_cfg(ROOT / "BBAM" / name)))

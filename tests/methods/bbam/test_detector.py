@@ -8,7 +8,7 @@ from detectron2.modeling import SemanticSegmentor
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 
-from tests.methods.bbam.tiny_detector import BOXES, KINDS, make_bbam, make_cfg, make_inputs
+from tests.methods.bbam.tiny_detector import BOXES, KINDS, make_cfg, make_inputs, make_view
 from wsis.errors import ConfigError
 from wsis.methods.bbam import detector as module
 from wsis.methods.bbam.detector import TargetParams, explainable
@@ -55,7 +55,7 @@ def detectron2_answers(model, inputs, proposals):
 
 @pytest.mark.parametrize("kind", TWO_STAGE)
 def test_two_stage_answers_are_detectron2s(kind):
-    model = make_bbam(kind).detector
+    model = make_view(kind).model
     inputs, view = unpadded_inputs(), explainable(model)
     proposals = proposals_in(52, 61)
     expected = detectron2_answers(model, inputs, proposals)
@@ -72,7 +72,7 @@ def test_two_stage_answers_are_detectron2s(kind):
 
 @pytest.mark.parametrize("kind", TWO_STAGE)
 def test_images_of_a_batch_answer_for_their_own_proposals(kind):
-    view = make_bbam(kind).view
+    view = make_view(kind)
     images = torch.stack([view.normalise(make_inputs(seed=s)["image"]) for s in (0, 1)])
     parts = [BOXES[:3], BOXES[1:]]
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_images_of_a_batch_answer_for_their_own_proposals(kind):
 
 @torch.no_grad()
 def test_one_stage_answers_are_detectron2s():
-    model = make_bbam("retina").detector
+    model = make_view("retina").model
     model.test_score_thresh, model.test_nms_thresh = 0.0, 1.0
     model.test_topk_candidates = model.max_detections_per_image = 10_000
     inputs, view = unpadded_inputs(), explainable(model)
@@ -107,7 +107,7 @@ def test_one_stage_answers_are_detectron2s():
 
 @torch.no_grad()
 def test_many_proposals_go_through_the_heads_in_parts(monkeypatch):
-    view = make_bbam().view
+    view = make_view()
     image = view.normalise(make_inputs()["image"])[None]
     expected = view.forward(image, [BOXES])
     monkeypatch.setattr(module, "_CHUNK", 3)
@@ -119,7 +119,7 @@ def test_many_proposals_go_through_the_heads_in_parts(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threshold", [0.4, 0.6])
 def test_detections_are_detectron2s_above_a_score(kind, threshold):
-    model = make_bbam(kind).detector
+    model = make_view(kind).model
     inputs, view = unpadded_inputs(), explainable(model)
     if kind == "retina":  # Detectron2 suppresses before it cuts boxes to the image
         model.test_nms_thresh = 1.0
@@ -148,7 +148,7 @@ def test_detections_are_detectron2s_above_a_score(kind, threshold):
 
 
 def test_one_stage_detections_do_not_repeat_each_other():
-    view = make_bbam("retina").view
+    view = make_view("retina")
     image = view.normalise(make_inputs()["image"])
     kept = view.detections(image, 0.6, STRIDE)
     overlap = pairwise_iou(Boxes(kept.boxes), Boxes(kept.boxes)).fill_diagonal_(0)
@@ -161,7 +161,7 @@ def test_one_stage_detections_do_not_repeat_each_other():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_given_boxes_never_run_the_rpn(kind, monkeypatch):
-    view = make_bbam(kind).view
+    view = make_view(kind)
     if kind != "retina":
         monkeypatch.setattr(view.model.proposal_generator, "forward", None)
     params = TargetParams(ProposalParams(12, 0.1, (0.7,), 5), STRIDE, seed=0)
@@ -172,13 +172,13 @@ def test_given_boxes_never_run_the_rpn(kind, monkeypatch):
 
 
 def test_show_reverses_normalise():
-    view = make_bbam("fpn", "MODEL.PIXEL_STD", "[57.375,57.12,58.395]").view
+    view = make_view("fpn", "MODEL.PIXEL_STD", "[57.375,57.12,58.395]")
     image = make_inputs()["image"]
     assert torch.equal(view.show(view.normalise(image)[None])[0], image)
 
 
 def test_inclusive_boxes_end_on_the_last_pixel():
-    view = explainable(make_bbam().detector, inclusive=True)
+    view = explainable(make_view().model, inclusive=True)
     box = torch.tensor([[3.0, 4, 70, 9]])
     moved = view.decode(torch.zeros(1, 8), box, 52, 61)
     assert torch.allclose(moved, torch.tensor([[3.0, 4, 60, 9] * 2]))
@@ -190,7 +190,7 @@ def test_what_cannot_be_explained_is_refused():
     cfg = make_cfg("fpn", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
     with pytest.raises(ConfigError, match="found SemanticSegmentor"):
         explainable(SemanticSegmentor(cfg))
-    rcnn = make_bbam().detector
+    rcnn = make_view().model
     rcnn.roi_heads = nn.Identity()
     with pytest.raises(ConfigError, match="found GeneralizedRCNN with Identity"):
         explainable(rcnn)

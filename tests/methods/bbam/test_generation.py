@@ -15,13 +15,15 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
-from tests.methods.bbam.tiny_detector import make_bbam, make_cfg
+from tests.methods.bbam.tiny_detector import make_bbam, make_cfg, needs_crf
 from tests.noise import SIZE, write_data, write_json
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.rle import decode_mask
+
+pytestmark = needs_crf
 
 IMAGES = 6
 

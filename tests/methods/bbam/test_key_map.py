@@ -9,7 +9,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 
-from tests.methods.bbam.tiny_detector import BOXES, make_cfg, make_inputs
+from tests.methods.bbam.tiny_detector import BOXES, make_cfg, make_inputs, needs_crf
 from wsis.engine import WsisCheckpointer
 from wsis.errors import ConfigError
 from wsis.methods.bbam.detector import explainable
@@ -128,7 +128,7 @@ def test_a_frozen_norm_gives_what_it_gave():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize("teacher", [False, pytest.param(True, marks=needs_crf)])
 def test_a_checkpoint_of_that_form_loads(model, tmp_path, teacher):
     path = tmp_path / "release.pth"
     torch.save(

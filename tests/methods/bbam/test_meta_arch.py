@@ -14,11 +14,21 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from tests.methods.bbam.tiny_detector import BOXES, KINDS, SIZE, make_bbam, make_cfg, make_inputs
+from tests.methods.bbam.tiny_detector import (
+    BOXES,
+    KINDS,
+    SIZE,
+    make_bbam,
+    make_cfg,
+    make_inputs,
+    needs_crf,
+)
 from wsis.engine import WsisCheckpointer
 from wsis.errors import ConfigError
 from wsis.methods.bbam.meta_arch import frozen
 from wsis.structures.boxes import box_to_slices
+
+pytestmark = needs_crf
 
 F64 = {"atol": 1e-6, "rtol": 0}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.errors import DataError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bbam import refiner as module
@@ -13,6 +14,8 @@ from wsis.methods.bbam.refiner import BBAMRefiner, find_mcg
 from wsis.methods.bbam.top_crf import BoxMasks, TopCRFParams
 from wsis.structures import Seed
 from wsis.structures.rle import decode_mask
+
+pytestmark = needs_crf
 
 H, W = 50, 60
 PARAMS = TopCRFParams(crf=DenseCRFParams(3, 1, 4, 20, 3, 5), blur_base=1, blur_slope=2)

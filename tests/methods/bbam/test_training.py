@@ -10,10 +10,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 
-from tests.methods.bbam.tiny_detector import make_cfg
+from tests.methods.bbam.tiny_detector import make_cfg, needs_crf
 from tests.tiny import SIZE, loggers_as_before, write_dataset
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, WsisTrainer
+
+pytestmark = needs_crf
 
 __all__ = ["loggers_as_before"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -14,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from wsis.config import load_cfg
-from wsis.methods.bbam.detector import explainable
+from wsis.methods.bbam.detector import ExplainableDetector, explainable
 
+needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 SIZE = 64
 BOXES = torch.tensor([[8.0, 6, 40, 38], [20, 18, 56, 60], [2, 30, 30, 62], [30, 4, 62, 30]])
 KINDS = ("fpn", "agnostic", "c4", "cascade", "retina")
@@ -122,6 +125,13 @@ def make_cfg(kind: str = "fpn", *opts: Any) -> CfgNode:
     """The config of a plain detector of one of KINDS; ``opts`` are further keys and values."""
     fixed = ["INPUT.MIN_SIZE_TEST", "64", "PROXY.NUM_WORKERS", "0"]
     return load_cfg(None, [*_opts(COMMON), *_opts(SPECIAL[kind]), *fixed, *map(str, opts)])
+
+
+def make_view(kind: str = "fpn", *opts: Any) -> ExplainableDetector:
+    """A plain detector that has been made to answer, in eval mode, as the explainer sees it."""
+    model = build_model(make_cfg(kind, *opts)).eval()
+    teach(model)
+    return explainable(model)
 
 
 def make_bbam(kind: str = "fpn", *opts: Any) -> nn.Module:

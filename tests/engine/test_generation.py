@@ -242,9 +242,10 @@ class TestSameBytes:
     def test_with_two_ranks_continued_by_one(self, data, tmp_path, expected):
         output = tmp_path / "out"
         opts = make_opts(data, output)
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # same Detectron2
         run = subprocess.run(
             [sys.executable, str(ROOT / "tests/generate_noise.py"), "--num-gpus", "2", *opts],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=False,

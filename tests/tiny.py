@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterator
@@ -74,6 +75,47 @@ def write_json(folder: Path, document: Any) -> None:
     (folder / "boxes.json").write_text(json.dumps(document))
 
 
+MODEL: dict[str, Any] = {
+    "META_ARCHITECTURE": "GeneralizedRCNN",
+    "DEVICE": "cpu",
+    "MASK_ON": False,
+    "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
+    "RESNETS": {
+        "DEPTH": 50,
+        "NORM": "BN",
+        "STEM_OUT_CHANNELS": 8,
+        "RES2_OUT_CHANNELS": 8,
+        "WIDTH_PER_GROUP": 4,
+        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    },
+    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
+    "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+    "RPN": {
+        "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+        "POST_NMS_TOPK_TRAIN": 50,
+        "POST_NMS_TOPK_TEST": 20,
+    },
+    "ROI_HEADS": {
+        "NAME": "StandardROIHeads",
+        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+        "BATCH_SIZE_PER_IMAGE": 32,
+    },
+    "ROI_BOX_HEAD": {
+        "NAME": "FastRCNNConvFCHead",
+        "NUM_FC": 1,
+        "FC_DIM": 32,
+        "POOLER_RESOLUTION": 7,
+    },
+    "ROI_MASK_HEAD": {
+        "NAME": "MaskRCNNConvUpsampleHead",
+        "NUM_CONV": 1,
+        "CONV_DIM": 16,
+        "POOLER_RESOLUTION": 7,
+    },
+}
+"""A Faster R-CNN with 16 channels."""
+
+
 def write_config(folder: Path, data: Path, **changes: Any) -> Path:
     """``config.yaml`` of a Faster R-CNN with 16 channels for :func:`write_dataset`; the dataset is named ``tiny``.
 
@@ -83,44 +125,7 @@ def write_config(folder: Path, data: Path, **changes: Any) -> Path:
         changes: keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
     """
     config: dict[str, Any] = {
-        "MODEL": {
-            "META_ARCHITECTURE": "GeneralizedRCNN",
-            "DEVICE": "cpu",
-            "MASK_ON": False,
-            "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
-            "RESNETS": {
-                "DEPTH": 50,
-                "NORM": "BN",
-                "STEM_OUT_CHANNELS": 8,
-                "RES2_OUT_CHANNELS": 8,
-                "WIDTH_PER_GROUP": 4,
-                "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
-            },
-            "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
-            "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
-            "RPN": {
-                "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-                "POST_NMS_TOPK_TRAIN": 50,
-                "POST_NMS_TOPK_TEST": 20,
-            },
-            "ROI_HEADS": {
-                "NAME": "StandardROIHeads",
-                "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-                "BATCH_SIZE_PER_IMAGE": 32,
-            },
-            "ROI_BOX_HEAD": {
-                "NAME": "FastRCNNConvFCHead",
-                "NUM_FC": 1,
-                "FC_DIM": 32,
-                "POOLER_RESOLUTION": 7,
-            },
-            "ROI_MASK_HEAD": {
-                "NAME": "MaskRCNNConvUpsampleHead",
-                "NUM_CONV": 1,
-                "CONV_DIM": 16,
-                "POOLER_RESOLUTION": 7,
-            },
-        },
+        "MODEL": copy.deepcopy(MODEL),
         "DATASETS": {
             "CUSTOM": [["tiny", str(data / "boxes.json"), str(data)]],
             "TRAIN": ["tiny"],

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from types import ModuleType
 
 import numpy as np
@@ -43,6 +44,11 @@ class DenseCRFParams:
     bilateral_xy_std: float
     bilateral_rgb_std: float
     iterations: int
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, float]) -> DenseCRFParams:
+        """From a config node that has every attribute's name in capitals."""
+        return cls(**{field.name: keys[field.name.upper()] for field in fields(cls)})
 
     def __post_init__(self) -> None:
         for name in ("spatial_weight", "bilateral_weight"):

@@ -85,14 +85,7 @@ class CRFMaskRCNN(GeneralizedRCNN):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Detectron2's keys and ``MODEL.ROI_MASK_HEAD.CRF``."""
         keys = cfg.MODEL.ROI_MASK_HEAD.CRF
-        crf = DenseCRFParams(
-            spatial_weight=keys.SPATIAL_WEIGHT,
-            spatial_xy_std=keys.SPATIAL_XY_STD,
-            bilateral_weight=keys.BILATERAL_WEIGHT,
-            bilateral_xy_std=keys.BILATERAL_XY_STD,
-            bilateral_rgb_std=keys.BILATERAL_RGB_STD,
-            iterations=keys.ITERATIONS,
-        )
+        crf = DenseCRFParams.from_keys(keys)
         return {**super().from_config(cfg), "crf": crf}
 
     def inference(

@@ -144,14 +144,7 @@ class BoxCRF(BoxTeacher):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Reads ``MODEL.BOX_CRF``."""
         keys = cfg.MODEL.BOX_CRF
-        params = DenseCRFParams(
-            spatial_weight=keys.SPATIAL_WEIGHT,
-            spatial_xy_std=keys.SPATIAL_XY_STD,
-            bilateral_weight=keys.BILATERAL_WEIGHT,
-            bilateral_xy_std=keys.BILATERAL_XY_STD,
-            bilateral_rgb_std=keys.BILATERAL_RGB_STD,
-            iterations=keys.ITERATIONS,
-        )
+        params = DenseCRFParams.from_keys(keys)
         return {
             "params": params,
             "prior": keys.PRIOR,

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class DenseCRFParams:
     iterations: int
 
     @classmethod
-    def from_keys(cls, keys: Mapping[str, float]) -> DenseCRFParams:
+    def from_keys(cls, keys: Mapping[str, Any]) -> DenseCRFParams:
         """From a config node that has every attribute's name in capitals."""
         return cls(**{field.name: keys[field.name.upper()] for field in fields(cls)})
 

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +18,14 @@ import torch
 from detectron2.modeling import build_model
 from pycocotools.coco import COCO
 
+from tests.generating import generate, in_a_process, read
 from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data, write_json
-from wsis.engine import WsisCheckpointer, progress
-from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
-from wsis.engine.journal import find_journals, locked
-from wsis.engine.label_folder import LabelFolder
-from wsis.engine.workers import (
-    RefineTask,
-    _finished,
-    limited_threads,
-    number_of_workers,
-    refine_all,
-)
+from wsis.engine.generation import check_generation, generate_proxy_masks
+from wsis.engine.journal import find_journals
 from wsis.errors import ConfigError, DataError, WsisError
-from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import decode_mask, encode_box, encode_mask
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def generate(cfg, *, resume: bool = False) -> GenerationResult:
-    model = build_model(cfg)
-    WsisCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    return generate_proxy_masks(cfg, model, resume=resume)
-
-
-def read(result: GenerationResult) -> dict[str, Any]:
-    return json.loads(result.files[0].read_text())
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Twelve images, see :func:`write_data`."""
-    write_data(tmp_path / "data")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def expected(data: Path, tmp_path: Path) -> bytes:
-    """The file that every way of making it must give."""
-    return generate(make_cfg(data, tmp_path / "expected")).files[0].read_bytes()
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class TestFile:
@@ -263,181 +227,6 @@ class TestSameBytes:
         assert generate(make_cfg(data, output), resume=True).files[0].read_bytes() == expected
 
 
-def in_a_process(work: Callable[[], Any]) -> int:
-    """Does the work in a copy of this process; returns its number."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            work()
-        finally:
-            os._exit(0)
-    return child
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def unfinished(data: Path, tmp_path: Path) -> Path:
-    """OUTPUT_DIR of a run that has done some images and torn a line."""
-    generate(make_cfg(data, tmp_path / "out"))
-    (tmp_path / "out/proxy/noise.json").unlink()
-    journal = tmp_path / "out/proxy/noise.rank0.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[:6]) + lines[6][:-9])
-    return tmp_path / "out"
-
-
-class TestResume:
-    def test_makes_only_what_is_missing(self, data, unfinished, expected, monkeypatch):
-        asked: list[int] = []
-        original = NoiseTeacher.propose
-
-        def propose(self, batched_inputs):
-            asked.extend(inputs["image_id"] for inputs in batched_inputs)
-            return original(self, batched_inputs)
-
-        monkeypatch.setattr(NoiseTeacher, "propose", propose)
-        result = generate(make_cfg(data, unfinished), resume=True)
-        assert result.files[0].read_bytes() == expected
-        assert asked == [6, 7, 8, 9, 10, 11]
-
-    def test_is_asked_for_where_a_journal_lies(self, data, unfinished):
-        before = (unfinished / "proxy/noise.rank0.jsonl").read_bytes()
-        with pytest.raises(WsisError, match=r"journals of noise; continue it with --resume"):
-            generate(make_cfg(data, unfinished))
-        assert (unfinished / "proxy/noise.rank0.jsonl").read_bytes() == before
-        assert not (unfinished / "proxy/noise.json").exists()
-
-    def test_of_nothing_is_a_start(self, data, tmp_path, expected):
-        assert (
-            generate(make_cfg(data, tmp_path / "o"), resume=True).files[0].read_bytes() == expected
-        )
-
-    @pytest.mark.parametrize("finished", [False, True])
-    @pytest.mark.parametrize(
-        ("key", "value", "named"),
-        [
-            ("SEED", 2, "SEED: 1 -> 2"),
-            ("DATASETS__CLASS_AGNOSTIC", True, "DATASETS.CLASS_AGNOSTIC: false -> true"),
-            ("MODEL__PIXEL_MEAN", [1.0, 1.0, 1.0], "MODEL.PIXEL_MEAN: .* -> .1.0, 1.0, 1.0."),
-        ],
-    )
-    def test_says_which_key_differs(self, data, unfinished, finished, key, value, named):
-        if finished:
-            generate(make_cfg(data, unfinished), resume=True)
-        before = {p: p.read_bytes() for p in (unfinished / "proxy").iterdir()}
-        for resume in (True, False) if finished else (True,):
-            with pytest.raises(WsisError, match=named):
-                generate(make_cfg(data, unfinished, **{key: value}), resume=resume)
-        assert {p: p.read_bytes() for p in (unfinished / "proxy").iterdir()} == before
-
-    def test_says_that_weights_source_or_versions_differ(
-        self, data, unfinished, tmp_path, monkeypatch
-    ):
-        torch.save({"model": {"scale": torch.tensor(2.0)}}, tmp_path / "other.pth")
-        with pytest.raises(WsisError, match='weights_sha256: "[0-9a-f]{64}" -> "[0-9a-f]{64}";'):
-            cfg = make_cfg(data, unfinished, MODEL__WEIGHTS=str(tmp_path / "other.pth"))
-            generate(cfg, resume=True)
-        document = json.loads((data / "boxes.json").read_text())
-        document["annotations"][0]["bbox"][0] += 1
-        shutil.copytree(data, tmp_path / "other")
-        write_json(tmp_path / "other", document)
-        with pytest.raises(WsisError, match="source_sha256: "):
-            generate(make_cfg(tmp_path / "other", unfinished), resume=True)
-        monkeypatch.setattr(torch, "__version__", "9.9")
-        with pytest.raises(WsisError, match='versions.torch: ".*" -> "9.9"'):
-            generate(make_cfg(data, unfinished), resume=True)
-
-    @pytest.mark.parametrize("resume", [False, True])
-    @pytest.mark.parametrize("journals", [False, True])
-    def test_a_finished_run_is_finished_at_once(
-        self, data, tmp_path, expected, resume, journals, monkeypatch
-    ):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=1)
-        result = generate(make_cfg(data, tmp_path / "out"))
-        if not journals:
-            (tmp_path / "out/proxy/noise.rank0.jsonl").unlink()
-        before = result.files[0].stat()
-        monkeypatch.setattr(NoiseTeacher, "propose", None)
-        assert generate(cfg, resume=resume) == result
-        assert result.files[0].stat().st_mtime_ns == before.st_mtime_ns
-
-    @pytest.mark.parametrize("content", ["{}", '{"info": {}, "images": []', "[]", '{"info": 3}'])
-    def test_a_foreign_file_is_left_alone(self, data, tmp_path, content):
-        (tmp_path / "out/proxy").mkdir(parents=True)
-        path = tmp_path / "out/proxy/noise.json"
-        path.write_text(content)
-        for resume in (False, True):
-            with pytest.raises(WsisError, match=r"proxy/noise\.json"):
-                generate(make_cfg(data, tmp_path / "out"), resume=resume)
-        assert path.read_text() == content
-
-    def test_a_second_run_at_the_same_time_is_refused(self, data, unfinished):
-        before = sorted(p.read_bytes() for p in (unfinished / "proxy").iterdir())
-        with locked(unfinished / "proxy"):
-            for resume in (False, True):
-                with pytest.raises(WsisError, match="another run is writing"):
-                    generate(make_cfg(data, unfinished), resume=resume)
-        assert sorted(p.read_bytes() for p in (unfinished / "proxy").iterdir()) == before
-
-
-class TestUnreadableImages:
-    @pytest.mark.parametrize("method", ["NoiseTeacher", "FilledBox"])
-    def test_fail_alone_and_are_tried_again(self, data, tmp_path, method, caplog):
-        changes = {"MODEL__META_ARCHITECTURE": method}
-        if method == "FilledBox":
-            changes["MODEL__WEIGHTS"] = ""
-        cfg = make_cfg(data, tmp_path / "out", **changes)
-        kept = (data / "2.png").read_bytes(), (data / "5.png").read_bytes()
-        (data / "2.png").write_bytes(kept[0][:200])
-        (data / "5.png").unlink()
-        result = generate(cfg)
-        assert result.exit_status == 3
-        assert result.failed == (str(data / "2.png"), str(data / "5.png"))
-        assert "2.png: cannot be read" in caplog.text and "5.png: cannot be read" in caplog.text
-        for a in read(result)["annotations"]:
-            assert (a["status"] == "failed") == (a["image_id"] in (2, 5))
-            if a["status"] == "failed" and a["id"] < 9000:
-                x, y, w, h = a["bbox"]
-                assert a["segmentation"] == encode_box([x, y, x + w, y + h], *SIZE)
-                assert a["ignore_segmentation"] == a["segmentation"]
-                assert a["score"] == 0
-        assert generate(cfg) == result, "finished, and says so again"
-        (data / "2.png").write_bytes(kept[0])
-        result = generate(cfg, resume=True)
-        assert result.failed == (str(data / "5.png"),)
-        (data / "5.png").write_bytes(kept[1])
-        result = generate(cfg, resume=True)
-        assert result.exit_status == 0
-        fresh = generate(make_cfg(data, tmp_path / "fresh", **changes))
-        assert result.files[0].read_bytes() == fresh.files[0].read_bytes()
-
-    def test_without_journals_cannot_be_tried_again(self, data, tmp_path):
-        cfg = make_cfg(data, tmp_path / "out")
-        (data / "5.png").unlink()
-        result = generate(cfg)
-        (tmp_path / "out/proxy/noise.rank0.jsonl").unlink()
-        assert generate(cfg) == result
-        with pytest.raises(WsisError, match="its journals are gone"):
-            generate(cfg, resume=True)
-
-    def test_of_another_size_end_the_run_before_it_starts(self, data, tmp_path):
-        shutil.copy(data / "3.png", tmp_path / "3.png")
-        document = json.loads((data / "boxes.json").read_text())
-        document["images"][2]["height"] = 23
-        shutil.copytree(data, tmp_path / "other")
-        write_json(tmp_path / "other", document)
-        with pytest.raises(DataError, match=r"3\.png: the image is 32x24 .* say 32x23"):
-            generate(make_cfg(tmp_path / "other", tmp_path / "out"))
-        assert not (tmp_path / "out").exists()
-
-
 class TestTrueMasks:
     @pytest.fixture
     def masks(self, data: Path) -> dict[int, np.ndarray]:
@@ -565,149 +354,3 @@ class TestMistakes:
         cfg = make_cfg(data, tmp_path / "out", WSIS__SUPERVISION="image")
         with pytest.raises(DataError, match="annotation 100: key 'bbox'"):
             generate(cfg)
-
-
-class TestWriting:
-    def test_a_folder_that_cannot_be_written(self, data, tmp_path):
-        (tmp_path / "file").touch()
-        with pytest.raises(WsisError, match="file/proxy: Not a directory") as caught:
-            generate(make_cfg(data, tmp_path / "file"))
-        assert caught.value.exit_status == 2
-
-    @pytest.mark.parametrize("room", [3_000, 8_000])
-    def test_a_full_disk_keeps_what_is_finished(self, data, tmp_path, expected, room):
-        """At 3,000 bytes the journal does not fit, at 8,000 the final file."""
-        cfg = make_cfg(data, tmp_path / "out")
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-        try:
-            with pytest.raises(
-                WsisError, match="File too large; what is finished is kept"
-            ) as error:
-                generate(cfg)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert "\n" not in str(error.value)
-        assert str(tmp_path / "out/proxy") in str(error.value)
-        names = {p.name for p in (tmp_path / "out/proxy").iterdir()}
-        assert names == {".lock", "noise.rank0.jsonl"}
-        assert generate(cfg, resume=True).files[0].read_bytes() == expected
-
-
-class TestWorkers:
-    def test_a_killed_worker_ends_the_run_which_can_be_continued(self, data, tmp_path, expected):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=2)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "kill-7").touch()
-        with pytest.raises(WsisError, match="worker process .* has died") as caught:
-            generate(cfg)
-        assert "\n" not in str(caught.value)
-        (tmp_path / "out" / "kill-7").unlink()
-        assert generate(cfg, resume=True).files[0].read_bytes() == expected
-
-    def test_an_error_in_a_worker_arrives(self, data, tmp_path):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=1)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "ids").touch()
-        with pytest.raises(WsisError, match="made masks of annotations"):
-            generate(cfg)
-
-    def test_seeds_are_not_drawn_far_ahead(self, data):
-        drawn = 0
-
-        def seeds() -> Iterator[Seed]:
-            nonlocal drawn
-            for number in range(30):
-                drawn += 1
-                box = np.array([[0, 0, 5, 5]], dtype=np.float32)
-                yield Seed(number, str(data / "1.png"), *SIZE, box, np.zeros(1), (number,))
-
-        task = RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
-        ahead = []
-        lines = []
-        for batch in refine_all(seeds(), task, 2, 1):
-            lines.extend(json.loads(line)["image_id"] for line in batch)
-            ahead.append(drawn - len(lines))
-        assert sorted(lines) == list(range(30))
-        assert max(ahead) <= 2 * 2
-
-    def test_what_is_finished_beside_an_error_is_kept(self):
-        good, bad, other = Future(), Future(), Future()
-        good.set_result(b"1")
-        bad.set_exception(ValueError("bad"))
-        other.set_result(b"2")
-        pending = {good, bad, other}
-        assert sorted(_finished(pending, timeout=0)) == [b"1", b"2"]
-        with pytest.raises(ValueError, match="bad"):
-            _finished(pending, timeout=0)
-
-    def test_have_the_wanted_number_of_threads(self, data):
-        seed = Seed(1, str(data / "1.png"), *SIZE, np.array([[0, 0, 5, 5]]), np.zeros(1), (1,))
-        with limited_threads(3):
-            ((line,),) = refine_all(
-                [seed], RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, "")), 1, 3
-            )
-        assert json.loads(line)["masks"][0]["score"] == 0.3
-        assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "3"
-
-    def test_number(self, monkeypatch):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-        assert [number_of_workers(n, 1) for n in (-1, 0, 3)] == [8, 0, 3]
-        assert [number_of_workers(-1, ranks) for ranks in (2, 3, 20)] == [4, 2, 1]
-
-    def test_end_when_their_main_process_is_killed(self, data, tmp_path):
-        numbers = tmp_path / "out" / "pids"
-        numbers.mkdir(parents=True)
-        (tmp_path / "out" / "slow").touch()
-        run = multiprocessing.get_context("forkserver").Process(
-            target=generate_with_workers, args=(data, tmp_path / "out")
-        )
-        run.start()
-        wait_for(lambda: list(numbers.iterdir()))
-        run.kill()
-        run.join()
-        workers = [int(path.name) for path in numbers.iterdir()]
-        assert run.pid not in workers
-        wait_for(lambda: not any(is_alive(worker) for worker in workers))
-
-
-def generate_with_workers(data: Path, output: Path) -> None:
-    generate(make_cfg(data, output, PROXY__NUM_WORKERS=2))
-
-
-def is_alive(process: int) -> bool:
-    """Whether there is such a process, zombies aside."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def workers_test_refine(seed: Seed, image: np.ndarray) -> Any:
-    """Says in the score how many threads there are."""
-    crop = np.ones((1, 1), dtype=bool), 0, 0
-    return ProxyMasks.from_crops(seed, [crop], scores=[torch.get_num_threads() / 10])
-
-
-def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    with caplog.at_level("INFO"), progress.Progress("noise", 3, "images") as shown:
-        for _ in range(3):
-            shown.advance()
-    lines = [record.message for record in caplog.records if "noise: " in record.message]
-    assert [line.split(",")[0] for line in lines] == [f"noise: {i}/3 images" for i in (1, 2, 3)]
-    assert "per second, ETA 0:00:00" in lines[-1]
-    caplog.clear()
-    with caplog.at_level("INFO"), progress.Progress("noise", 1, "images", shown=False) as silent:
-        silent.advance()
-    assert not caplog.records
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch, caplog, capsys):
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with caplog.at_level("INFO"), progress.Progress("noise", 3, "images") as shown:
-        shown.advance(2)
-        shown.advance()
-    assert "noise: 100%" in capsys.readouterr().err
-    assert not caplog.records

@@ -26,6 +26,8 @@ def add_wsis_config(cfg: CN) -> None:
     # Module prefixes that training leaves untouched, for example ["backbone", "proposal_generator"]; their batch norms
     # keep their statistics.
     cfg.WSIS.FREEZE = []
+    # Exponent of the schedule SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR", which wsis adds to Detectron2's.
+    cfg.SOLVER.POLY_LR_POWER = 0.9
 
     cfg.PROXY = CN()
     # Make the proxy masks of DATASETS.TRAIN with the trained teacher as soon as its training ends.

@@ -12,8 +12,11 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from wsis.compat import cpu_ddp
@@ -21,6 +24,7 @@ from wsis.data.build import Batches, build_test_loader, build_train_loader
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.hooks import GenerateAfterTrain
+from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import build_evaluator
 from wsis.structures.proxy_file import write_json_atomic
@@ -108,8 +112,23 @@ class WsisTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """See :func:`wsis.data.build.build_train_loader`."""
-        return build_train_loader(cfg)
+        """See :func:`wsis.data.build.build_train_loader`; a meta-architecture with a class method of this name, called
+        with the config, brings its own.
+        """
+        kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+        return getattr(kind, "build_train_loader", build_train_loader)(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        """See :func:`wsis.engine.solver.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+        """Detectron2's schedules, and ``WarmupPolyLR``, see :func:`wsis.engine.solver.build_poly_schedule`."""
+        if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR":
+            return build_poly_schedule(cfg, optimizer)
+        return super().build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:

@@ -1,0 +1,86 @@
+"""Optimizers and schedules of methods that do not train like a detector."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
+
+import wsis
+from wsis.engine.solver import build_optimizer, build_poly_schedule
+from wsis.engine.trainer import WsisTrainer
+
+
+class Grouped(nn.Linear):
+    """Its bias learns twice as fast and does not decay."""
+
+    def parameter_groups(self, cfg):
+        return [
+            {"params": [self.weight]},
+            {"params": [self.bias], "lr": 2 * cfg.SOLVER.BASE_LR, "weight_decay": 0.0},
+        ]
+
+
+def config(**solver):
+    cfg = wsis.get_cfg()
+    cfg.SOLVER.update(BASE_LR=0.5, MAX_ITER=40, WARMUP_ITERS=0, **solver)
+    return cfg
+
+
+def test_a_model_says_how_its_parameters_learn():
+    optimizer = build_optimizer(config(WEIGHT_DECAY=0.01), Grouped(2, 1))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+    assert all(group["momentum"] == 0.9 for group in optimizer.param_groups)
+
+
+def test_gradients_of_groups_are_clipped_as_the_config_says():
+    cfg = config(MOMENTUM=0.0, WEIGHT_DECAY=0.0)
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="value", CLIP_VALUE=0.1)
+    model = Grouped(2, 1)
+    optimizer = build_optimizer(cfg, model)
+    before = model.weight.detach().clone()
+    model.weight.grad = torch.full_like(before, 5.0)
+    model.bias.grad = torch.ones_like(model.bias)
+    optimizer.step()
+    assert torch.allclose(before - model.weight, torch.full_like(before, 0.05))
+
+
+def test_poly_schedule_keeps_the_ratios_of_groups():
+    cfg = config()
+    optimizer = build_optimizer(cfg, Grouped(2, 1))
+    schedule = build_poly_schedule(cfg, optimizer)
+    for iteration in range(40):
+        expected = 0.5 * (1 - iteration / 40) ** 0.9
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-6)
+        assert optimizer.param_groups[1]["lr"] == pytest.approx(2 * expected, rel=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_poly_schedule_warms_up():
+    cfg = config(WARMUP_FACTOR=0.1)
+    cfg.SOLVER.WARMUP_ITERS = 10
+    optimizer = build_optimizer(cfg, Grouped(2, 1))
+    build_poly_schedule(cfg, optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_the_trainer_builds_the_named_schedule():
+    cfg = config(LR_SCHEDULER_NAME="WarmupPolyLR")
+    schedule = WsisTrainer.build_lr_scheduler(cfg, WsisTrainer.build_optimizer(cfg, Grouped(2, 1)))
+    schedule.step()
+    assert schedule.get_last_lr()[0] == pytest.approx(0.5 * (39 / 40) ** 0.9)
+
+
+def test_a_meta_architecture_may_bring_its_own_loader(monkeypatch):
+    class Own(nn.Module):
+        @classmethod
+        def build_train_loader(cls, cfg):
+            return [cfg.SOLVER.MAX_ITER]
+
+    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "Own", Own)
+    cfg = config()
+    cfg.MODEL.META_ARCHITECTURE = "Own"
+    assert WsisTrainer.build_train_loader(cfg) == [40]

@@ -1,0 +1,51 @@
+"""Optimizers and schedules of methods that do not train like a detector."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import LRMultiplier, WarmupParamScheduler
+from detectron2.solver import build_optimizer as build_detector_optimizer
+from detectron2.solver.build import maybe_add_gradient_clipping
+from fvcore.common.param_scheduler import PolynomialDecayParamScheduler
+from torch import nn
+from torch.optim import Optimizer
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """SGD as Detectron2 builds it; a model with a method ``parameter_groups``, called with the config, says itself
+    which parameters have which ``lr`` and ``weight_decay``.
+
+    Args:
+        cfg: the solver's values.
+        model: not wrapped.
+    """
+    groups = getattr(model, "parameter_groups", None)
+    if groups is None:
+        return build_detector_optimizer(cfg, model)
+    solver = cfg.SOLVER
+    kind = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
+    return kind(
+        groups(cfg),
+        solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+        weight_decay=solver.WEIGHT_DECAY,
+    )
+
+
+def build_poly_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRMultiplier:
+    """lr(i) = lr(0) (1 - i / MAX_ITER)^POLY_LR_POWER, with Detectron2's warm-up in front of it.
+
+    Args:
+        cfg: the solver's values; ``WARMUP_ITERS`` 0 = no warm-up.
+        optimizer: whose groups keep their ratios.
+    """
+    solver = cfg.SOLVER
+    multiplier = PolynomialDecayParamScheduler(1.0, solver.POLY_LR_POWER)
+    if solver.WARMUP_ITERS > 0:
+        share = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+        multiplier = WarmupParamScheduler(
+            multiplier, solver.WARMUP_FACTOR, share, solver.WARMUP_METHOD
+        )
+    return LRMultiplier(optimizer, multiplier, solver.MAX_ITER)

@@ -2,3 +2,4 @@
 
 from wsis.methods import baselines as _baselines  # noqa: F401  # registration
 from wsis.methods import bbam as _bbam  # noqa: F401  # registration
+from wsis.methods import boxcaseg as _boxcaseg  # noqa: F401  # registration

@@ -1,0 +1,195 @@
+"""Spec section 6, acceptance checks 10 to 12."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from wsis.methods.bana.nal import (
+    LOSSES,
+    NoiseParams,
+    baseline_loss,
+    bootstrapping_loss,
+    common_label,
+    confidence,
+    entropy_loss,
+    noise_aware_loss,
+    pixel_losses,
+    unreliable_region,
+)
+
+IGNORE = 255
+
+
+def cosines(*shape: int, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1).requires_grad_()
+
+
+def labels(*shape: int, classes: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(classes, shape, generator=generator, dtype=torch.uint8)
+    label[torch.rand(shape, generator=generator) < 0.1] = IGNORE
+    return label
+
+
+@pytest.fixture
+def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    y_crf = labels(2, 6, 7, classes=4, seed=2)
+    y_ret = torch.where(torch.rand(2, 6, 7) < 0.4, labels(2, 6, 7, classes=4, seed=3), y_crf)
+    return cosines(2, 4, 6, 7), y_crf, y_ret
+
+
+def plain_noise_aware(logits, y_crf, y_ret, params):
+    """The equations pixel by pixel."""
+    agreed, disputed, weights = [], [], []
+    for n, h, w in torch.cartesian_prod(*(torch.arange(s) for s in y_crf.shape)).tolist():
+        own, other = int(y_crf[n, h, w]), int(y_ret[n, h, w])
+        if own == IGNORE:
+            continue
+        x = logits[n, :, h, w]
+        loss = -(params.temperature * x).log_softmax(0)[own]
+        if own == other:
+            agreed.append(loss)
+        else:
+            disputed.append(loss)
+            weights.append(((1 + x[own]) / (1 + x.max())) ** params.damping)
+    weight, loss = torch.stack(weights), torch.stack(disputed)
+    return torch.stack(agreed).mean(), (weight * loss).sum() / weight.sum()
+
+
+def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def test_regions_by_hand() -> None:
+    y_crf = torch.tensor([0, 1, 1, 255, 255, 2], dtype=torch.uint8)
+    y_ret = torch.tensor([0, 1, 2, 255, 2, 255], dtype=torch.uint8)
+    label = common_label(y_crf, y_ret)
+    assert label.tolist() == [0, 1, 255, 255, 255, 255]
+    assert unreliable_region(label, y_crf).tolist() == [False, False, True, False, False, True]
+
+
+def test_the_loss_is_that_of_the_equations(sample) -> None:
+    params = NoiseParams(temperature=5.0, damping=3.0, weight=0.4)
+    agreed, disputed = plain_noise_aware(*sample, params)
+    losses = noise_aware_loss(*sample, params)
+    torch.testing.assert_close(losses["loss_ce"], agreed)
+    torch.testing.assert_close(losses["loss_wce"], 0.4 * disputed)
+    (ours,) = torch.autograd.grad(total(losses), sample[0])
+    (theirs,) = torch.autograd.grad(agreed + 0.4 * disputed, sample[0])
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gradient_flows_through_the_confidence_unless_told_otherwise(sample) -> None:
+    attached = torch.autograd.grad(total(noise_aware_loss(*sample, NoiseParams())), sample[0])[0]
+    params = NoiseParams(detach_confidence=True)
+    detached = torch.autograd.grad(total(noise_aware_loss(*sample, params)), sample[0])[0]
+    unreliable = unreliable_region(common_label(*sample[1:]), sample[1])
+    gap = (attached - detached).abs().amax(1)
+    assert gap[unreliable].max() > 1e-4 and gap[~unreliable].max() < 1e-12
+
+
+def test_confidence_has_no_temperature_and_is_one_for_the_best_class() -> None:
+    logits = torch.tensor([0.6, 0.2, -1.0])[None, :, None, None]
+    own = {
+        c: confidence(logits, torch.tensor([[[c]]], dtype=torch.uint8), 7.0).item()
+        for c in range(3)
+    }
+    assert own[0] == 1 and own[1] == pytest.approx((1.2 / 1.6) ** 7) and own[2] < 1e-12
+
+
+def test_equal_labels_leave_cross_entropy_alone(sample) -> None:
+    logits, y_crf, _ = sample
+    losses = noise_aware_loss(logits, y_crf, y_crf, NoiseParams())
+    expected = functional.cross_entropy(20 * logits, y_crf.long(), ignore_index=IGNORE)
+    torch.testing.assert_close(losses["loss_ce"], expected)
+    assert losses["loss_wce"].item() == 0 and losses["loss_wce"].requires_grad
+    assert torch.autograd.grad(total(losses), logits)[0].isfinite().all()
+
+
+def test_labels_that_agree_nowhere_leave_the_weighted_term_alone(sample) -> None:
+    logits, y_crf, _ = sample
+    y_ret = torch.where(y_crf == IGNORE, IGNORE, (y_crf + 1) % 4).to(torch.uint8)
+    losses = noise_aware_loss(logits, y_crf, y_ret, NoiseParams())
+    assert losses["loss_ce"].item() == 0
+    sigma, pixels = confidence(logits, y_crf, 7.0), pixel_losses(logits, y_crf, 20.0)
+    counted = y_crf != IGNORE
+    expected = (sigma * pixels)[counted].sum() / sigma[counted].sum()
+    torch.testing.assert_close(total(losses), 0.1 * expected)
+    assert torch.autograd.grad(total(losses), logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_to_learn_from_is_zero_with_a_graph(name) -> None:
+    logits, nothing = cosines(1, 3, 4, 4), torch.full((1, 4, 4), IGNORE, dtype=torch.uint8)
+    loss = total(LOSSES[name](logits, nothing, nothing, NoiseParams()))
+    assert loss.item() == 0
+    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_cosines_of_minus_one_to_all_classes_are_finite(name) -> None:
+    logits = torch.full((1, 3, 2, 2), -1.0, requires_grad=True)
+    y_crf, y_ret = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+    y_ret += 1
+    loss = total(LOSSES[name](logits, y_crf, y_ret, NoiseParams()))
+    assert torch.autograd.grad(loss, logits)[0].isfinite().all() and loss.isfinite()
+
+
+@pytest.mark.parametrize("name", ["NAL", "ER", "BS"])
+def test_weight_zero_is_the_baseline(sample, name) -> None:
+    params = NoiseParams(weight=0.0)
+    expected = total(baseline_loss(*sample, params))
+    torch.testing.assert_close(total(LOSSES[name](*sample, params)), expected)
+
+
+def test_damping_zero_is_a_plain_mean(sample) -> None:
+    logits, y_crf, y_ret = sample
+    losses = noise_aware_loss(*sample, NoiseParams(damping=0.0, weight=1.0))
+    unreliable = unreliable_region(common_label(y_crf, y_ret), y_crf)
+    torch.testing.assert_close(
+        losses["loss_wce"], pixel_losses(logits, y_crf, 20.0)[unreliable].mean()
+    )
+
+
+def test_the_weighted_mean_is_over_weights_not_pixels(sample) -> None:
+    """Confidence of 1e-4 everywhere must not make the term small."""
+    logits = torch.tensor([0.9, -0.8]).double()[None, :, None, None].expand(1, 2, 3, 3)
+    y_crf, y_ret = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+    y_crf += 1
+    losses = noise_aware_loss(logits, y_crf, y_ret, NoiseParams(weight=1.0))
+    assert losses["loss_wce"].item() == pytest.approx(20 * 1.7, rel=1e-6)
+
+
+def test_entropy_of_even_scores_is_that_of_a_fair_die() -> None:
+    logits = torch.zeros(1, 4, 2, 2)
+    y_crf, y_ret = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+    y_ret[..., 0] = 1
+    losses = entropy_loss(logits, y_crf, y_ret, NoiseParams())
+    assert losses["loss_entropy"].item() == pytest.approx(0.1 * math.log(4))
+    assert losses["loss_ce"].item() == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_bootstrapping_mixes_label_and_prediction(hard) -> None:
+    logits = torch.tensor([0.3, 0.1]).double()[None, :, None, None].requires_grad_()
+    y_crf, y_ret = torch.tensor([[[1]], [[0]]], dtype=torch.uint8)[:, None]
+    params = NoiseParams(temperature=10.0, weight=1.0, bootstrap=0.7, bootstrap_hard=hard)
+    loss = bootstrapping_loss(logits, y_crf, y_ret, params)["loss_bootstrap"]
+    p = (10 * logits[0, :, 0, 0]).softmax(0).detach()
+    target = torch.tensor([0.0, 0.7]) + 0.3 * (torch.tensor([1.0, 0.0]) if hard else p)
+    log_p = (10 * logits[0, :, 0, 0]).log_softmax(0)
+    assert loss.item() == pytest.approx(-(target * log_p).sum().item())
+    (grad,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(grad[0, :, 0, 0], 10 * (p - target))
+
+
+def test_the_two_plain_losses_see_one_map_each(sample) -> None:
+    logits, y_crf, y_ret = sample
+    for name, label in (("CE_CRF", y_crf), ("CE_RET", y_ret)):
+        expected = functional.cross_entropy(20 * logits, label.long(), ignore_index=IGNORE)
+        torch.testing.assert_close(total(LOSSES[name](*sample, NoiseParams())), expected)

@@ -40,6 +40,7 @@ def add_wsis_config(cfg: CN) -> None:
     cfg.PROXY.NUM_WORKERS = -1
 
     _add_mask_head_keys(cfg)
+    _add_backbone_keys(cfg)
 
     # The number of classes comes from the dataset unless it is set: 0 = as the dataset says.
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
@@ -89,3 +90,15 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.DATASETS.BAD_BOX = "error"
     # 16-bit images: "minmax" stretches each image to 0..255, "shift" keeps the upper 8 bits.
     cfg.INPUT.HIGH_BIT_DEPTH = "minmax"
+
+
+def _add_backbone_keys(cfg: CN) -> None:
+    cfg.MODEL.VGG = CN()
+    # Backbone "build_atrous_vgg16_backbone": dilation of fc6; 12 is DeepLab's LargeFOV.
+    cfg.MODEL.VGG.FC6_DILATION = 1
+    # Channels in units of VGG-16's, in (0, 1].
+    cfg.MODEL.VGG.WIDTH = 1.0
+    # Norm after each convolution, as in Detectron2; "" = none, as published. Needed for training from scratch.
+    cfg.MODEL.VGG.NORM = ""
+    # Share of the channels that fc6 and fc7 drop in training.
+    cfg.MODEL.VGG.DROPOUT = 0.5

@@ -1,5 +1,6 @@
 """Shared Detectron2 modules; importing it registers them."""
 
+from wsis.modeling import backbones as _backbones  # noqa: F401  # registration
 from wsis.modeling import crf_mask_rcnn as _crf_mask_rcnn  # noqa: F401  # registration
 from wsis.modeling import pair_mask_head as _pair_mask_head  # noqa: F401  # registration
 from wsis.modeling import proxy_mask_head as _proxy_mask_head  # noqa: F401  # registration

@@ -1,0 +1,10 @@
+"""BANA, background-aware pooling and noise-aware loss (Oh et al., CVPR 2021).
+
+Outside of every box lies background, and background looks alike within an image: features of the outside find it
+inside the boxes. A classifier of box features that leaves it out gives two semantic pseudo labels, Y_crf and Y_ret,
+and one mask per box; a segmentation network is trained on both, trusting them where they agree.
+"""
+
+from wsis.methods.bana.config import add_bana_config
+
+__all__ = ["add_bana_config"]

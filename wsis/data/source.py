@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from wsis.data.source_checks import LISTS, document_problems
 from wsis.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 Annotation = dict[str, Any]
 Image = dict[str, Any]
+
+BAD_BOX_HINT = "; set DATASETS.BAD_BOX skip to leave such boxes out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,26 +93,29 @@ def load_source(
     Raises:
         DataError: the first thing that is wrong, with file, key or id, what was found and what was expected.
     """
-    path = os.fspath(json_file)
+    path, root = os.fspath(json_file), os.fspath(image_root)
+    document, sha256 = read_document(path, root)
+    return check_document(document, path, root, sha256, bad_box=bad_box, need_boxes=need_boxes)
+
+
+def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
+    """What the JSON parser makes of a file, and the SHA-256 of its bytes in hex.
+
+    Raises:
+        DataError: the file cannot be read or is not JSON, or there is no such image folder.
+    """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        content = Path(json_file).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{json_file}: cannot be read ({reason})") from error
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    root = os.fspath(image_root)
-    if root and not os.path.isdir(root):
-        raise DataError(f"{root}: no such image folder (for {path})")
-    return check_document(
-        document,
-        path,
-        root,
-        hashlib.sha256(content).hexdigest(),
-        bad_box=bad_box,
-        need_boxes=need_boxes,
-    )
+        raise DataError(f"{json_file}: not valid JSON ({error})") from error
+    if image_root and not os.path.isdir(image_root):
+        raise DataError(f"{image_root}: no such image folder (for {json_file})")
+    return document, hashlib.sha256(content).hexdigest()
 
 
 def check_document(
@@ -124,162 +128,25 @@ def check_document(
     need_boxes: bool = True,
 ) -> CocoSource:
     """The checks of :func:`load_source` on a parsed document; ``name`` is what errors call it."""
-    if not isinstance(document, dict):
-        raise DataError(
-            f"{name}: found a {type(document).__name__}, expected an object with images, annotations"
-        )
-    lists = {}
-    for key in ("images", "annotations", "categories"):
-        value = document.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise DataError(
-                f"{name}: key '{key}': expected a list of objects, found {_show(value)}"
-            )
-        lists[key] = value
-    if not lists["categories"]:
-        raise DataError(
-            f"{name}: key 'categories': the list is empty, expected at least one category"
-        )
-    info = document.get("info")
-    _check_categories(lists["categories"], name)
-    _check_images(lists["images"], name, image_root)
-    bad = _check_annotations(
-        lists["annotations"], lists["images"], lists["categories"], name, need_boxes
-    )
+    bad: dict[int, str] = {}
+    for problem in document_problems(document, name, image_root, need_boxes):
+        if problem.bad_box is None:
+            raise DataError(problem.text)
+        bad[problem.bad_box] = problem.text
     if bad and bad_box == "error":
-        raise DataError(
-            next(iter(bad.values())) + "; set DATASETS.BAD_BOX skip to leave such boxes out"
-        )
+        raise DataError(next(iter(bad.values())) + BAD_BOX_HINT)
     if bad:
         logger.warning(
             "%s: %d boxes without area or wholly outside their image will not be used",
             name,
             len(bad),
         )
+    info = document.get("info")
     return CocoSource(
         name,
         image_root,
-        **lists,
+        **{key: document[key] for key in LISTS},
         sha256=sha256,
         info=info if isinstance(info, dict) else {},
         bad_boxes=frozenset(bad),
     )
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        return f"a list of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_unique(
-    items: Iterable[dict[str, Any]], kind: str, name: str, valid: Callable[[Any], bool], what: str
-) -> None:
-    seen = set()
-    for position, item in enumerate(items):
-        value = item.get("id")
-        if not valid(value):
-            raise DataError(
-                f"{name}: {kind} number {position}: key 'id': found {_show(value)}, expected {what}"
-            )
-        if value in seen:
-            raise DataError(f"{name}: {kind} id {value!r} occurs twice")
-        seen.add(value)
-
-
-def _check_categories(categories: list[dict[str, Any]], name: str) -> None:
-    _check_unique(categories, "category", name, _is_int, "an integer")
-    for category in categories:
-        if not isinstance(category.get("name"), str) or not category["name"]:
-            raise DataError(
-                f"{name}: category {category['id']}: key 'name': found {_show(category.get('name'))}, expected text"
-            )
-
-
-def _leaves_root(file_name: str) -> bool:
-    """Whether a relative name is absolute or climbs out of its root, on any system's spelling."""
-    for flavour in (PurePosixPath, PureWindowsPath):
-        path = flavour(file_name)
-        if path.is_absolute() or path.drive or ".." in path.parts:
-            return True
-    return False
-
-
-def _check_images(images: list[Image], name: str, image_root: str) -> None:
-    _check_unique(
-        images, "image", name, lambda v: _is_int(v) or isinstance(v, str), "an integer or text"
-    )
-    for image in images:
-        label = f"{name}: image {image['id']!r}"
-        file_name = image.get("file_name")
-        if not isinstance(file_name, str) or not file_name or "\0" in file_name:
-            raise DataError(f"{label}: key 'file_name': found {_show(file_name)}, expected a path")
-        if image_root and _leaves_root(file_name):
-            raise DataError(
-                f"{label}: key 'file_name': {_show(file_name)} leaves the image folder {image_root}"
-            )
-        for key in ("height", "width"):
-            if not _is_int(image.get(key)) or image[key] < 1:
-                raise DataError(
-                    f"{label}: key '{key}': found {_show(image.get(key))}, expected a positive integer"
-                )
-
-
-def _check_annotations(
-    annotations: list[Annotation],
-    images: list[Image],
-    categories: list[dict[str, Any]],
-    name: str,
-    need_boxes: bool,
-) -> dict[int, str]:
-    """Raises for what no setting admits; returns the bad boxes: annotation id to what is wrong with it."""
-    _check_unique(annotations, "annotation", name, _is_int, "an integer")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    category_ids = {category["id"] for category in categories}
-    bad: dict[int, str] = {}
-    for annotation in annotations:
-        label = f"{name}: annotation {annotation['id']}"
-        image_id = annotation.get("image_id")
-        if not isinstance(image_id, int | str) or image_id not in sizes:
-            raise DataError(f"{label}: key 'image_id': {_show(image_id)} is not among the images")
-        category_id = annotation.get("category_id")
-        if not _is_int(category_id) or category_id not in category_ids:
-            raise DataError(
-                f"{label}: key 'category_id': {_show(category_id)} is not among the categories"
-            )
-        crowd = annotation.get("iscrowd", 0)
-        if not isinstance(crowd, int) or crowd not in (0, 1):
-            raise DataError(f"{label}: key 'iscrowd': found {_show(crowd)}, expected 0 or 1")
-        score = annotation.get("score", 1.0)
-        if not _is_number(score) or not 0 <= score <= 1:
-            raise DataError(
-                f"{label}: key 'score': found {_show(score)}, expected a number from 0 to 1"
-            )
-        if "bbox" not in annotation and not need_boxes:
-            continue
-        problem = _box_problem(annotation.get("bbox"), *sizes[image_id], label)
-        if problem:
-            bad[annotation["id"]] = problem
-    return bad
-
-
-def _box_problem(box: Any, height: int, width: int, label: str) -> str | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
-        raise DataError(
-            f"{label}: key 'bbox': found {_show(box)}, expected four finite numbers x, y, width, height"
-        )
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return f"{label}: key 'bbox': {_show(box)} has no area, expected width and height above 0"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return f"{label}: key 'bbox': {_show(box)} lies wholly outside its {width}x{height} image"
-    return None

@@ -1,0 +1,219 @@
+"""Every rule that a COCO JSON file must keep. Each breach is a :class:`Problem`; who reads a file raises the first of
+them, who checks one collects them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+LISTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        text: one line: file, key or id, what was found, what was expected.
+        bad_box: id of the annotation where this is a box that ``DATASETS.BAD_BOX`` decides about.
+    """
+
+    text: str
+    bad_box: int | None = None
+
+
+def document_problems(
+    document: Any, name: str, image_root: str, need_boxes: bool
+) -> Iterator[Problem]:
+    """Everything that is wrong with a parsed COCO JSON file, bad boxes among the rest.
+
+    What only follows from an earlier problem is not told again: without the lists nothing in them is looked at, and a
+    box of an image without size is not compared with it.
+
+    Args:
+        document: what the JSON parser made of the file.
+        name: what the texts call the file.
+        image_root: folder of the images; "" = the names in the file are paths as they stand.
+        need_boxes: every annotation must have a ``bbox``.
+    """
+    if not isinstance(document, dict):
+        yield Problem(
+            f"{name}: found a {type(document).__name__}, expected an object with images, annotations"
+        )
+        return
+    whole = True
+    for key in LISTS:
+        value = document.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            whole = False
+            yield Problem(f"{name}: key '{key}': expected a list of objects, found {show(value)}")
+    if not whole:
+        return
+    images, annotations, categories = (document[key] for key in LISTS)
+    if not categories:
+        yield Problem(
+            f"{name}: key 'categories': the list is empty, expected at least one category"
+        )
+    yield from _category_problems(categories, name)
+    yield from _image_problems(images, name, image_root)
+    yield from _annotation_problems(annotations, images, categories, name, need_boxes)
+
+
+def show(value: Any) -> str:
+    """A found value in one short line."""
+    if isinstance(value, list) and len(value) > 8:
+        return f"a list of {len(value)}"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; an integer of too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def leaves_root(file_name: str) -> bool:
+    """Whether a relative name is absolute or climbs out of its root, on any system's spelling."""
+    for flavour in (PurePosixPath, PureWindowsPath):
+        path = flavour(file_name)
+        if path.is_absolute() or path.drive or ".." in path.parts:
+            return True
+    return False
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number; truth values are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_image_id(value: Any) -> bool:
+    return _is_integer(value) or isinstance(value, str)
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _id_problems(items: Iterable[dict[str, Any]], kind: str, name: str) -> Iterator[Problem]:
+    """Ids that are missing, of another type, or there twice."""
+    valid, expected = _is_integer, "an integer"
+    if kind == "image":
+        valid, expected = _is_image_id, "an integer or text"
+    seen = set()
+    for position, item in enumerate(items):
+        value = item.get("id")
+        if not valid(value):
+            yield Problem(
+                f"{name}: {kind} number {position}: key 'id': found {show(value)}, expected {expected}"
+            )
+        elif value in seen:
+            yield Problem(f"{name}: {kind} id {show(value)} occurs twice")
+        else:
+            seen.add(value)
+
+
+def _label(item: dict[str, Any], kind: str, position: int, name: str) -> str:
+    if _is_image_id(item.get("id")):
+        return f"{name}: {kind} {show(item['id'])}"
+    return f"{name}: {kind} number {position}"
+
+
+def _category_problems(categories: list[dict[str, Any]], name: str) -> Iterator[Problem]:
+    yield from _id_problems(categories, "category", name)
+    for position, category in enumerate(categories):
+        text = category.get("name")
+        if not isinstance(text, str) or not text:
+            label = _label(category, "category", position, name)
+            yield Problem(f"{label}: key 'name': found {show(text)}, expected text")
+
+
+def _image_problems(images: list[dict[str, Any]], name: str, image_root: str) -> Iterator[Problem]:
+    yield from _id_problems(images, "image", name)
+    for position, image in enumerate(images):
+        label = _label(image, "image", position, name)
+        file_name = image.get("file_name")
+        if not _is_file_name(file_name):
+            yield Problem(f"{label}: key 'file_name': found {show(file_name)}, expected a path")
+        elif image_root and leaves_root(file_name):
+            yield Problem(
+                f"{label}: key 'file_name': {show(file_name)} leaves the image folder {image_root}"
+            )
+        for key in ("height", "width"):
+            if not _is_side(image.get(key)):
+                yield Problem(
+                    f"{label}: key '{key}': found {show(image.get(key))}, expected a positive integer"
+                )
+
+
+def _is_side(value: Any) -> bool:
+    return _is_integer(value) and value >= 1
+
+
+def _annotation_problems(
+    annotations: list[dict[str, Any]],
+    images: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    name: str,
+    need_boxes: bool,
+) -> Iterator[Problem]:
+    yield from _id_problems(annotations, "annotation", name)
+    sizes: dict[Any, tuple[int, int] | None] = {}
+    for image in images:
+        if _is_image_id(image.get("id")):
+            size = image.get("height"), image.get("width")
+            sizes[image["id"]] = size if all(map(_is_side, size)) else None
+    category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))}
+    for position, annotation in enumerate(annotations):
+        label = _label(annotation, "annotation", position, name)
+        image_id = annotation.get("image_id")
+        known_image = _is_image_id(image_id) and image_id in sizes
+        if not known_image:
+            yield Problem(f"{label}: key 'image_id': {show(image_id)} is not among the images")
+        category_id = annotation.get("category_id")
+        if categories and not (_is_integer(category_id) and category_id in category_ids):
+            yield Problem(
+                f"{label}: key 'category_id': {show(category_id)} is not among the categories"
+            )
+        crowd = annotation.get("iscrowd", 0)
+        if not isinstance(crowd, int) or crowd not in (0, 1):
+            yield Problem(f"{label}: key 'iscrowd': found {show(crowd)}, expected 0 or 1")
+        score = annotation.get("score", 1.0)
+        if not is_number(score) or not 0 <= score <= 1:
+            yield Problem(
+                f"{label}: key 'score': found {show(score)}, expected a number from 0 to 1"
+            )
+        if "bbox" in annotation or need_boxes:
+            size = sizes[image_id] if known_image else None
+            yield from _box_problems(annotation, size, label)
+
+
+def _box_problems(
+    annotation: dict[str, Any], size: tuple[int, int] | None, label: str
+) -> Iterator[Problem]:
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
+        yield Problem(
+            f"{label}: key 'bbox': found {show(box)}, expected four finite numbers x, y, width, height"
+        )
+        return
+    x, y, w, h = box
+    text = None
+    if w <= 0 or h <= 0:
+        text = "has no area, expected width and height above 0"
+    elif size is not None:
+        height, width = size
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            text = f"lies wholly outside its {width}x{height} image"
+    if text:
+        yield Problem(f"{label}: key 'bbox': {show(box)} {text}", bad_box=annotation.get("id"))

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import runpy
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsis.engine.benchmark import add_part, run_part
+from wsis.engine.benchmark.timing import (
+    Timing,
+    forget_peak,
+    in_fresh_process,
+    interleave,
+    memory,
+    timing_rows,
+)
+
+TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+SMALL = {
+    "journal": ["--images", "3", "--size", "64", "--repeats", "1"],
+}
+
+
+@pytest.fixture
+def tool():
+    return runpy.run_path(str(TOOL))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_part_prints_and_writes_its_rows(tool, name, tmp_path, capsys):
+    tool["main"]([name, "--output", str(tmp_path / "o.json"), *SMALL[name]])
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "o.json").read_text())
+    assert (written["part"], written["machine"]["threads"]) == (name, 1)
+    assert len(written["rows"]) >= 2
+    for row in written["rows"]:
+        assert row["way"] in printed
+        assert all(v > 0 and math.isfinite(v) for v in row.values() if isinstance(v, float))
+
+
+def test_every_part_has_defaults_for_the_command_line(tool):
+    parsers = argparse.ArgumentParser().add_subparsers(dest="part")
+    for name, part in tool["PARTS"].items():
+        add_part(parsers, name, part)
+    assert set(SMALL) <= set(parsers.choices)
+
+
+def test_options_follow_from_the_arguments():
+    seen = []
+
+    def part(sizes: tuple[int, ...] = (1, 2), fast_way: str = "x") -> list[dict[str, object]]:
+        """First line.
+
+        Args:
+            sizes: some.
+        """
+        seen.append((sizes, fast_way))
+        return [{"way": "a"}]
+
+    parser = argparse.ArgumentParser()
+    parsers = parser.add_subparsers(dest="part")
+    add_part(parsers, "p", part)
+    result = run_part("p", part, parser.parse_args(["p", "--sizes", "3", "4", "5"]))
+    run_part("p", part, parser.parse_args(["p", "--fast-way", "y", "--threads", "2"]))
+    assert seen == [([3, 4, 5], "x"), ((1, 2), "y")]
+    assert result["options"] == {"sizes": [3, 4, 5], "fast_way": "x"}
+    assert parsers.choices["p"].description == "First line."
+
+
+def test_ways_take_turns_and_the_warm_up_does_not_count():
+    calls = []
+    ways = {"a": lambda: calls.append("a"), "b": lambda: (calls.append("b"), time.sleep(0.01))}
+    timings = interleave(ways, repeats=3, warm_up=1)
+    assert "".join(calls) == "abbaabba"
+    assert len(timings["b"].wall) == len(timings["b"].cpu) == 3
+    assert min(timings["b"].wall) >= 0.01
+    assert max(timings["b"].cpu) < 0.01, "sleeping costs no CPU time"
+
+
+def test_rows_hold_medians_and_the_ratio_of_each_round():
+    timings = {
+        "plain": Timing((1.0, 2.0, 4.0), (0.5, 0.5, 0.5)),
+        "other": Timing((3.0, 1.0, 2.0), (0.1, 0.2, 0.9)),
+    }
+    plain, other = timing_rows(timings, "plain")
+    assert (plain["seconds"], plain["from - to"], plain["time / plain"]) == (2.0, "1 - 4", 1.0)
+    assert (other["seconds"], other["CPU seconds"], other["runs"]) == (2.0, 0.2, 3)
+    assert (other["time / plain"], other["from - to "]) == (0.5, "0.5 - 3")
+
+
+def peak_of(megabytes: int) -> tuple[int, int, int]:
+    forget_peak()
+    before = memory()
+    np.ones(megabytes << 17)
+    return before, memory("VmHWM"), memory()
+
+
+def test_memory_is_that_of_a_fresh_process():
+    before, peak, after = in_fresh_process(peak_of, 64)
+    assert 60 << 20 < peak - before < 80 << 20
+    assert after - before < 20 << 20

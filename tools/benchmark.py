@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Time a way of doing something against the plain way of doing the same, in one run.
+
+    python tools/benchmark.py PART [--output JSON] [--threads N] [options]
+
+Prints a table, and writes it with --output. The ways take turns, after a warm-up round; a number is the median of the
+rounds, beside it stand the lowest and the highest. `tools/benchmark.py PART --help` says what a part compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from wsis.engine import run_tool
+from wsis.engine.benchmark import Part, add_part, format_part, run_part
+from wsis.engine.benchmark.journal import benchmark_journal
+from wsis.structures.proxy_file import write_json_atomic
+
+PARTS: dict[str, Part] = {
+    "journal": benchmark_journal,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one part, prints its table and writes the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parsers = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    for name, part in PARTS.items():
+        add_part(parsers, name, part)
+    args = parser.parse_args(argv)
+    result = run_part(args.part, PARTS[args.part], args)
+    print(format_part(result))
+    if args.output:
+        write_json_atomic(args.output, result, indent=2)
+
+
+if __name__ == "__main__":
+    run_tool(main)

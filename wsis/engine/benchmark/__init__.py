@@ -1,0 +1,76 @@
+"""Benchmarks: each compares a way of doing something with the plain way, in one run, see ``tools/benchmark.py``.
+
+A part is a function with a default for every argument, which become its options on the command line; it returns the
+rows of its table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tabulate import tabulate
+
+from wsis.engine.benchmark.timing import Row, machine
+from wsis.engine.workers import limited_threads
+
+Part = Callable[..., list[Row]]
+
+
+def add_part(parsers: Any, name: str, part: Part) -> None:
+    """Adds a part to the command line, with an option for each of its arguments.
+
+    Args:
+        parsers: what ``add_subparsers`` of an ``ArgumentParser`` returned.
+        name: of the part.
+        part: its arguments have numbers, texts or tuples of them as defaults.
+    """
+    description = (inspect.getdoc(part) or "").partition("\n\nArgs:")[0]
+    parser = parsers.add_parser(
+        name,
+        help=" ".join(description.partition("\n\n")[0].split()),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", metavar="JSON", help="write the rows to this file")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
+    for key, value in _defaults(part).items():
+        several = isinstance(value, tuple)
+        parser.add_argument(
+            "--" + key.replace("_", "-"),
+            type=type(value[0] if several else value),
+            nargs="+" if several else None,
+            default=value,
+            help=f"default: {' '.join(map(str, value)) if several else value}",
+        )
+
+
+def _defaults(part: Part) -> dict[str, Any]:
+    return {key: each.default for key, each in inspect.signature(part).parameters.items()}
+
+
+def run_part(name: str, part: Part, args: argparse.Namespace) -> dict[str, Any]:
+    """Runs a part with a fixed number of threads.
+
+    Args:
+        name: of the part.
+        part: the function.
+        args: as parsed after :func:`add_part`.
+
+    Returns:
+        Name, options, description of the machine, and rows, as they go into the JSON file.
+    """
+    options = {key: getattr(args, key) for key in _defaults(part)}
+    with limited_threads(args.threads):
+        about = machine()
+        rows = part(**options)
+    return {"part": name, "options": options, "machine": about, "rows": rows}
+
+
+def format_part(result: dict[str, Any]) -> str:
+    """The result of :func:`run_part` as text: the machine, then the table."""
+    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    table = tabulate(result["rows"], headers="keys", floatfmt=".4g", tablefmt="pipe")
+    return f"{result['part']}: {about}\n\n{table}"

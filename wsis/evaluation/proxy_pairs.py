@@ -23,6 +23,7 @@ class MaskPairs:
 
     Args:
         class_names: all classes of the file, in contiguous order.
+        ids: (N,) annotation ids.
         classes: (N,) index into ``class_names``.
         status: N of ``ok``, ``fallback``, ``empty``, ``failed``, ``given``.
         boxes: (N, 4) float64 XYXY in original pixels, clipped to the image.
@@ -34,6 +35,7 @@ class MaskPairs:
     """
 
     class_names: list[str]
+    ids: np.ndarray
     classes: np.ndarray
     status: list[str]
     boxes: np.ndarray
@@ -76,22 +78,22 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
             else _code(annotation, "ignore_segmentation", size, proxy.json_file)
         )
         class_index = proxy.id_to_contiguous[annotation["category_id"]]
-        rows.append(
-            (class_index, status, mask, ignored, true_mask, void_of.get(annotation["image_id"]))
-        )
+        void = void_of.get(annotation["image_id"])
+        rows.append((annotation["id"], class_index, status, mask, ignored, true_mask, void))
         boxes.append(clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size))
-    classes, statuses, masks, ignores, true_masks, void = (
-        zip(*rows, strict=True) if rows else ((),) * 6
+    ids, classes, statuses, masks, ignores, true_masks, voids = (
+        zip(*rows, strict=True) if rows else ((),) * 7
     )
     return MaskPairs(
         class_names=proxy.class_names,
+        ids=np.array(ids, dtype=np.int64),
         classes=np.array(classes, dtype=np.int64),
         status=list(statuses),
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         masks=list(masks),
         ignored=list(ignores),
         true_masks=list(true_masks),
-        void=list(void),
+        void=list(voids),
         num_crowd=num_crowd,
     )
 

@@ -51,7 +51,7 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         DataError: see :func:`wsis.evaluation.proxy_pairs.pair_masks`.
     """
     pairs = pair_masks(proxy, gt)
-    values, areas = _measure(pairs, gt is not None)
+    values, areas = measure_pairs(pairs, gt is not None)
     sizes = np.searchsorted(SIZE_EDGES, areas, side="right")
     status = np.array(pairs.status, dtype=object)
     names = np.array(pairs.class_names, dtype=object)[pairs.classes]
@@ -73,6 +73,40 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         ]
         result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
     return result
+
+
+def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The metrics of :func:`proxy_quality` mask by mask.
+
+    Args:
+        pairs: N masks.
+        with_truth: whether they were paired with a ground truth.
+
+    Returns:
+        ``found``, ``box_fit``, ``coverage``, ``ignored`` and, with truth, ``mIoU``, ``mIoU_outside_ignored`` to (N,)
+        float64, NaN where a mask does not take part; and the (N,) areas in pixels that sizes go by.
+    """
+    n = len(pairs.masks)
+    found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
+    masks = [mask for mask in pairs.masks if mask is not None]
+    box_areas = _box_area(pairs.boxes)
+    values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
+    values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
+    for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
+        known = found & (box_areas > 0)
+        values[name] = np.divide(_areas(codes), box_areas, out=np.full(n, np.nan), where=known)
+    if not with_truth:
+        return values, box_areas
+
+    true_areas = _areas(pairs.true_masks)
+    known = true_areas > 0
+    values["mIoU"] = np.where(known, 0.0, np.nan)
+    values["mIoU"][known & found] = _paired_iou_of(pairs, known & found, pairs.void)
+    values["mIoU_outside_ignored"] = values["mIoU"].copy()
+    partly = known & np.array([code is not None for code in pairs.ignored], dtype=bool)
+    skipped = [_union(*regions) for regions in zip(pairs.ignored, pairs.void, strict=True)]
+    values["mIoU_outside_ignored"][partly] = _paired_iou_of(pairs, partly, skipped)
+    return values, np.where(known, true_areas, box_areas)
 
 
 def paired_rle_iou(
@@ -135,31 +169,6 @@ def share_of_upper_bound(ap: float, upper_bound: float) -> float:
 
 def _box_area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
-
-
-def _measure(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Metric name to (N,) values, NaN where an annotation does not take part; and the (N,) areas that sizes go by."""
-    n = len(pairs.masks)
-    found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
-    masks = [mask for mask in pairs.masks if mask is not None]
-    box_areas = _box_area(pairs.boxes)
-    values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
-    values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
-    for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
-        known = found & (box_areas > 0)
-        values[name] = np.divide(_areas(codes), box_areas, out=np.full(n, np.nan), where=known)
-    if not with_truth:
-        return values, box_areas
-
-    true_areas = _areas(pairs.true_masks)
-    known = true_areas > 0
-    values["mIoU"] = np.where(known, 0.0, np.nan)
-    values["mIoU"][known & found] = _paired_iou_of(pairs, known & found, pairs.void)
-    values["mIoU_outside_ignored"] = values["mIoU"].copy()
-    partly = known & np.array([code is not None for code in pairs.ignored], dtype=bool)
-    skipped = [_union(*regions) for regions in zip(pairs.ignored, pairs.void, strict=True)]
-    values["mIoU_outside_ignored"][partly] = _paired_iou_of(pairs, partly, skipped)
-    return values, np.where(known, true_areas, box_areas)
 
 
 def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:

@@ -224,7 +224,7 @@ BAD_FILES = {
     "missing JSON": (_without("boxes.json"), [], "boxes.json: cannot be read (No such file"),
     "half a JSON": (_cut, [], "boxes.json: not valid JSON"),
     "a list": (_list, [], "boxes.json: found a list"),
-    "unreadable image": (_no_image, [], "3.png cannot be read as an image"),
+    "unreadable image": (_no_image, [], "3.png: cannot be read as an image"),
     "missing folder": (
         _nothing,
         ["DATASETS.CUSTOM", "[['tiny', 'data/boxes.json', 'elsewhere']]"],

@@ -197,6 +197,6 @@ def test_unreadable_images_stop_all_but_generation(tmp_path, data):
         tmp_path, data, MODEL__META_ARCHITECTURE="FilledBox", DATASETS__TEST=["tiny"]
     )
     (data / "3.png").write_text("no image")
-    with pytest.raises(DataError, match="3.png cannot be read as an image"):
+    with pytest.raises(DataError, match="3.png: cannot be read as an image"):
         _setup(config, purpose="test")
     assert _setup(config, purpose="generate")

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -38,8 +39,58 @@ _DECODE_ERRORS = (
 )
 
 
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm")
+)
+"""What makes a file in a folder count as an image; a file that is named is opened whatever its suffix."""
+
+
 class UnreadableImageError(DataError):
     """The image file is missing or cannot be decoded; the rest of the dataset may still be fine."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says of itself.
+
+    Args:
+        height, width: of what :func:`read_image` returns, in pixels.
+        mode: Pillow's name of the pixel format, such as RGB, L, P, I;16.
+        deep: whether a channel has more than 8 bits.
+        rotated: whether its EXIF orientation is applied, and is not the identity.
+    """
+
+    height: int
+    width: int
+    mode: str
+    deep: bool
+    rotated: bool
+
+
+def read_header(
+    file_name: str | os.PathLike[str], height: int | None = None, width: int | None = None
+) -> ImageHeader:
+    """The header of an image file; its pixels are not decoded.
+
+    Args:
+        file_name: path of the image.
+        height, width: as in :func:`read_image`.
+
+    Raises:
+        UnreadableImageError: missing, or not an image.
+        DataError: neither the stored nor the rotated size is the given one.
+    """
+    try:
+        with Image.open(file_name) as image:
+            orientation = _orientation(image, file_name, height, width)
+            size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+            return ImageHeader(*size, image.mode, _is_deep(image), orientation in _TRANSPOSE)
+    except DataError:
+        raise
+    except _DECODE_ERRORS as error:
+        raise UnreadableImageError(
+            f"{file_name}: cannot be read as an image ({_reason(error)})"
+        ) from error
 
 
 def read_image(
@@ -82,24 +133,46 @@ def read_image(
     return np.ascontiguousarray(array)
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """The files that names and patterns stand for.
+def expand_patterns(patterns: Sequence[str]) -> list[Path]:
+    """The files that names, patterns and folders stand for, each once.
 
     Args:
-        patterns: paths, ``*`` and ``**`` allowed.
+        patterns: paths, ``*`` and ``**`` allowed; a folder stands for the images in it and in its subfolders.
+
+    Raises:
+        DataError: a pattern stands for nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        named = Path(pattern)
+        if named.is_dir():
+            paths = sorted(
+                path
+                for path in named.rglob("*")
+                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+            )
+        elif named.is_file():
+            paths = [named]
+        else:
+            paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+        if not paths:
+            what = "no image in this folder" if named.is_dir() else "no such file"
+            raise DataError(f"{pattern}: {what}")
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """The files that :func:`expand_patterns` finds, no two of them of one name.
 
     Raises:
         DataError: a pattern stands for nothing, or two files differ in folder or suffix only, so that what is made of
             them would have one name.
     """
     found: dict[str, Path] = {}
-    for pattern in patterns:
-        paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-        if not paths:
-            raise DataError(f"{pattern}: no such file")
-        for path in map(Path, paths):
-            if found.setdefault(path.stem, path) != path:
-                raise DataError(f"{found[path.stem]} and {path}: two images of one name")
+    for path in expand_patterns(patterns):
+        if found.setdefault(path.stem, path) != path:
+            raise DataError(f"{found[path.stem]} and {path}: two images of one name")
     return list(found.values())
 
 
@@ -116,17 +189,12 @@ def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> 
     """
 
     def check(image: dict) -> None:
-        path = source.path_of(image)
         try:
-            with Image.open(path) as header:
-                _orientation(header, path, image["height"], image["width"])
+            read_header(source.path_of(image), image["height"], image["width"])
         except DataError as error:
-            raise DataError(f"{source.json_file}: image {image['id']!r}: {error}") from None
-        except _DECODE_ERRORS as error:
-            if not tolerate_unreadable:
-                raise UnreadableImageError(
-                    f"{source.json_file}: image {image['id']!r}: {path} cannot be read as an image ({_reason(error)})"
-                ) from error
+            if not (tolerate_unreadable and isinstance(error, UnreadableImageError)):
+                text = f"{source.json_file}: image {image['id']!r}: {error}"
+                raise type(error)(text) from error
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         for _ in pool.map(check, source.images, chunksize=64):

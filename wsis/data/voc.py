@@ -6,12 +6,10 @@ alphabetical. `voc_coco.py` builds COCO records from what is read here.
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -20,6 +18,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from wsis.data.prepare import IMAGE_ERRORS
+from wsis.data.voc_xml import box_problem, corners_to_bbox, read_xml
 from wsis.errors import DataError
 from wsis.structures.boxes import clip_boxes, mask_to_box
 
@@ -137,11 +136,7 @@ def train_aug_names(
 
 
 def parse_voc_xml(path: Path) -> tuple[int, int, list[VocObject]]:
-    """Reads one annotation.
-
-    Every `<object>` directly under the root counts, difficult or not; boxes of its `<part>`s do
-    not. XML coordinates are 1-based and inclusive, at times decimal: pixel columns xmin..xmax
-    cover [xmin - 1, xmax), so width = xmax - xmin + 1.
+    """One annotation of VOC itself, see :mod:`wsis.data.voc_xml`.
 
     Returns:
         Image height, width and the objects in file order.
@@ -149,44 +144,22 @@ def parse_voc_xml(path: Path) -> tuple[int, int, list[VocObject]]:
     Raises:
         DataError: missing or damaged file, unknown class, bad or missing number, empty box.
     """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; every image needs its annotation XML") from error
-    except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not valid XML ({error})") from error
-    height, width = (int(_number(root, f"size/{key}", path)) for key in ("height", "width"))
+    annotation = read_xml(path)
+    if annotation.problems:
+        raise DataError(annotation.problems[0])
+    if annotation.size is None:
+        raise DataError(f"{path}: size/height: found nothing, expected a number")
     objects = []
-    for position, element in enumerate(root.findall("object"), start=1):
-        where = f"object {position}"
-        name = (element.findtext("name") or "").strip()
-        if name not in VOC_CLASSES:
-            raise DataError(f"{path}: {where}: unknown class '{name}', expected one of VOC's 20")
-        x0, y0, x1, y1 = (
-            _number(element, f"bndbox/{key}", path, where)
-            for key in ("xmin", "ymin", "xmax", "ymax")
-        )
-        inside = x1 >= x0 and y1 >= y0 and x0 < width + 1 and y0 < height + 1 and x1 > 0 and y1 > 0
-        if not inside:
-            found = f"box {x0:g} {y0:g} {x1:g} {y1:g}"
-            raise DataError(f"{path}: {where}: {found} has no pixel in a {width}x{height} image")
-        bbox = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
-        difficult = (element.findtext("difficult") or "0").strip() == "1"
-        objects.append(VocObject(VOC_CLASSES.index(name) + 1, bbox, difficult))
-    return height, width, objects
-
-
-def _number(element: ElementTree.Element, key: str, path: Path, where: str = "") -> float:
-    text = element.findtext(key)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        place = f"{where}: " if where else ""
-        found = "nothing" if text is None else f"'{text.strip()}'"
-        raise DataError(f"{path}: {place}{key}: found {found}, expected a number")
-    return value
+    for item in annotation.objects:
+        if item.name not in VOC_CLASSES:
+            where = f"object {item.position}: unknown class '{item.name}'"
+            raise DataError(f"{path}: {where}, expected one of VOC's 20")
+        problem = box_problem(path, item, annotation.size)
+        if problem:
+            raise DataError(problem)
+        bbox = corners_to_bbox(item.corners)
+        objects.append(VocObject(VOC_CLASSES.index(item.name) + 1, bbox, item.difficult))
+    return (*annotation.size, objects)
 
 
 def read_labels(path: Path, height: int, width: int) -> np.ndarray:

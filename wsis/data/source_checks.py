@@ -11,6 +11,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 LISTS = ("images", "annotations", "categories")
+_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class Problem:
 
     Args:
         text: one line: file, key or id, what was found, what was expected.
+        where: list and position of the item that it is wrong with; None where it is the file.
         bad_box: id of the annotation where this is a box that ``DATASETS.BAD_BOX`` decides about.
     """
 
     text: str
+    where: tuple[str, int] | None = None
     bad_box: int | None = None
 
 
@@ -105,59 +108,59 @@ def _is_file_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
-def _id_problems(items: Iterable[dict[str, Any]], kind: str, name: str) -> Iterator[Problem]:
+def _is_side(value: Any) -> bool:
+    return _is_integer(value) and 1 <= value < 2**31
+
+
+def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
     """Ids that are missing, of another type, or there twice."""
-    valid, expected = _is_integer, "an integer"
-    if kind == "image":
+    kind, valid, expected = _SINGULAR[key], _is_integer, "an integer"
+    if key == "images":
         valid, expected = _is_image_id, "an integer or text"
     seen = set()
     for position, item in enumerate(items):
         value = item.get("id")
         if not valid(value):
-            yield Problem(
-                f"{name}: {kind} number {position}: key 'id': found {show(value)}, expected {expected}"
-            )
+            text = f"{kind} number {position}: key 'id': found {show(value)}, expected {expected}"
+            yield Problem(f"{name}: {text}", (key, position))
         elif value in seen:
-            yield Problem(f"{name}: {kind} id {show(value)} occurs twice")
+            yield Problem(f"{name}: {kind} id {show(value)} occurs twice", (key, position))
         else:
             seen.add(value)
 
 
-def _label(item: dict[str, Any], kind: str, position: int, name: str) -> str:
+def _label(item: dict[str, Any], where: tuple[str, int], name: str) -> str:
+    key, position = where
     if _is_image_id(item.get("id")):
-        return f"{name}: {kind} {show(item['id'])}"
-    return f"{name}: {kind} number {position}"
+        return f"{name}: {_SINGULAR[key]} {show(item['id'])}"
+    return f"{name}: {_SINGULAR[key]} number {position}"
 
 
 def _category_problems(categories: list[dict[str, Any]], name: str) -> Iterator[Problem]:
-    yield from _id_problems(categories, "category", name)
+    yield from _id_problems(categories, "categories", name)
     for position, category in enumerate(categories):
         text = category.get("name")
         if not isinstance(text, str) or not text:
-            label = _label(category, "category", position, name)
-            yield Problem(f"{label}: key 'name': found {show(text)}, expected text")
+            where = "categories", position
+            label = _label(category, where, name)
+            yield Problem(f"{label}: key 'name': found {show(text)}, expected text", where)
 
 
 def _image_problems(images: list[dict[str, Any]], name: str, image_root: str) -> Iterator[Problem]:
-    yield from _id_problems(images, "image", name)
+    yield from _id_problems(images, "images", name)
     for position, image in enumerate(images):
-        label = _label(image, "image", position, name)
+        where = "images", position
+        label = _label(image, where, name)
         file_name = image.get("file_name")
+        key = f"{label}: key 'file_name'"
         if not _is_file_name(file_name):
-            yield Problem(f"{label}: key 'file_name': found {show(file_name)}, expected a path")
+            yield Problem(f"{key}: found {show(file_name)}, expected a path", where)
         elif image_root and leaves_root(file_name):
-            yield Problem(
-                f"{label}: key 'file_name': {show(file_name)} leaves the image folder {image_root}"
-            )
-        for key in ("height", "width"):
-            if not _is_side(image.get(key)):
-                yield Problem(
-                    f"{label}: key '{key}': found {show(image.get(key))}, expected a positive integer"
-                )
-
-
-def _is_side(value: Any) -> bool:
-    return _is_integer(value) and value >= 1
+            yield Problem(f"{key}: {show(file_name)} leaves the image folder {image_root}", where)
+        for side in ("height", "width"):
+            if not _is_side(image.get(side)):
+                found = f"found {show(image.get(side))}, expected a positive integer"
+                yield Problem(f"{label}: key '{side}': {found}", where)
 
 
 def _annotation_problems(
@@ -167,53 +170,50 @@ def _annotation_problems(
     name: str,
     need_boxes: bool,
 ) -> Iterator[Problem]:
-    yield from _id_problems(annotations, "annotation", name)
+    yield from _id_problems(annotations, "annotations", name)
     sizes: dict[Any, tuple[int, int] | None] = {}
     for image in images:
         if _is_image_id(image.get("id")):
-            size = image.get("height"), image.get("width")
-            sizes[image["id"]] = size if all(map(_is_side, size)) else None
+            height, width = image.get("height"), image.get("width")
+            known = _is_side(height) and _is_side(width)
+            sizes[image["id"]] = (height, width) if known else None
     category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))}
     for position, annotation in enumerate(annotations):
-        label = _label(annotation, "annotation", position, name)
+        where = "annotations", position
+        label = _label(annotation, where, name)
         image_id = annotation.get("image_id")
         known_image = _is_image_id(image_id) and image_id in sizes
         if not known_image:
-            yield Problem(f"{label}: key 'image_id': {show(image_id)} is not among the images")
+            text = f"{label}: key 'image_id': {show(image_id)} is not among the images"
+            yield Problem(text, where)
         category_id = annotation.get("category_id")
         if categories and not (_is_integer(category_id) and category_id in category_ids):
-            yield Problem(
-                f"{label}: key 'category_id': {show(category_id)} is not among the categories"
-            )
+            text = f"{label}: key 'category_id': {show(category_id)} is not among the categories"
+            yield Problem(text, where)
         crowd = annotation.get("iscrowd", 0)
         if not isinstance(crowd, int) or crowd not in (0, 1):
-            yield Problem(f"{label}: key 'iscrowd': found {show(crowd)}, expected 0 or 1")
+            yield Problem(f"{label}: key 'iscrowd': found {show(crowd)}, expected 0 or 1", where)
         score = annotation.get("score", 1.0)
         if not is_number(score) or not 0 <= score <= 1:
-            yield Problem(
-                f"{label}: key 'score': found {show(score)}, expected a number from 0 to 1"
-            )
+            found = f"found {show(score)}, expected a number from 0 to 1"
+            yield Problem(f"{label}: key 'score': {found}", where)
         if "bbox" in annotation or need_boxes:
             size = sizes[image_id] if known_image else None
-            yield from _box_problems(annotation, size, label)
+            text, is_bad = _box_problem(annotation.get("bbox"), size)
+            if text:
+                bad_box = annotation.get("id") if is_bad else None
+                yield Problem(f"{label}: key 'bbox': {text}", where, bad_box)
 
 
-def _box_problems(
-    annotation: dict[str, Any], size: tuple[int, int] | None, label: str
-) -> Iterator[Problem]:
-    box = annotation.get("bbox")
+def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, bool]:
+    """What is wrong with a box, "" for nothing, and whether ``DATASETS.BAD_BOX`` decides about it."""
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
-        yield Problem(
-            f"{label}: key 'bbox': found {show(box)}, expected four finite numbers x, y, width, height"
-        )
-        return
+        return f"found {show(box)}, expected four finite numbers x, y, width, height", False
     x, y, w, h = box
-    text = None
     if w <= 0 or h <= 0:
-        text = "has no area, expected width and height above 0"
-    elif size is not None:
+        return f"{show(box)} has no area, expected width and height above 0", True
+    if size is not None:
         height, width = size
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            text = f"lies wholly outside its {width}x{height} image"
-    if text:
-        yield Problem(f"{label}: key 'bbox': {show(box)} {text}", bad_box=annotation.get("id"))
+            return f"{show(box)} lies wholly outside its {width}x{height} image", True
+    return "", False

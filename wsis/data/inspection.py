@@ -1,0 +1,262 @@
+"""Everything that can be said about a dataset before it is used: what it has, and all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from wsis.data.dicts import check_segmentation
+from wsis.data.images import UnreadableImageError, read_header, read_image
+from wsis.data.source import BAD_BOX_HINT, Annotation, Image, read_document
+from wsis.data.source_checks import LISTS, document_problems
+from wsis.errors import DataError
+from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
+from wsis.structures.rle import rle_area, segmentation_to_rle
+
+QUANTILES = {"smallest": 0.0, "10%": 0.1, "median": 0.5, "90%": 0.9, "largest": 1.0}
+BOX_TOLERANCE = 1.0
+"""Pixels by which a box may stick out of its image unremarked: rounding does that."""
+
+
+@dataclass
+class DatasetReport:
+    """What is known about one dataset.
+
+    Args:
+        json_file: the file.
+        image_root: folder of its images.
+        problems: what makes it unusable, one line each.
+        unreadable: images that are missing or cannot be decoded, one line each.
+        notes: what may be meant so and may be not, one line each.
+        facts: what it has; plain numbers and names, of the items that have no problem.
+        images: those whose entries have no problem.
+    """
+
+    json_file: str
+    image_root: str
+    problems: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    images: list[Image] = field(default_factory=list)
+
+    @property
+    def exit_status(self) -> int:
+        """2 with a problem, else 3 with an unreadable image, else 0."""
+        return 2 if self.problems else 3 if self.unreadable else 0
+
+
+def inspect_file(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str] = "",
+    *,
+    bad_box: str = "error",
+    need_boxes: bool = True,
+) -> DatasetReport:
+    """Checks a COCO JSON file as :func:`wsis.data.source.load_source` does, its masks too, and counts what it has. The
+    image files are left to :func:`inspect_images`.
+
+    Args:
+        json_file, image_root, bad_box, need_boxes: as for :func:`wsis.data.source.load_source`.
+    """
+    report = DatasetReport(os.fspath(json_file), os.fspath(image_root))
+    try:
+        document, sha256 = read_document(report.json_file, report.image_root)
+    except DataError as error:
+        report.problems.append(str(error))
+        return report
+    faulty = set()
+    bad_boxes = set()
+    for problem in document_problems(document, report.json_file, report.image_root, need_boxes):
+        if problem.bad_box is None:
+            faulty.add(problem.where)
+            report.problems.append(problem.text)
+        else:
+            bad_boxes.add(problem.bad_box)
+            if bad_box == "error":
+                report.problems.append(problem.text + BAD_BOX_HINT)
+            else:
+                report.notes.append(f"{problem.text}: it will not be used")
+    if None in faulty:  # the file as a whole, so that nothing in it can be counted
+        return report
+    images, annotations, categories = (
+        [item for i, item in enumerate(document[key]) if (key, i) not in faulty] for key in LISTS
+    )
+    report.images = images
+    by_id = {image["id"]: image for image in images}
+    names = {category["id"]: category["name"] for category in categories}
+    annotations = [a for a in annotations if a["image_id"] in by_id and a["category_id"] in names]
+    info = document.get("info")
+    report.facts = {
+        "sha256": sha256,
+        "proxy_of": (info.get("wsis") or {}).get("method") if _is_proxy(info) else None,
+        "images": _image_facts(images, annotations),
+        "annotations": len(annotations),
+        "crowds": sum(bool(a.get("iscrowd")) for a in annotations),
+        "classes": _class_facts(names, annotations),
+        "boxes": _box_facts([a for a in annotations if a["id"] not in bad_boxes]),
+        "masks": _check_masks(annotations, by_id, report),
+    }
+    report.notes += _notes(images, annotations, by_id, names, bad_boxes, report.json_file)
+    return report
+
+
+def _is_proxy(info: Any) -> bool:
+    return isinstance(info, dict) and isinstance(info.get("wsis"), dict)
+
+
+def _image_facts(images: list[Image], annotations: list[Annotation]) -> dict[str, Any]:
+    with_object = {a["image_id"] for a in annotations if not a.get("iscrowd")}
+    return {
+        "count": len(images),
+        "without_boxes": sum(image["id"] not in with_object for image in images),
+        "height": _quantiles([image["height"] for image in images]),
+        "width": _quantiles([image["width"] for image in images]),
+    }
+
+
+def _class_facts(names: dict[int, str], annotations: list[Annotation]) -> list[dict[str, Any]]:
+    """By ascending category id, crowds aside."""
+    images = defaultdict(set)
+    counts: Counter[int] = Counter()
+    for annotation in annotations:
+        if not annotation.get("iscrowd"):
+            counts[annotation["category_id"]] += 1
+            images[annotation["category_id"]].add(annotation["image_id"])
+    return [
+        {"id": c, "name": names[c], "annotations": counts[c], "images": len(images[c])}
+        for c in sorted(names)
+    ]
+
+
+def _box_facts(annotations: list[Annotation]) -> dict[str, Any]:
+    sides = np.array(
+        [a["bbox"][2:] for a in annotations if "bbox" in a and not a.get("iscrowd")], dtype=float
+    ).reshape(-1, 2)
+    return {
+        "count": len(sides),
+        "width": _quantiles(sides[:, 0]),
+        "height": _quantiles(sides[:, 1]),
+        "square_root_of_area": _quantiles(np.sqrt(sides.prod(axis=1))),
+    }
+
+
+def _quantiles(values: Any) -> dict[str, float]:
+    if len(values) == 0:
+        return {}
+    found = np.quantile(np.asarray(values, dtype=np.float64), list(QUANTILES.values()))
+    return {name: round(float(v), 2) for name, v in zip(QUANTILES, found, strict=True)}
+
+
+def _check_masks(
+    annotations: list[Annotation], images: dict[Any, Image], report: DatasetReport
+) -> dict[str, int]:
+    """Checks every mask and counts their kinds, crowds aside."""
+    kinds: Counter[str] = Counter()
+    empty = []
+    for annotation in annotations:
+        size = images[annotation["image_id"]]["height"], images[annotation["image_id"]]["width"]
+        for key in ("segmentation", "ignore_segmentation"):
+            mask = annotation.get(key)
+            kind = "none"
+            if mask not in (None, []):
+                try:
+                    check_segmentation(annotation, key, *size, report.json_file)
+                    kind = "polygons" if isinstance(mask, list) else "run-length codes"
+                    if kind != "polygons" and not rle_area(segmentation_to_rle(mask, *size)):
+                        empty.append(annotation["id"])
+                except DataError as error:
+                    kind = "malformed"
+                    report.problems.append(str(error))
+            if key == "ignore_segmentation":
+                kind = "ignored regions" if kind != "none" else kind
+            if not annotation.get("iscrowd") and (key == "segmentation" or kind != "none"):
+                kinds[kind] += 1
+    if empty:
+        report.notes.append(
+            f"{report.json_file}: {len(empty)} masks have no pixel, the first is annotation {empty[0]}"
+        )
+    return dict(kinds)
+
+
+def _notes(
+    images: list[Image],
+    annotations: list[Annotation],
+    by_id: dict[Any, Image],
+    names: dict[int, str],
+    bad_boxes: set[int],
+    name: str,
+) -> list[str]:
+    """What is allowed, and yet seldom meant."""
+    outside, seen, twice = [], set(), []
+    for a in annotations:
+        if "bbox" not in a or a["id"] in bad_boxes or a.get("iscrowd"):
+            continue
+        box = xywh_to_xyxy(a["bbox"])
+        image = by_id[a["image_id"]]
+        if np.abs(clip_boxes(box, image["height"], image["width"]) - box).max() > BOX_TOLERANCE:
+            outside.append(a["id"])
+        key = a["image_id"], a["category_id"], *a["bbox"]
+        twice += [a["id"]] if key in seen else []
+        seen.add(key)
+    used = {a["category_id"] for a in annotations}
+    unused = [names[c] for c in sorted(names) if c not in used]
+    files = Counter(image["file_name"] for image in images)
+    same_file = [file_name for file_name, number in files.items() if number > 1]
+    same_name = [text for text, number in Counter(names.values()).items() if number > 1]
+    notes = []
+    for found, text in (
+        (outside, "boxes reach out of their image and are cut to it, the first is annotation {}"),
+        (twice, "boxes are there twice with one class, the first is annotation {}"),
+        (unused, "classes have no annotation, the first is {!r}"),
+        (same_name, "names belong to several categories, the first is {!r}"),
+        (same_file, "files are the image of several entries, the first is {!r}"),
+    ):
+        if found:
+            notes.append(f"{name}: {len(found)} {text.format(found[0])}")
+    return notes
+
+
+def inspect_images(report: DatasetReport, threads: int = 8) -> Iterator[None]:
+    """Reads every image file of a report and adds what it finds to the report.
+
+    Args:
+        report: from :func:`inspect_file`; its ``facts`` get ``files``, complete with the last image.
+        threads: that decode side by side.
+
+    Yields:
+        Once per image.
+    """
+    if not report.facts:  # the file could not be counted
+        return
+    files = report.facts["files"] = {"read": 0, "modes": {}, "more_than_8_bits": 0, "rotated": 0}
+
+    def check(image: Image) -> tuple[DataError | None, Any]:
+        path = os.path.join(report.image_root, image["file_name"])
+        size = image["height"], image["width"]
+        try:
+            header = read_header(path, *size)
+            read_image(path, *size)
+        except DataError as error:
+            text = f"{report.json_file}: image {image['id']!r}: {error}"
+            return type(error)(text), None
+        return None, header
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for error, header in pool.map(check, report.images):
+            if isinstance(error, UnreadableImageError):
+                report.unreadable.append(str(error))
+            elif error is not None:
+                report.problems.append(str(error))
+            else:
+                files["read"] += 1
+                files["modes"][header.mode] = files["modes"].get(header.mode, 0) + 1
+                files["more_than_8_bits"] += header.deep
+                files["rotated"] += header.rotated
+            yield

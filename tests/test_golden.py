@@ -58,6 +58,8 @@ INERT = {
     # no box in another one
     "bbam/semantic_0": ["boxes_xywh"],
     "bbam/semantic_1": ["boxes_xywh"],
+    # without a salient sample the full head's loss is 0 whatever it says
+    "boxcaseg/joint_objective": ["all_weak_out_full"],
 }
 """Arrays whose spoiled form is as right as the recorded one."""
 NO_CRF = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")

@@ -1,0 +1,49 @@
+"""The joint objective of box crops and salient images."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from wsis.layers.box_losses import smoothness_loss, tightness_loss
+
+PAIRWISE_WEIGHT = 0.05
+
+
+def upsample(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(N, 1, h, w) logits at the size of the labels, bilinear with half-pixel centres, float32."""
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def weak_losses(
+    logits: torch.Tensor, labels: torch.Tensor, pairwise_weight: float = PAIRWISE_WEIGHT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of the weak head, on all samples, salient ones too.
+
+    Args:
+        logits: (N, 1, h, w), N at least 1.
+        labels: (N, 1, H, W) in [0, 1], 1 inside of the box, or the mask of a salient image.
+        pairwise_weight: factor of the second one.
+
+    Returns:
+        Tightness of the boxes, and smoothness; scalars, means over the samples.
+    """
+    upsampled = upsample(logits, labels.shape[-2:])
+    tightness = tightness_loss(upsampled, labels).mean()
+    return tightness, pairwise_weight * smoothness_loss(upsampled).mean()
+
+
+def saliency_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss of the full head, on salient samples: cross-entropy, mean over samples and pixels.
+
+    Args:
+        logits: (M, 1, h, w).
+        labels: (M, 1, H, W) masks in [0, 1].
+
+    Returns:
+        Scalar; 0 with zero gradients for M = 0.
+    """
+    if not len(logits):
+        return logits.float().sum() * 0.0
+    upsampled = upsample(logits, labels.shape[-2:])
+    return F.binary_cross_entropy_with_logits(upsampled, labels.float())

@@ -1,0 +1,163 @@
+"""The network: HRNet with a weak head for boxes and a full head for masks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wsis.methods.boxcaseg.hrnet import HRNet
+from wsis.methods.boxcaseg.transfer import WeightTransfer
+
+FCN_RATIO = 0.7
+HEAD_STD = 0.001
+TRANSFER_STD = 0.01
+
+
+class BoxCasegNetwork(HRNet):
+    """HRNet and its two heads; the names of all parameters are those of the original release.
+
+    The weak head (``last_layer``) learns from boxes. The full head is ``fcn_ratio`` times a head of its own (``fcn``)
+    and the rest one whose convolutions are predicted from the weak head's, which gets no gradient by that.
+    """
+
+    def __init__(self, *args: Any, fcn_ratio: float = FCN_RATIO, **kwargs: Any) -> None:
+        """
+        Args:
+            args, kwargs: see :class:`HRNet`.
+            fcn_ratio: alpha, share of the full head's own branch, in [0, 1].
+        """
+        super().__init__(*args, **kwargs)
+        self.fcn_ratio = fcn_ratio
+        momentum = self.bn1.momentum
+        self.last_layer = _head(self.channels, momentum)
+        self.fcn = _head(self.channels, momentum)
+        self.transfer1 = WeightTransfer(self.channels)
+        self.transfer2 = WeightTransfer(self.channels)
+        self.transfer_bn = nn.BatchNorm2d(self.channels, momentum=momentum)
+        for module in (*self.last_layer, *self.fcn):
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=HEAD_STD)
+        for transfer in (self.transfer1, self.transfer2):
+            for linear in (transfer.fc1, transfer.fc2):
+                nn.init.normal_(linear.weight, std=TRANSFER_STD)
+                nn.init.normal_(linear.bias, std=TRANSFER_STD)
+
+    def forward(
+        self, images: torch.Tensor, salient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both heads, as training needs them.
+
+        Args:
+            images: (N, 3, H, W) float, normalised.
+            salient: (N,) bool, the M samples that the full head is for.
+
+        Returns:
+            Logits of the weak head (N, 1, h, w) and of the full head (M, 1, h, w), of stride 4. With M = 0 the full
+            head does not run, and its batch norms stay as they are.
+        """
+        features = self.features(images)
+        weak = self.last_layer(features)
+        chosen = features[salient]
+        return weak, self.full(chosen) if len(chosen) else weak[:0]
+
+    def full(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of the full head, (N, 1, h, w), from (N, channels, h, w)."""
+        hidden = F.conv2d(features, *self.transfer1(*_parameters(self.last_layer[0])))
+        hidden = F.relu(self.transfer_bn(hidden))
+        transferred = F.conv2d(hidden, *self.transfer2(*_parameters(self.last_layer[3])))
+        return self.fcn_ratio * self.fcn(features) + (1 - self.fcn_ratio) * transferred
+
+    def full_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the full head alone trains."""
+        for module in (self.fcn, self.transfer1, self.transfer2, self.transfer_bn):
+            yield from module.parameters()
+
+
+class FoldedNetwork(nn.Module):
+    """One head of a trained network, ready for inference: the same map to float rounding.
+
+    Predicted weights are computed once, batch norms are part of the convolutions, the two branches of the full head are
+    one, and the other head is not there. A copy: later changes of the network do not reach it.
+    """
+
+    def __init__(self, network: BoxCasegNetwork, head: str = "full") -> None:
+        """
+        Args:
+            network: with its running statistics.
+            head: "full" or "weak".
+        """
+        super().__init__()
+        self.body = copy.deepcopy(network).eval().requires_grad_(False)
+        with torch.no_grad():
+            convolutions = _weak_head if head == "weak" else _full_head
+            self.hidden, self.last = convolutions(self.body)
+        for name in ("last_layer", "fcn", "transfer1", "transfer2", "transfer_bn"):
+            delattr(self.body, name)
+        fold_norms(self.body)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of the head, (N, 1, h, w), for (N, 3, H, W) normalised images."""
+        return self.last(F.relu(self.hidden(self.body.features(images))))
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Makes every batch norm that comes right after a convolution part of it, in place, in eval mode."""
+    children = list(module.named_children())
+    for (before, convolution), (name, norm) in pairwise(children):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, _BatchNorm):
+            setattr(module, before, fuse_conv_bn_eval(convolution, norm))
+            setattr(module, name, nn.Identity())
+    for _, child in children:
+        fold_norms(child)
+
+
+def _weak_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
+    convolution, norm, _, last = network.last_layer
+    return fuse_conv_bn_eval(convolution, norm), last
+
+
+def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Both branches as one: the hidden channels of one beside those of the other."""
+    weak, own = network.last_layer, network.fcn
+    first = _convolution(*network.transfer1(*_parameters(weak[0])))
+    second = _convolution(*network.transfer2(*_parameters(weak[3])))
+    hidden = fuse_conv_bn_eval(own[0], own[1]), fuse_conv_bn_eval(first, network.transfer_bn)
+    shares = (network.fcn_ratio, own[3]), (1 - network.fcn_ratio, second)
+    return (
+        _convolution(
+            torch.cat([part.weight for part in hidden]), torch.cat([part.bias for part in hidden])
+        ),
+        _convolution(
+            torch.cat([share * part.weight for share, part in shares], dim=1),
+            torch.stack([share * part.bias for share, part in shares]).sum(dim=0),
+        ),
+    )
+
+
+def _convolution(weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
+    """A 1x1 convolution with given weights, which need no gradient."""
+    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta").eval()
+    convolution.weight = nn.Parameter(weight, requires_grad=False)
+    convolution.bias = nn.Parameter(bias, requires_grad=False)
+    return convolution
+
+
+def _head(channels: int, momentum: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 1),
+        nn.BatchNorm2d(channels, momentum=momentum),
+        nn.ReLU(),
+        nn.Conv2d(channels, 1, 1),
+    )
+
+
+def _parameters(convolution: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    return convolution.weight, convolution.bias

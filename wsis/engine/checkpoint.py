@@ -16,6 +16,10 @@ from torch import nn
 
 from wsis.errors import ConfigError
 from wsis.methods.bbam.key_map import from_original_release, is_original_release
+from wsis.methods.boxcaseg.key_map import from_hrnet, is_hrnet
+
+_TRANSLATIONS = ((is_original_release, from_original_release), (is_hrnet, from_hrnet))
+"""Whether weights have foreign names, and the same weights under ours."""
 
 # What a pickle may refer to: builtin containers and NumPy arrays. ``_codecs.encode`` is how Python
 # writes bytes under the old protocols; it maps text to bytes and nothing else.
@@ -59,8 +63,9 @@ def load_pickle(stream: IO[bytes]) -> Any:
 
 class WsisCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with some differences: a file cannot run code (``.pkl`` files hold arrays and builtin
-    containers only, all others are read with ``weights_only``); what does not fit is an error in one line; a checkpoint
-    appears under its name only once it is complete; and weights of BBAM's original release are translated.
+    containers only, ``.safetensors`` hold nothing else than arrays, all others are read with ``weights_only``); what
+    does not fit is an error in one line; a checkpoint appears under its name only once it is complete; and weights of
+    the methods' original releases are translated.
 
     Args:
         model: the model, wrapped or not.
@@ -118,17 +123,20 @@ class WsisCheckpointer(DetectionCheckpointer):
             if filename.endswith(".pkl"):
                 with open(filename, "rb") as stream:
                     data = _named_model(load_pickle(stream))
+            elif filename.endswith(".safetensors"):
+                data = {"model": _load_safetensors(filename)}
             else:
                 data = torch.load(filename, map_location="cpu", weights_only=True)
                 if isinstance(data, dict) and "model" not in data:
-                    data = {"model": data}
+                    data = {"model": data.get("state_dict", data)}
         model = data.get("model") if isinstance(data, dict) else None
         if not isinstance(model, dict) or not all(isinstance(name, str) for name in model):
             raise ConfigError(f"{self._path or filename}: no weights inside, expected named arrays")
         for name in [n for n, v in model.items() if not isinstance(v, np.ndarray | torch.Tensor)]:
             del model[name]  # no model takes it, and fvcore would stop at it
-        if is_original_release(model):
-            data = {"model": from_original_release(model)}
+        for is_foreign, translated in _TRANSLATIONS:
+            if is_foreign(model):
+                data = {"model": translated(model)}
         return data
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
@@ -205,6 +213,12 @@ def _local_path(path: str, path_manager: Any) -> str:
     if not os.path.isfile(local):
         raise ConfigError(f"MODEL.WEIGHTS: {path}: no such file")
     return str(local)
+
+
+def _load_safetensors(filename: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(filename)
 
 
 @contextlib.contextmanager

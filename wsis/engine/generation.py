@@ -296,7 +296,9 @@ def _seeds(
     cfg: CfgNode, teacher: Teacher, job: ProxyJob, images: Iterable[Image]
 ) -> Generator[Seed | bytes, None, None]:
     """The network's part, image by image; the journal's line of an image that needs no more."""
-    mapper = TeacherDatasetMapper(cfg, needs_image=teacher.needs_image)
+    mapper = TeacherDatasetMapper(
+        cfg, needs_image=teacher.needs_image, keep_original=teacher.needs_original_image
+    )
 
     def load(image: Image) -> dict[str, Any] | bytes:
         record = job.record(image)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,20 @@ class Teacher(nn.Module):
 
     Attributes:
         needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
+        needs_original_image: whether :meth:`propose` looks at ``original_image`` (H, W, 3) uint8 RGB.
         result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
             run and are written to the proxy-mask file.
         location_keys: those among them that only say where something lies, which is not written.
+        inputs_sha256: SHA-256, in hex, of the files beside weights and source that bear on the result, by config key.
         result_packages: modules beyond those that every teacher uses whose version bears on the result.
         label_names: the semantic maps that it makes of each image.
     """
 
     needs_image: bool = True
+    needs_original_image: bool = False
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
     location_keys: tuple[str, ...] = ()
+    inputs_sha256: Mapping[str, str] = MappingProxyType({})
     result_packages: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
 
@@ -50,7 +55,7 @@ class Teacher(nn.Module):
             batched_inputs: as :class:`wsis.data.TeacherDatasetMapper` makes them: ``image`` (3, h, w) at network size
                 in ``INPUT.FORMAT``, ``height``, ``width`` (original), ``file_name``, ``image_id``, and ``instances``
                 with ``gt_boxes`` in network pixels, ``original_boxes`` (N, 4) in original pixels, ``gt_classes``,
-                ``annotation_ids``.
+                ``annotation_ids``; with :attr:`needs_original_image` also ``original_image``.
 
         Returns:
             One seed per image.

@@ -154,7 +154,8 @@ def test_what_is_allowed_and_seldom_meant(inspect, make_document):
 @pytest.mark.parametrize("text", ["", "[1]", '{"images": 3}', '{"images": [], "annotations": []}'])
 def test_a_file_that_cannot_be_counted(inspect, text):
     report = inspect(text)
-    assert (report.exit_status, report.facts, len(report.problems)) == (2, {}, 1)
+    assert (report.exit_status, report.facts) == (2, {})
+    assert report.problems
 
 
 def test_an_empty_dataset_is_fine(inspect, make_document):

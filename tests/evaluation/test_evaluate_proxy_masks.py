@@ -61,7 +61,7 @@ def test_bad_input_writes_nothing(main, files):
         ("none", "gt", "none.json: cannot be read"),
         ("proxy", "none", "none.json: cannot be read"),
         ("proxy", "half", "half.json: not valid JSON"),
-        ("list", "gt", "list.json: found a list, expected an object"),
+        ("list", "gt", "list.json: found no mask of an image of .*gt.json, expected a list"),
     ):
         with pytest.raises(DataError, match=message):
             main("--proxy", files / f"{proxy}.json", "--gt", files / f"{gt}.json", "--output", out)

@@ -100,6 +100,7 @@ def provenance(
     Returns:
         What a proxy-mask file holds as ``info.wsis``, ready for JSON.
     """
+    inputs = {"inputs_sha256": dict(teacher.inputs_sha256)} if teacher.inputs_sha256 else {}
     return {
         "version": wsis.__version__,
         "method": type(teacher).__name__,
@@ -107,6 +108,7 @@ def provenance(
         "config": result_config(cfg, teacher),
         "weights_sha256": weights,
         "source_sha256": source.sha256,
+        **inputs,
         "versions": versions(teacher),
     }
 

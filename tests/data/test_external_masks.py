@@ -1,0 +1,288 @@
+"""Masks of other tools find their boxes, and whatever contradicts them is named."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from wsis.data.external_masks import join_masks
+from wsis.data.source import check_document
+from wsis.errors import ConfigError, DataError
+from wsis.structures.rle import decode_mask, encode_mask
+
+HEIGHT, WIDTH = 20, 30
+
+
+def square(x, y, width=6, height=5):
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+BOXES = {  # annotation id -> image, category, x, y
+    21: (1, 3, 2, 2),
+    22: (1, 5, 12, 2),
+    23: ("two", 3, 2, 10),
+}
+
+
+@pytest.fixture
+def document():
+    """Two images; boxes of 6 x 5 pixels; a crowd."""
+    annotations = [
+        {"id": i, "image_id": image, "category_id": category, "bbox": [x, y, 6, 5], "iscrowd": 0}
+        for i, (image, category, x, y) in BOXES.items()
+    ]
+    crowd = {"id": 29, "image_id": 1, "category_id": 3, "bbox": [20, 10, 6, 5], "iscrowd": 1}
+    return {
+        "images": [
+            {"id": 1, "file_name": "a/1.png", "height": HEIGHT, "width": WIDTH},
+            {"id": "two", "file_name": "b/2.png", "height": HEIGHT, "width": WIDTH},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+        "annotations": [*annotations, crowd],
+    }
+
+
+@pytest.fixture
+def source(document):
+    return check_document(document, "boxes.json", "", "")
+
+
+def result(box, dx=0, **changes):
+    """A result for a box, moved by ``dx`` columns."""
+    image, category, x, y = BOXES[box]
+    mask = encode_mask(square(x + dx, y))
+    return {"image_id": image, "category_id": category, "segmentation": mask, **changes}
+
+
+@pytest.fixture
+def join(tmp_path, source):
+    """``join(document, **options)``: annotation id to (first column of its mask, score)."""
+
+    def run(document, **options):
+        path = tmp_path / "masks.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        masks = join_masks(str(path), source, **options).masks
+        return {
+            i: (int(np.flatnonzero(decode_mask(m.mask).any(axis=0))[0]), m.score)
+            for i, m in sorted(masks.items())
+        }
+
+    return run
+
+
+def test_by_annotation_id_wherever_the_mask_lies(join):
+    results = [result(22, dx=5, annotation_id=22, score=0.5), result(21, annotation_id=21)]
+    assert join(results) == {21: (2, 1.0), 22: (17, 0.5)}
+    assert join(results, join="id") == {21: (2, 1.0), 22: (17, 0.5)}
+    assert join(results, join="box") == {21: (2, 1.0)}
+
+
+def test_of_several_masks_of_one_annotation_the_best(join):
+    scores = (0.4, 0.9, 0.9, 0.1)
+    results = [result(21, dx, annotation_id=21, score=s) for dx, s in enumerate(scores)]
+    assert join(results) == {21: (3, 0.9)}
+
+
+def test_by_id_if_every_one_agrees(join):
+    results = [result(21, id=21), result(22, dx=4, id=22), result(23, id=23)]
+    assert join(results) == {21: (2, 1.0), 22: (16, 1.0), 23: (2, 1.0)}
+    results[0]["id"], results[2]["id"] = 23, 21  # then they mean something else
+    assert join(results) == {21: (2, 1.0), 23: (2, 1.0)}
+    with pytest.raises(DataError, match="entry 0: key 'id': found 23, but the mask is of image 1"):
+        join(results, join="id")
+
+
+@pytest.mark.parametrize("ids", [(1, 2, 3), (21, 21, 21), ("21", "22", "23"), (22, 21, 23)])
+def test_ids_that_mean_something_else_are_left_alone(join, ids):
+    results = [result(i, id=own) for i, own in zip(BOXES, ids, strict=True)]
+    assert join(results) == {21: (2, 1.0), 22: (12, 1.0), 23: (2, 1.0)}
+
+
+def test_by_box_one_to_one_the_largest_overlap_first(join):
+    results = [
+        result(21, dx=2, score=0.9),
+        result(21, dx=1, score=0.2),
+        result(21, dx=1, score=0.8),
+    ]
+    assert join(results) == {21: (3, 0.8)}
+    assert join([result(21, dx=1)], min_iou=5 / 7) == {21: (3, 1.0)}
+    with pytest.raises(
+        DataError, match=r"1 masks for 3 boxes; .* boxes without a mask 3; expected"
+    ):
+        join([result(21, dx=1)], min_iou=5 / 7 + 1e-6)
+
+
+def test_a_box_that_is_given_counts_instead_of_the_masks(join):
+    results = [result(21, dx=5, bbox=[2, 2, 6, 5])]
+    assert join(results) == {21: (7, 1.0)}
+    del results[0]["bbox"]
+    with pytest.raises(DataError, match="expected at least one"):
+        join(results)
+
+
+def test_classes(join):
+    other = result(21, category_id=5)
+    unknown = result(21)
+    del unknown["category_id"]
+    assert join([unknown]) == {21: (2, 1.0)}
+    assert join([other], match_class=False) == {21: (2, 1.0)}
+    assert join([result(21, category_id=77)], match_class=False) == {21: (2, 1.0)}
+    with pytest.raises(DataError, match="--any-class"):
+        join([other])
+    with pytest.raises(DataError, match="is of category 5, the annotation of 3 in boxes.json"):
+        join([{**other, "annotation_id": 21}])
+
+
+def test_every_form_of_mask(join):
+    mask = square(2, 2)
+    counts = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0)), prepend=0).tolist()
+    counts.append(HEIGHT * WIDTH - sum(counts))
+    forms = [
+        encode_mask(mask),
+        {"size": [HEIGHT, WIDTH], "counts": counts},
+        [[2, 2, 8, 2, 8, 7, 2, 7]],
+    ]
+    for form in forms:
+        assert join([result(21, segmentation=form)]) == {21: (2, 1.0)}
+
+
+def test_entries_without_a_mask_and_crowds_take_no_part(join):
+    nothing = encode_mask(square(0, 0, 0, 0))
+    results = [
+        result(i, segmentation=form) for i, form in zip(BOXES, (nothing, [], None), strict=True)
+    ]
+    with pytest.raises(DataError, match="found no mask of an image of boxes.json"):
+        join(results)
+    crowd = {"image_id": 1, "segmentation": encode_mask(square(20, 10)), "annotation_id": 29}
+    assert join([crowd, result(21)]) == {21: (2, 1.0)}
+
+
+@pytest.fixture
+def other(document):
+    """A COCO file of another tool: ids, order and folders of its own, images and classes by name."""
+    names = {1: "1.png", "two": "elsewhere/2.png"}
+    other = copy.deepcopy(document)
+    other["annotations"] = [
+        {**result(i), "id": 100 - i, "bbox": [*BOXES[i][2:], 6, 5], "area": 30} for i in BOXES
+    ]
+    for image in other["images"]:
+        image.update(file_name=names[image["id"]], id=f"x{image['id']}")
+    for annotation in other["annotations"]:
+        annotation["image_id"] = f"x{annotation['image_id']}"
+        annotation["category_id"] += 10
+    for category in other["categories"]:
+        category["id"] += 10
+    other["images"].reverse()
+    return other
+
+
+def test_a_coco_file_of_another_tool(join, other):
+    assert join(other) == {21: (2, 1.0), 22: (12, 1.0), 23: (2, 1.0)}
+
+
+def test_its_images_and_classes_that_the_dataset_lacks_are_left_out(join, other):
+    other["images"].append({"id": 7, "file_name": "7.png", "height": 4, "width": 4})
+    other["annotations"][0]["image_id"] = 7
+    other["categories"][1]["name"] = "cow"
+    assert join(other) == {23: (2, 1.0)}
+    for category in other["categories"]:
+        category["name"] += "!"
+    with pytest.raises(DataError, match=r"none of its classes \(cat!, cow!\) is a class of boxes"):
+        join(other)
+    assert join(other, match_class=False) == {22: (12, 1.0), 23: (2, 1.0)}
+
+
+def test_a_last_part_that_two_images_have_names_none(join, other):
+    other["images"].append({**other["images"][1], "id": 8, "file_name": "old/1.png"})
+    assert join(other) == {23: (2, 1.0)}
+    other["images"][1]["file_name"] = "a/1.png"
+    assert join(other) == {21: (2, 1.0), 22: (12, 1.0), 23: (2, 1.0)}
+
+
+def test_a_proxy_mask_file_gives_its_masks_and_not_its_filled_boxes(join, document):
+    proxy = copy.deepcopy(document)
+    for annotation, status in zip(proxy["annotations"], ("ok", "empty", "failed"), strict=False):
+        annotation.update(segmentation=result(annotation["id"])["segmentation"], status=status)
+    assert join(proxy) == {21: (2, 1.0)}
+
+
+BREAKAGES = {
+    "no entry": (["x"], "entry 0: found 'x', expected an object"),
+    "no image": ([result(21, image_id=None)], "entry 0: key 'image_id': None is not among the"),
+    "other image": ([result(21, image_id=2)], "entry 0: key 'image_id': 2 is not among the images"),
+    "image by truth": ([result(21, image_id=True)], "entry 0: key 'image_id': True is not among"),
+    "other category": ([result(21, category_id=4)], "key 'category_id': 4 is not .*--any-class"),
+    "named category": ([result(21, category_id="cat")], "key 'category_id': 'cat' is not among"),
+    "size": (
+        [result(21), result(22, segmentation=encode_mask(np.ones((30, 20))))],
+        r"entry 1: key 'segmentation': size \[30, 20\], expected \[20, 30\]",
+    ),
+    "torn code": (
+        [result(21, segmentation={"size": [HEIGHT, WIDTH], "counts": "11"})],
+        "entry 0: key 'segmentation': counts add up to",
+    ),
+    "line": ([result(21, segmentation=[[1, 1, 2, 2]])], "a polygon needs at least three"),
+    "box": ([result(21, bbox=[1, 2, 3])], r"entry 0: key 'bbox': found \[1, 2, 3\], expected four"),
+    "score": (
+        [result(21, score=1.02)],
+        "entry 0: key 'score': found 1.02, expected a number from 0",
+    ),
+    "unknown id": ([result(21, annotation_id=99)], "key 'annotation_id': 99 is not among the ann"),
+    "id as text": ([result(21, annotation_id="21")], "key 'annotation_id': '21' is not among"),
+    "id of another": (
+        [result(21, annotation_id=23)],
+        "key 'annotation_id': found 23, but the mask",
+    ),
+    "not COCO": ({"masks": []}, "masks.json: key 'images': expected a list of objects"),
+    "text": ('"masks"', "masks.json: found a str, expected an object"),
+    "torn": ("[{", "masks.json: not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_what_is_wrong_is_one_line(join, tmp_path, name):
+    document, message = BREAKAGES[name]
+    with pytest.raises(DataError, match=message) as caught:
+        join(document)
+    text = str(caught.value)
+    assert text.startswith(str(tmp_path / "masks.json")) and "\n" not in text
+
+
+def test_images_of_another_size_are_refused(join, other):
+    other["images"][0]["width"] = 31
+    with pytest.raises(
+        DataError, match="image 'xtwo': key 'width': found 31, expected 30 as image"
+    ):
+        join(other)
+
+
+def test_settings(join):
+    with pytest.raises(
+        ConfigError, match="MODEL.EXTERNAL.JOIN: found 'ids', expected auto, id, box"
+    ):
+        join([], join="ids")
+    for value in (0.0, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match="MODEL.EXTERNAL.MIN_IOU: found"):
+            join([], min_iou=value)
+
+
+def test_the_source_with_these_masks(tmp_path, source, document):
+    (tmp_path / "masks.json").write_text(json.dumps([result(21, score=0.25)]))
+    joined = join_masks(str(tmp_path / "masks.json"), source)
+    first, second, _, crowd = joined.as_source(source).annotations
+    assert first == {
+        **document["annotations"][0],
+        "segmentation": result(21)["segmentation"],
+        "area": 30,
+        "score": 0.25,
+        "status": "ok",
+    }
+    assert (second["status"], crowd["status"]) == ("empty", "crowd")
+    assert "segmentation" not in second
+    assert "1 masks for 3 boxes; joined by id 0, by box 1; boxes without a mask 2" in joined.summary
+    assert len(joined.sha256) == 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,10 @@ def run_part(name: str, part: Part, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def format_part(result: dict[str, Any]) -> str:
-    """The result of :func:`run_part` as text: the machine, then the table."""
+    """The result of :func:`run_part` as text: the machine, then a table for the rows of each kind."""
     about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    table = tabulate(result["rows"], headers="keys", floatfmt=".4g", tablefmt="pipe")
-    return f"{result['part']}: {about}\n\n{table}"
+    tables = [
+        tabulate(list(rows), headers="keys", floatfmt=".4g", tablefmt="pipe")
+        for _, rows in itertools.groupby(result["rows"], key=tuple)
+    ]
+    return "\n\n".join([f"{result['part']}: {about}", *tables])

@@ -27,6 +27,12 @@ def draw_shapes(folder: Path, images: int, size: int) -> Path:
     return folder
 
 
+def custom_dataset(data: Path) -> list[list[str]]:
+    """``DATASETS.CUSTOM`` for a folder of :func:`draw_shapes`."""
+    json_file = data / "annotations" / "shapes_train_boxes.json"
+    return [[DATASET, str(json_file), str(data / "images")]]
+
+
 def teacher_cfg(data: Path, output: Path, method: str, workers: int) -> CfgNode:
     """The config of a generation on the CPU by a teacher that needs no weights.
 
@@ -39,9 +45,7 @@ def teacher_cfg(data: Path, output: Path, method: str, workers: int) -> CfgNode:
     values = {
         "MODEL.META_ARCHITECTURE": method,
         "MODEL.DEVICE": "cpu",
-        "DATASETS.CUSTOM": [
-            [DATASET, str(data / "annotations/shapes_train_boxes.json"), str(data / "images")]
-        ],
+        "DATASETS.CUSTOM": custom_dataset(data),
         "DATASETS.TRAIN": (DATASET,),
         "PROXY.NUM_WORKERS": workers,
         "OUTPUT_DIR": str(output),

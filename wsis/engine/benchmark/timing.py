@@ -53,14 +53,15 @@ def interleave(
     for number in range(warm_up + repeats):
         names = list(ways) if number % 2 == 0 else list(ways)[::-1]
         for name in names:
-            seconds, cpu_seconds = _measure(ways[name])
+            seconds, cpu_seconds = measure(ways[name])
             if number >= warm_up:
                 wall[name].append(seconds)
                 cpu[name].append(cpu_seconds)
     return {name: Timing(tuple(wall[name]), tuple(cpu[name])) for name in ways}
 
 
-def _measure(work: Callable[[], object]) -> tuple[float, float]:
+def measure(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that a work takes: on the clock, and of CPU time, see :class:`Timing`."""
     _wait_for_device()
     start, cpu_start = time.perf_counter(), _cpu_seconds()
     work()

@@ -52,10 +52,10 @@ def add_wsis_config(cfg: CN) -> None:
 
 def _add_mask_head_keys(cfg: CN) -> None:
     # Mask head of a student trained on proxy masks ("ProxyMaskHead"): how the per-mask score enters the loss. "none":
-    # not at all, "weight": as the weight of the mask, "threshold": masks below SCORE_THRESHOLD are left out. Masks of
-    # score 0 (status empty or failed) never enter it.
+    # not at all, "weight": as the weight of the mask, "threshold": masks not above SCORE_THRESHOLD are left out.
+    # Masks of score 0 (status empty or failed) never enter it.
     cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE = "none"
-    # Smallest score that enters the mask loss with SCORE_MODE "threshold", in [0, 1].
+    # Score that a mask must exceed to enter the mask loss with SCORE_MODE "threshold", in [0, 1).
     cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD = 0.0
     # Mask head "PairMaskHead" (BBAM's student), whose ignored pixels are a region of doubt: such a pixel counts as
     # foreground where the head's own probability for it is above this,
@@ -83,6 +83,9 @@ def _add_data_keys(cfg: CN) -> None:
     # Your own data, without Python: a list of [name, COCO JSON file, image folder]; use the name in DATASETS.TRAIN or
     # DATASETS.TEST.
     cfg.DATASETS.CUSTOM = []
+    # The same for semantic datasets: a list of [name, COCO JSON file, image folder, {label name: PNG folder}]. A PNG
+    # has the name of its image; 0 = background, 1, 2, ... = the classes by ascending category id, 255 = void.
+    cfg.DATASETS.CUSTOM_SEM_SEG = []
     # Treat all classes of the datasets as one class named "object".
     cfg.DATASETS.CLASS_AGNOSTIC = False
     # A box wholly outside its image or without area: "error" stops, "skip" leaves the box out of training and gives it

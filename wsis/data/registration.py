@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,8 +13,10 @@ from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
 from wsis.data.dicts import source_from_dicts, to_dicts
 from wsis.data.source import CocoSource, load_source
 from wsis.errors import ConfigError
+from wsis.structures.pseudo_labels import IGNORE, label_path
 
 _locations: dict[str, tuple[str, str]] = {}  # name -> JSON file, image root
+_label_folders: dict[str, dict[str, str]] = {}  # of semantic datasets
 _sources: dict[tuple[str, str, bool], CocoSource] = {}
 
 
@@ -24,28 +26,77 @@ def register_dataset(name: str, json_file: str, image_root: str) -> None:
     Raises:
         ConfigError: the name belongs to a dataset that something else registered.
     """
-    taken = name in BUILTIN or (name in DatasetCatalog.list() and name not in _locations)
-    if taken and _locations.get(name) != (json_file, image_root):
+    _check_free("DATASETS.CUSTOM", name, json_file, image_root, {})
+    _register(name, json_file, image_root, {})
+
+
+def register_semantic(
+    name: str, json_file: str, image_root: str, folders: Mapping[str, str]
+) -> None:
+    """Registers a semantic dataset: the images of a COCO JSON file, and label maps of them.
+
+    Args:
+        name: of the dataset.
+        json_file: its categories, by ascending id, are the values 1, 2, ... of the labels; 0 = background, 255 = void.
+        image_root: folder of the images.
+        folders: label name to folder; a label has the name of its image with the suffix .png. The first one is
+            ``sem_seg_file_name`` in Detectron2's dicts.
+
+    Raises:
+        ConfigError: the name belongs to a dataset that something else registered.
+    """
+    _check_free("DATASETS.CUSTOM_SEM_SEG", name, json_file, image_root, folders)
+    _register(name, json_file, image_root, folders)
+
+
+def _check_free(
+    key: str, name: str, json_file: str, image_root: str, folders: Mapping[str, str]
+) -> None:
+    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
+    same = _locations.get(name) == (json_file, image_root) and label_folders(name) == dict(folders)
+    if not same and (builtin or (name in DatasetCatalog.list() and name not in _locations)):
         raise ConfigError(
-            f"DATASETS.CUSTOM: the name {name!r} is taken by another dataset; choose another name"
+            f"{key}: the name {name!r} is taken by another dataset; choose another name"
         )
-    _register(name, json_file, image_root)
 
 
-def _register(name: str, json_file: str, image_root: str) -> None:
-    if _locations.get(name) == (json_file, image_root):
+def _register(name: str, json_file: str, image_root: str, folders: Mapping[str, str]) -> None:
+    if _locations.get(name) == (json_file, image_root) and label_folders(name) == dict(folders):
         return
     _forget(name)
     _locations[name] = (json_file, image_root)
-    DatasetCatalog.register(name, lambda: to_dicts(get_source(name, bad_box="skip")))
     metadata = MetadataCatalog.get(name)
-    metadata.set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+    metadata.set(image_root=image_root)
+    if folders:
+        _label_folders[name] = dict(folders)
+        DatasetCatalog.register(name, lambda: _semantic_dicts(name))
+        first = next(iter(folders.values()))
+        metadata.set(sem_seg_root=first, evaluator_type="sem_seg", ignore_label=IGNORE)
+    else:
+        DatasetCatalog.register(name, lambda: to_dicts(get_source(name, bad_box="skip")))
+        metadata.set(json_file=json_file, evaluator_type="coco")
+
+
+def _semantic_dicts(name: str) -> list[dict[str, Any]]:
+    source = get_source(name, bad_box="skip", need_boxes=False)
+    MetadataCatalog.get(name).set(stuff_classes=["background", *source.class_names])
+    records = to_dicts(source, "image")
+    folder = next(iter(_label_folders[name].values()))
+    for record, image in zip(records, source.images, strict=True):
+        record["sem_seg_file_name"] = str(label_path(folder, "", image["file_name"]))
+    return records
+
+
+def label_folders(name: str) -> dict[str, str]:
+    """Label name to folder of a semantic dataset; empty for any other one."""
+    return _label_folders.get(name, {})
 
 
 def _forget(name: str) -> None:
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
+    _label_folders.pop(name, None)
     for key in [key for key in _sources if key[0] == name]:
         del _sources[key]
 
@@ -54,51 +105,48 @@ def register_builtin() -> None:
     """Registers the builtin names. Their folders need not exist until a name is used."""
     root = datasets_root()
     for name, (json_file, image_root) in BUILTIN.items():
-        _register(name, os.path.join(root, json_file), os.path.join(root, image_root))
+        _register(name, os.path.join(root, json_file), os.path.join(root, image_root), {})
     for name, (json_file, image_root, labels) in BUILTIN_SEM_SEG.items():
-        folder = os.path.join(root, labels["sem_seg"])
-        _register_semantic(
-            name, os.path.join(root, json_file), os.path.join(root, image_root), folder
-        )
-
-
-def _register_semantic(name: str, json_file: str, image_root: str, folder: str) -> None:
-    """A semantic dataset: the images of a COCO JSON file, each with a PNG of its name in a folder."""
-
-    def dicts() -> list[dict[str, Any]]:
-        source = load_source(json_file, image_root, bad_box="skip", need_boxes=False)
-        names = ["background", *source.class_names]
-        MetadataCatalog.get(name).set(stuff_classes=names)
-        records = to_dicts(source, "image")
-        for record, image in zip(records, source.images, strict=True):
-            stem = os.path.splitext(image["file_name"])[0]
-            record["sem_seg_file_name"] = os.path.join(folder, f"{stem}.png")
-        return records
-
-    _forget(name)
-    DatasetCatalog.register(name, dicts)
-    MetadataCatalog.get(name).set(
-        image_root=image_root, sem_seg_root=folder, evaluator_type="sem_seg", ignore_label=255
-    )
+        folders = {label: os.path.join(root, folder) for label, folder in labels.items()}
+        _register(name, os.path.join(root, json_file), os.path.join(root, image_root), folders)
 
 
 def register_custom(cfg: CfgNode) -> None:
-    """Registers ``DATASETS.CUSTOM``.
+    """Registers ``DATASETS.CUSTOM`` and ``DATASETS.CUSTOM_SEM_SEG``.
 
     Raises:
-        ConfigError: an entry is not [name, JSON file, image folder], or its name is taken.
+        ConfigError: an entry has another form, or its name is taken.
     """
     for entry in cfg.DATASETS.CUSTOM:
-        if (
-            not isinstance(entry, list | tuple)
-            or len(entry) != 3
-            or not all(isinstance(v, str) for v in entry)
-        ):
+        if not _is_entry(entry, 3):
             raise ConfigError(
                 f"DATASETS.CUSTOM: found {entry!r}, expected [name, JSON file, image folder]"
             )
         name, json_file, image_root = entry
         register_dataset(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
+    names = [entry[0] for entry in cfg.DATASETS.CUSTOM]
+    for entry in cfg.DATASETS.CUSTOM_SEM_SEG:
+        if not _is_entry(entry, 4):
+            raise ConfigError(
+                f"DATASETS.CUSTOM_SEM_SEG: found {entry!r}, expected "
+                "[name, JSON file, image folder, {label name: PNG folder}]"
+            )
+        name, json_file, image_root, labels = entry
+        if name in names:
+            raise ConfigError(f"DATASETS.CUSTOM_SEM_SEG: the name {name!r} stands for two datasets")
+        names.append(name)
+        folders = {label: os.path.expanduser(folder) for label, folder in labels.items()}
+        json_file, image_root = os.path.expanduser(json_file), os.path.expanduser(image_root)
+        register_semantic(name, json_file, image_root, folders)
+
+
+def _is_entry(entry: Any, length: int) -> bool:
+    """Whether it is three texts, and a mapping of texts to texts where a fourth part is expected."""
+    if not isinstance(entry, list | tuple) or len(entry) != length:
+        return False
+    labels = entry[3] if length == 4 else {"": ""}
+    texts = [*entry[:3], *labels, *labels.values()] if isinstance(labels, dict) and labels else [0]
+    return all(isinstance(text, str) for text in texts)
 
 
 def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:

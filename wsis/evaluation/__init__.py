@@ -4,13 +4,18 @@ from wsis.evaluation.build import build_evaluator
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
 from wsis.evaluation.proxy_quality import proxy_quality, share_of_upper_bound
+from wsis.evaluation.semantic import SemanticEvaluator
+from wsis.evaluation.semantic_quality import format_semantic, semantic_quality
 from wsis.evaluation.tables import format_quality
 
 __all__ = [
     "InstanceEvaluator",
     "ProxyEvaluator",
+    "SemanticEvaluator",
     "build_evaluator",
     "format_quality",
+    "format_semantic",
     "proxy_quality",
+    "semantic_quality",
     "share_of_upper_bound",
 ]

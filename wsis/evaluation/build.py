@@ -7,29 +7,47 @@ import os
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 
 from wsis.data.build import is_teacher
 from wsis.errors import ConfigError
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
+from wsis.evaluation.semantic import SemanticEvaluator
+
+
+def makes_semantic_maps(cfg: CfgNode) -> bool:
+    """Whether the model returns ``sem_seg`` alone: Detectron2's ``SemanticSegmentor``, and meta-architectures whose
+    class says ``makes_semantic_maps = True``.
+    """
+    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return getattr(kind, "makes_semantic_maps", False) or kind is SemanticSegmentor
 
 
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_dir: str | None = None
 ) -> DatasetEvaluator:
-    """A teacher's masks are scored against the true ones, anything else as instances in COCO's way.
+    """A teacher's masks are scored against the true ones, semantic maps by their mIoU, anything else as instances in
+    COCO's way.
 
     Args:
         cfg: ``MODEL.META_ARCHITECTURE`` decides; ``TEST.DETECTIONS_PER_IMAGE`` above COCO's 100 is honoured.
-        dataset_name: a registered dataset with instances.
+        dataset_name: a registered dataset; for semantic maps with one folder of true labels, or with masks.
         output_dir: default ``OUTPUT_DIR/inference/<dataset_name>``.
 
     Raises:
-        ConfigError: the dataset is not one of instances.
+        ConfigError: the dataset does not hold the truth that the model's results need.
     """
     output_dir = output_dir or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     if is_teacher(cfg):
         return ProxyEvaluator(dataset_name, output_dir)
+    if makes_semantic_maps(cfg):
+        return SemanticEvaluator(
+            dataset_name,
+            output_dir,
+            class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
+            num_workers=cfg.PROXY.NUM_WORKERS,
+        )
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":
         raise ConfigError(

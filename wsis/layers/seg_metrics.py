@@ -44,15 +44,26 @@ def class_iou(confusion: np.ndarray) -> np.ndarray:
     """IoU per class: TP / (true + predicted - TP).
 
     Args:
-        confusion: (C, C) counts, rows true class.
+        confusion: (C, C) counts, rows true class. Further columns are predictions of no class, which miss.
 
     Returns:
         (C,) float64 in [0, 1]; NaN for a class neither true nor predicted anywhere, 0 for one that
         is only predicted.
     """
     hit = np.diagonal(confusion).astype(np.float64)
-    union = confusion.sum(axis=1) + confusion.sum(axis=0) - hit
+    union = confusion.sum(axis=1) + _predicted(confusion) - hit
     return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
+
+
+def class_precision(confusion: np.ndarray) -> np.ndarray:
+    """TP / predicted per class, (C,) float64; NaN for a class that is never predicted. As :func:`class_iou`."""
+    hit, predicted = np.diagonal(confusion).astype(np.float64), _predicted(confusion)
+    return np.divide(hit, predicted, out=np.full(hit.shape, np.nan), where=predicted > 0)
+
+
+def _predicted(confusion: np.ndarray) -> np.ndarray:
+    """(C,) pixels predicted to be of each class."""
+    return confusion.sum(axis=0)[: len(confusion)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def semantic_scores(confusion: np.ndarray) -> SemanticScores:
     """All scores of one confusion matrix.
 
     Args:
-        confusion: (C, C) counts, rows true class.
+        confusion: see :func:`class_iou`.
 
     Returns:
         The scores.

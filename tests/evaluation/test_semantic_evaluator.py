@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+
+from tests.tiny import SIZE, write_dataset
+from wsis.config import get_cfg
+from wsis.data.registration import register_dataset
+from wsis.data.semantic import truth_reader
+from wsis.errors import ConfigError, DataError
+from wsis.evaluation import SemanticEvaluator, build_evaluator
+
+NAME = "semantic_evaluator_test"
+
+
+@pytest.fixture
+def images(tmp_path):
+    document = write_dataset(tmp_path / "data", number=4)
+    register_dataset(NAME, str(tmp_path / "data" / "boxes.json"), str(tmp_path / "data"))
+    return document["images"]
+
+
+class Lazy:
+    """A label map that is made when it is asked for."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.values, dtype=dtype)
+
+
+def one_hot(label):
+    return torch.nn.functional.one_hot(torch.from_numpy(label).long(), 3).permute(2, 0, 1).float()
+
+
+def feed(evaluator, images, make):
+    truth = truth_reader(NAME)
+    for image in images:
+        evaluator.process([{"image_id": image["id"]}], [make(truth(image))])
+    return evaluator
+
+
+def test_scores_of_a_perfect_and_of_an_empty_map(images, tmp_path):
+    perfect = feed(
+        SemanticEvaluator(NAME, str(tmp_path / "out")), images, lambda t: {"sem_seg": one_hot(t)}
+    )
+    results = perfect.evaluate()
+    assert set(results) == {"sem_seg"}
+    assert results["sem_seg"]["mIoU"] == 100 and results["sem_seg"]["IoU-tall"] == 100
+    written = json.loads((tmp_path / "out" / "semantic_quality.json").read_text())
+    assert written["sem_seg"]["strict"]["mIoU"] == 100
+    perfect.reset()
+    nothing = {"sem_seg": one_hot(np.zeros((SIZE, SIZE), np.uint8))}
+    background = 1 - 14 * 30 / SIZE**2
+    scores = feed(perfect, images, lambda t: nothing).evaluate()["sem_seg"]
+    assert scores["mIoU"] == pytest.approx(100 * background / 3)
+    assert scores["pACC"] == pytest.approx(100 * background)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_named_maps_may_be_made_elsewhere(images, workers):
+    evaluator = SemanticEvaluator(NAME, num_workers=workers)
+    feed(
+        evaluator,
+        images,
+        lambda t: {
+            "sem_seg_labels": {
+                "plain": torch.from_numpy(t),
+                "late": Lazy(np.where(t == 1, 255, t).astype(np.uint8)),
+            }
+        },
+    )
+    results = evaluator.evaluate()
+    assert results["sem_seg_plain"]["mIoU"] == 100
+    late = results["sem_seg_late"]
+    assert late["mIoU"] == pytest.approx(100 * 2 / 3) and late["IoU-wide"] == 0
+    assert late["covered-mIoU"] == 100 and 90 < late["coverage"] < 100
+    assert evaluator._pool is None
+
+
+def test_counts_of_all_processes_are_added(images, monkeypatch):
+    halves = [
+        feed(SemanticEvaluator(NAME), images[:1], lambda t: {"sem_seg": one_hot(t)}),
+        feed(SemanticEvaluator(NAME), images[1:], lambda t: {"sem_seg": one_hot(0 * t)}),
+    ]
+    alone = SemanticEvaluator(NAME)
+    feed(alone, images[:1], lambda t: {"sem_seg": one_hot(t)})
+    feed(alone, images[1:], lambda t: {"sem_seg": one_hot(0 * t)})
+    expected = alone.evaluate()
+    monkeypatch.setattr(comm, "gather", lambda data, dst: [half._counts for half in halves])
+    assert halves[0].evaluate()["sem_seg"] == pytest.approx(expected["sem_seg"], nan_ok=True)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert halves[1].evaluate() == {}
+
+
+def test_classes_may_be_one(images):
+    evaluator = SemanticEvaluator(NAME, class_agnostic=True)
+    feed(evaluator, images, lambda t: {"sem_seg_labels": {"a": torch.from_numpy(t).clamp(max=1)}})
+    results = evaluator.evaluate()["sem_seg_a"]
+    assert results["mIoU"] == 100 and "IoU-object" in results
+
+
+def test_a_map_of_another_size_is_an_error(images):
+    with pytest.raises(DataError, match=r"1\.png: prediction is \(3, 3\)"):
+        feed(SemanticEvaluator(NAME), images, lambda t: {"sem_seg": torch.zeros(3, 3, 3)})
+
+
+def test_the_model_decides_about_the_evaluator(images, tmp_path):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+    evaluator = build_evaluator(cfg, NAME)
+    assert isinstance(evaluator, SemanticEvaluator)
+    assert evaluator._output_dir == str(tmp_path / "inference" / NAME)
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    MetadataCatalog.get("no_instances_test").set(evaluator_type="sem_seg")
+    with pytest.raises(ConfigError, match="expected a dataset of instances"):
+        build_evaluator(cfg, "no_instances_test")

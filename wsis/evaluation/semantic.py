@@ -1,0 +1,160 @@
+"""Scores the semantic maps that a model returns against the true ones of a dataset."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from numpy.typing import ArrayLike
+
+from wsis.data.registration import get_source
+from wsis.data.semantic import truth_reader
+from wsis.evaluation.semantic_quality import (
+    count_pixels,
+    format_semantic,
+    metrics_of,
+    semantic_quality,
+)
+from wsis.structures.proxy_file import write_json_atomic
+
+logger = logging.getLogger(__name__)
+
+TASK = "sem_seg"
+
+
+class SemanticEvaluator(DatasetEvaluator):
+    """mIoU and its companions from one confusion matrix over all images and processes.
+
+    A model returns ``sem_seg``, (C, H, W) scores, or several label maps by name as ``sem_seg_labels``, each of which is
+    scored. Such a map may be an object that makes its (H, W) integers when NumPy asks for them (``__array__``); these
+    are made in worker processes, while the model goes on. A prediction of 255 where the truth is known is a miss.
+
+    With an ``output_dir``, the whole result is written to ``semantic_quality.json`` there.
+
+    Args:
+        dataset_name: a registered dataset with label maps or instance masks.
+        output_dir: folder for the result, or None.
+        class_agnostic: all classes of the truth are one.
+        num_workers: processes for maps that are still to be made; -1 = one per core, shared out among the processes of
+            this machine, 0 = none.
+        distributed: add up the counts of all processes.
+
+    Raises:
+        ConfigError, DataError: the dataset has no truth of this kind.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        class_agnostic: bool = False,
+        num_workers: int = 0,
+        distributed: bool = True,
+    ) -> None:
+        source = get_source(dataset_name, bad_box="skip", need_boxes=False)
+        names = ["object"] if class_agnostic else source.class_names
+        self.class_names = ["background", *names]
+        self._images = {image["id"]: image for image in source.images}
+        self._truth = truth_reader(dataset_name, class_agnostic)
+        self._output_dir = output_dir
+        self._num_workers = num_workers
+        self._distributed = distributed
+        self._pool: ProcessPoolExecutor | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all counts."""
+        self._counts: dict[str, np.ndarray] = {}
+        self._pending: dict[Future[np.ndarray], str] = {}
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Takes the results of one batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``sem_seg_labels``, name to (H, W) integers, or ``sem_seg``, (C, H, W) scores.
+
+        Raises:
+            DataError: a map has not the size of the truth, or a value that is no class.
+        """
+        for given, output in zip(inputs, outputs, strict=True):
+            image = self._images[given["image_id"]]
+            truth = self._truth(image)
+            for name, labels in _named_labels(output).items():
+                arguments = labels, truth, len(self.class_names), str(image["file_name"])
+                if isinstance(labels, torch.Tensor) or self._num_workers == 0:
+                    self._add(name, _count(*arguments))
+                else:
+                    self._pending[self._workers().submit(_count, *arguments)] = name
+                    self._collect(2 * self._number_of_workers())
+
+    def _add(self, name: str, counts: np.ndarray) -> None:
+        self._counts[name] = self._counts.get(name, 0) + counts
+
+    def _number_of_workers(self) -> int:
+        cores = len(os.sched_getaffinity(0)) // comm.get_local_size()
+        return max(1, cores) if self._num_workers < 0 else self._num_workers
+
+    def _workers(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+            self._pool = ProcessPoolExecutor(self._number_of_workers(), mp_context=context)
+        return self._pool
+
+    def _collect(self, most: int) -> None:
+        """Adds up what is finished until at most so many maps are still being made."""
+        while len(self._pending) > most:
+            done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._add(self._pending.pop(future), future.result())
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Returns:
+        ``{"sem_seg": metrics}``, or ``{"sem_seg_<name>": metrics}`` for each named map, in percent; on all but the main
+        process nothing. See :func:`wsis.evaluation.semantic_quality.metrics_of`.
+        """
+        self._collect(0)
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        parts = [self._counts]
+        if self._distributed:
+            comm.synchronize()
+            parts = comm.gather(self._counts, dst=0)
+            if not comm.is_main_process():
+                return {}
+        names = dict.fromkeys(name for part in parts for name in part)
+        if not names:
+            logger.warning("No image was processed")
+            return {}
+        qualities = {}
+        for name in names:
+            counts = np.sum([part[name] for part in parts if name in part], axis=0)
+            qualities[name] = semantic_quality(counts, self.class_names)
+        logger.info("Semantic maps:\n%s", format_semantic(qualities))
+        if self._output_dir:
+            path = os.path.join(self._output_dir, "semantic_quality.json")
+            write_json_atomic(path, qualities, indent=2)
+        return {name: metrics_of(quality) for name, quality in qualities.items()}
+
+
+def _named_labels(output: Mapping[str, Any]) -> dict[str, Any]:
+    if "sem_seg_labels" in output:
+        return {f"{TASK}_{name}": labels for name, labels in output["sem_seg_labels"].items()}
+    return {TASK: output["sem_seg"].argmax(dim=0)}
+
+
+def _count(labels: ArrayLike, truth: np.ndarray, num_classes: int, name: str) -> np.ndarray:
+    if isinstance(labels, torch.Tensor):
+        labels = labels.cpu().numpy()
+    return count_pixels(np.asarray(labels), truth, num_classes, name)

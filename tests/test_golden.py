@@ -37,6 +37,8 @@ NEEDS_CRF = (
     "icam/final_infer_crf",
 )
 INERT = {
+    # the mean of one pixel does not depend on its weight
+    "bana/weighted_pool": ["w5"],
     # the CRF makes the same mask of it
     "bbam/assembly_drop": ["mask_u8_1"],
     # no proposal is a positive, before and after
@@ -55,6 +57,8 @@ INERT = {
     "bbam/paste": ["image_rgb_3"],
     # the recorded choice is faulty (pitfall P7), so the check makes its own
     "bbam/retina": ["gt", "gt_labels", "positive_idx"],
+    # any ids that tell annotations apart will do; images of one size
+    "boxcaseg/proxy_merge": ["coco_ann_id", "coco_image_hw", "voc_ann_id"],
     # no box in another one
     "bbam/semantic_0": ["boxes_xywh"],
     "bbam/semantic_1": ["boxes_xywh"],

@@ -35,8 +35,8 @@ def conv_names() -> list[str]:
 class AtrousVGG16(Backbone):
     """Thirteen 3x3 convolutions, of which conv5 is dilated by 2; then fc6 (3x3) and fc7 (1x1) as convolutions.
 
-    Max pools are 3x3 with padding 1; the first three halve the map (n to floor((n - 1) / 2) + 1), the others keep it
-    its size. An average pool 3x3, zeros counted, stands before fc6. The output, "fc7", is not negative.
+    Max pools are 3x3 with padding 1; the first three halve the map (n to floor((n - 1) / 2) + 1), the others keep
+    the size. An average pool 3x3, zeros counted, stands before fc6. The output, "fc7", is not negative.
 
     Args:
         fc6_dilation: d; 1 for BANA's classifier, 12 for DeepLab-V1 LargeFOV.

@@ -1,0 +1,145 @@
+"""How BANA's networks see an image in training (spec 4.1): scaled, cropped, flipped, with other colours.
+
+Image, boxes and label maps go through one draw: scale, pad to the crop's size, crop, flip. The colours change last.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torchvision.transforms import functional
+
+PADDING_RGB = (123, 117, 104)
+"""Colour of the padding: the rounded Caffe mean."""
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    """What is drawn from.
+
+    Attributes:
+        crop_size: side of the crop in pixels.
+        scale_range: lowest and highest factor of size.
+        jitter: colours are changed by factors in 1 - jitter to 1 + jitter.
+    """
+
+    crop_size: int = 321
+    scale_range: tuple[float, float] = (0.5, 1.5)
+    jitter: float = 0.5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of one sample.
+
+    Attributes:
+        scale: factor of size.
+        x, y: where the crop lies in what is left of the width and the height, in [0, 1).
+        flip: mirror left and right.
+        colours: factors of brightness, contrast and saturation, applied in this order.
+    """
+
+    scale: float
+    x: float
+    y: float
+    flip: bool
+    colours: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def draw_sample(params: SampleParams) -> Draw:
+    """Draws from PyTorch's generator, which Detectron2 seeds in every loader process."""
+    scale, x, y, flip, *colours = torch.rand(7).tolist()
+    low, high = params.scale_range
+    brightness, contrast, saturation = (1 + params.jitter * (2 * u - 1) for u in colours)
+    return Draw(low + (high - low) * scale, x, y, flip < 0.5, (brightness, contrast, saturation))
+
+
+@dataclass(frozen=True)
+class CropTransform:
+    """One draw for an image of one size.
+
+    Attributes:
+        size: height and width of the image.
+        crop: height and width of the crop.
+        draw: the random numbers.
+    """
+
+    size: tuple[int, int]
+    crop: tuple[int, int]
+    draw: Draw
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Height and width after the scaling."""
+        height, width = (max(1, int(n * self.draw.scale)) for n in self.size)
+        return height, width
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Pixels that are added above and below, and left and right: half of what a side lacks, rounded up."""
+        rows, columns = (
+            math.ceil(max(0, want - have) / 2)
+            for have, want in zip(self.scaled, self.crop, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """First row and column of the crop in the padded image."""
+        rows, columns = (
+            math.floor(u * (have + 2 * pad - want))
+            for u, have, pad, want in zip(
+                (self.draw.y, self.draw.x), self.scaled, self.padding, self.crop, strict=True
+            )
+        )
+        return rows, columns
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB to the crop's (h, w, 3) float32 RGB in 0 to 255, colours changed too."""
+        out = self._cut(image.astype(np.float32), cv2.INTER_LINEAR, PADDING_RGB)
+        if self.draw.colours == (1.0, 1.0, 1.0):
+            return out
+        tensor = torch.from_numpy(out).permute(2, 0, 1) / 255
+        brightness, contrast, saturation = self.draw.colours
+        tensor = functional.adjust_brightness(tensor, brightness)
+        tensor = functional.adjust_contrast(tensor, contrast)
+        tensor = functional.adjust_saturation(tensor, saturation)
+        return np.ascontiguousarray(tensor.permute(1, 2, 0).numpy() * 255)
+
+    def label(self, label: np.ndarray, fill: int) -> np.ndarray:
+        """(H, W) uint8 to the crop's (h, w) by nearest neighbour, ``fill`` in the padding."""
+        return self._cut(label, cv2.INTER_NEAREST, (fill,))
+
+    def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes on the crop.
+
+        Args:
+            boxes: (N, 4) XYXY in pixels of the image.
+
+        Returns:
+            Those of the n boxes that the crop shows a part of, (n, 4) float32 cut to the crop, and (N,) bool which.
+        """
+        height, width = self.crop
+        shift = np.array([p - o for p, o in zip(self.padding, self.offset, strict=True)] * 2)
+        out = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * self.draw.scale + shift[::-1]
+        seen = (out[:, :2] < (width, height)).all(axis=1) & (out[:, 2:] > 0).all(axis=1)
+        out = out[seen].clip(0, (width, height) * 2)
+        if self.draw.flip:
+            out[:, 0::2] = width - out[:, 2::-2]
+        return out.astype(np.float32), seen
+
+    def _cut(self, image: np.ndarray, mode: int, fill: tuple[int, ...]) -> np.ndarray:
+        height, width = self.scaled
+        out = cv2.resize(image, (width, height), interpolation=mode)
+        rows, columns = self.padding
+        if rows or columns:
+            out = cv2.copyMakeBorder(
+                out, rows, rows, columns, columns, cv2.BORDER_CONSTANT, value=fill
+            )
+        top, left = self.offset
+        out = out[top : top + self.crop[0], left : left + self.crop[1]]
+        return np.ascontiguousarray(out[:, ::-1] if self.draw.flip else out)

@@ -9,6 +9,7 @@ from wsis.errors import ConfigError
 
 NORMALISATIONS = ("legacy", "unified")
 CONFIDENCES = ("legacy", "exact")
+HEADS = ("full", "weak")
 
 
 @register_config
@@ -45,6 +46,8 @@ def add_boxcaseg_config(cfg: CN) -> None:
     # How a mask's confidence compares its tight box with the given one. "legacy": the given box counts as one pixel
     # wider and higher than it is, as the published threshold of 0.95 expects; "exact": a mask that fills its box has 1.
     cfg.MODEL.BOXCASEG.CONFIDENCE = "legacy"
+    # Which head makes the masks: "full", or "weak" for a training without salient images.
+    cfg.MODEL.BOXCASEG.TEST_HEAD = "full"
     # Boxes of an image that pass through the network together when masks are made.
     cfg.MODEL.BOXCASEG.BOXES_PER_BATCH = 64
 
@@ -109,6 +112,7 @@ def check_keys(keys: CN) -> None:
         ("TEST_SIZE", keys.TEST_SIZE >= 32, "at least 32"),
         ("NORMALISATION", keys.NORMALISATION in NORMALISATIONS, " or ".join(NORMALISATIONS)),
         ("CONFIDENCE", keys.CONFIDENCE in CONFIDENCES, " or ".join(CONFIDENCES)),
+        ("TEST_HEAD", keys.TEST_HEAD in HEADS, " or ".join(HEADS)),
         ("BOXES_PER_BATCH", keys.BOXES_PER_BATCH >= 1, "at least 1"),
     )
     for name, holds, expected in rules:

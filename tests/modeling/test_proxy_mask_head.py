@@ -168,7 +168,8 @@ def test_a_cell_that_is_half_ignored_is_ignored():
     [
         ("none", 0.9, [1.0, 1.0, 1.0, 0.0]),
         ("weight", 0.9, [1.0, 0.5, 0.25, 0.0]),
-        ("threshold", 0.5, [1.0, 1.0, 0.0, 0.0]),
+        ("threshold", 0.4, [1.0, 1.0, 0.0, 0.0]),
+        ("threshold", 0.5, [1.0, 0.0, 0.0, 0.0]),
         ("threshold", 0.0, [1.0, 1.0, 1.0, 0.0]),
     ],
 )
@@ -212,7 +213,7 @@ def test_wrong_settings():
         ConfigError, match=r"SCORE_MODE: found 'half', expected one of none, weight"
     ):
         head(score_mode="half")
-    with pytest.raises(ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected 0 to 1"):
+    with pytest.raises(ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected at least 0, below 1"):
         head(score_mode="threshold", score_threshold=1.5)
 
 

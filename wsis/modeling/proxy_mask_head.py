@@ -119,8 +119,8 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
     Args:
         input_shape: shape of the RoI features.
         score_mode: "none": the score does not matter, "weight": it weights its mask's loss,
-            "threshold": masks below `score_threshold` are left out. A mask of score 0 always is.
-        score_threshold: in [0, 1].
+            "threshold": masks not above `score_threshold` are left out. A mask of score 0 always is.
+        score_threshold: in [0, 1).
         kwargs: see :class:`MaskRCNNConvUpsampleHead`.
     """
 
@@ -138,8 +138,10 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         if score_mode not in SCORE_MODES:
             expected = ", ".join(SCORE_MODES)
             raise ConfigError(f"{key}_MODE: found {score_mode!r}, expected one of {expected}")
-        if not 0 <= score_threshold <= 1:
-            raise ConfigError(f"{key}_THRESHOLD: found {score_threshold}, expected 0 to 1")
+        if not 0 <= score_threshold < 1:
+            raise ConfigError(
+                f"{key}_THRESHOLD: found {score_threshold}, expected at least 0, below 1"
+            )
         self.score_mode = score_mode
         self.score_threshold = score_threshold
 
@@ -173,11 +175,8 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         """(B,) scores to (B,) weights of the masks in the loss."""
         if self.score_mode == "weight":
             return scores
-        return ((scores > 0) & (scores >= self._least_score)).float()
-
-    @property
-    def _least_score(self) -> float:
-        return self.score_threshold if self.score_mode == "threshold" else 0.0
+        threshold = self.score_threshold if self.score_mode == "threshold" else 0.0
+        return (scores > threshold).float()
 
     def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
         """See :func:`mask_targets`."""

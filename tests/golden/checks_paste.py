@@ -7,7 +7,7 @@ import numpy as np
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import minmax_normalise, paste_bordered, place_crop, quantised_mask
+from wsis.layers.paste import byte_mask, minmax_normalise, paste_bordered, place_crop, quantise
 from wsis.layers.paste_crf import paste_with_crf
 
 EVALUATION_CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
@@ -23,7 +23,7 @@ def boxcaseg_paste(arrays: Arrays) -> list[Comparison]:
     expected = np.nan_to_num(arrays["normalised"], nan=0.0)
     masks = np.zeros(arrays["masks"].shape, dtype=bool)
     for i, (x0, y0, x1, y1) in enumerate(arrays["boxes"].tolist()):
-        crop = quantised_mask(normalised[i], y1 - y0, x1 - x0)
+        crop = byte_mask(quantise(normalised[i]), y1 - y0, x1 - x0)
         masks[i] = place_crop(crop, x0, y0, height, width)
     return [
         absolute("normalised", normalised, expected, 1e-6),

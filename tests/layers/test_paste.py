@@ -8,10 +8,11 @@ import pytest
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.paste import (
     bordered_crop,
+    byte_mask,
     minmax_normalise,
     paste_bordered,
     place_crop,
-    quantised_mask,
+    quantise,
 )
 from wsis.layers.paste_crf import paste_with_crf, saturate
 
@@ -31,7 +32,7 @@ def test_left_half_fills_exactly_its_columns() -> None:
     half = np.zeros((80, 80), dtype=np.float32)
     half[:, :40] = 1.0
     x0, y0, x1, y1 = 10, 20, 50, 60
-    crop = quantised_mask(minmax_normalise(half), y1 - y0, x1 - x0)
+    crop = byte_mask(quantise(minmax_normalise(half)), y1 - y0, x1 - x0)
     mask = place_crop(crop, x0, y0, 70, 90)
     expected = np.zeros((70, 90), dtype=bool)
     expected[20:60, 10:30] = True
@@ -39,8 +40,8 @@ def test_left_half_fills_exactly_its_columns() -> None:
 
 
 def test_bytes_are_floored() -> None:
-    assert quantised_mask(np.full((2, 2), 128 / 255 + 1e-6), 2, 2).all()
-    assert not quantised_mask(np.full((2, 2), 127.99 / 255), 2, 2).any()
+    assert byte_mask(quantise(np.full((2, 2), 128 / 255 + 1e-6)), 2, 2).all()
+    assert not byte_mask(quantise(np.full((2, 2), 127.99 / 255)), 2, 2).any()
 
 
 def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
@@ -53,7 +54,7 @@ def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
 def test_box_without_area_gives_no_pixel(size: tuple[int, int]) -> None:
-    assert quantised_mask(np.ones((5, 5)), *size).shape == size
+    assert byte_mask(np.full((5, 5), 255, dtype=np.uint8), *size).shape == size
 
 
 def test_bordered_paste_of_a_full_map_fills_the_box() -> None:

@@ -57,14 +57,24 @@ def minmax_normalise(maps: np.ndarray) -> np.ndarray:
     )
 
 
-def quantised_mask(normalised: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A normalised map as a binary mask of its box.
-
-    Bytes floor(255 p), PIL's bilinear resize (antialiased when shrinking), foreground where
-    byte / 255 > 0.5.
+def quantise(normalised: np.ndarray) -> np.ndarray:
+    """Normalised maps as bytes, floor(255 p).
 
     Args:
-        normalised: (h, w) float in [0, 1].
+        normalised: float in [0, 1], of any shape.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    return (normalised * 255).astype(np.uint8)
+
+
+def byte_mask(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A map of bytes as a binary mask of its box: PIL's bilinear resize (antialiased when shrinking), foreground where
+    value / 255 > 0.5.
+
+    Args:
+        values: (h, w) uint8.
         height, width: size of the box in pixels; 0 gives an empty array.
 
     Returns:
@@ -72,7 +82,7 @@ def quantised_mask(normalised: np.ndarray, height: int, width: int) -> np.ndarra
     """
     if height <= 0 or width <= 0:
         return np.zeros((max(height, 0), max(width, 0)), dtype=bool)
-    image = Image.fromarray((normalised * 255).astype(np.uint8))
+    image = Image.fromarray(values)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) > 127
 
 

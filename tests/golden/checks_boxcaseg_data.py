@@ -1,0 +1,121 @@
+"""Recorded samples of BoxCaseg: crops, transforms, the order of a training, merged masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.golden.compare import Comparison, absolute, exact
+from tests.golden.frame import Arrays, check
+from wsis.data.crops import jittered_windows
+from wsis.layers.merge import merge_by_area
+from wsis.layers.paste import place_crop
+from wsis.methods.boxcaseg.refiner import mask_confidence, tight_box
+from wsis.methods.boxcaseg.transforms import (
+    SalientWindow,
+    box_pixels,
+    resize_mask,
+    salient_sample,
+)
+from wsis.structures.boxes import xywh_to_xyxy
+
+PIXELS = 1e-5
+CONFIDENCE = 1e-6
+
+
+@check(
+    method="boxcaseg",
+    prefix="box_jitter",
+    arrays=("box", "uniforms", "image_hw", "voc_crop", "coco_crop"),
+)
+def box_jitter(arrays: Arrays) -> list[Comparison]:
+    """Windows drawn around boxes, without and with the guard against empty ones."""
+    height, width = (int(v) for v in arrays["image_hw"])
+    drawn = arrays["box"], arrays["uniforms"], height, width
+    return [
+        exact("voc_crop", jittered_windows(*drawn, guard=False), arrays["voc_crop"]),
+        exact("coco_crop", jittered_windows(*drawn), arrays["coco_crop"]),
+    ]
+
+
+WEAK = ("weak_down", "weak_up")
+SALIENT = ("full_down", "full_gray")
+
+
+@check(
+    method="boxcaseg",
+    prefix="train_transform",
+    arrays=(
+        *(f"{case}_{name}" for case in WEAK + SALIENT for name in ("image", "label")),
+        *(f"{case}_out_{name}" for case in WEAK + SALIENT for name in ("image", "label")),
+        *(f"{case}_{name}" for case in SALIENT for name in ("flip_rows", "top", "left")),
+        "mid_size",
+        "out_size",
+    ),
+)
+def train_transform(arrays: Arrays) -> list[Comparison]:
+    """Box crops resized; salient images resized, turned upside down and cut."""
+    middle, size = int(arrays["mid_size"]), int(arrays["out_size"])
+    out = []
+    for case in WEAK + SALIENT:
+        image, mask = arrays[f"{case}_image"], arrays[f"{case}_label"][..., 0] > 0
+        if case in WEAK:
+            got = box_pixels(image, size, "legacy"), resize_mask(mask, size)[None]
+        else:
+            drawn = (arrays[f"{case}_{name}"].item() for name in ("flip_rows", "top", "left"))
+            got = salient_sample(image, mask, SalientWindow(*drawn), middle, size, "legacy")
+        out.append(absolute(f"{case}_image", got[0], arrays[f"{case}_out_image"], PIXELS))
+        out.append(exact(f"{case}_label", got[1], arrays[f"{case}_out_label"]))
+    return out
+
+
+@check(method="boxcaseg", prefix="test_transform", arrays=("a_image", "a_out", "b_image", "b_out"))
+def test_transform(arrays: Arrays) -> list[Comparison]:
+    """Whole boxes resized."""
+    out = []
+    for case in "ab":
+        expected = arrays[f"{case}_out"]
+        got = box_pixels(arrays[f"{case}_image"], expected.shape[-1], "legacy")
+        out.append(absolute(case, got, expected, PIXELS))
+    return out
+
+
+MERGED = ("image_index", "bbox_xywh", "image_hw", "in_masks", "out_masks", "confidence", "ann_id")
+
+
+@check(
+    method="boxcaseg",
+    prefix="proxy_merge",
+    arrays=tuple(f"{case}_{name}" for case in ("voc", "coco") for name in MERGED),
+)
+def proxy_merge(arrays: Arrays) -> list[Comparison]:
+    """Merged masks by annotation id, and their legacy confidences.
+
+    A mask of which nothing is left is recorded with the confidence of a mask in the image's first pixel.
+    """
+    first_pixel = np.array([0.0, 0.0, 1.0, 1.0])
+    out = []
+    for case in ("voc", "coco"):
+        index, boxes, sizes, given, masks, confidence, ids = (
+            arrays[f"{case}_{name}"] for name in MERGED
+        )
+        got, scores = {}, {}
+        for image, (height, width) in enumerate(sizes.tolist()):
+            members = np.flatnonzero(index == image)
+            crops = [(given[i, :height, :width] > 0, 0, 0) for i in members]
+            merged = merge_by_area(crops, boxes[members, 2:].prod(axis=1), height, width)
+            for i, mask in zip(members, merged, strict=True):
+                tight = tight_box((mask, 0, 0))
+                scores[int(ids[i])] = mask_confidence(
+                    first_pixel if tight is None else tight,
+                    xywh_to_xyxy(boxes[i]),
+                    height,
+                    width,
+                    "legacy",
+                )
+                got[int(ids[i])] = place_crop(mask, 0, 0, *masks.shape[1:])
+        order = ids.tolist()
+        out.append(exact(f"{case}_masks", [got[i] for i in order], masks))
+        out.append(
+            absolute(f"{case}_confidence", [scores[i] for i in order], confidence, CONFIDENCE)
+        )
+    return out

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wsis.methods.boxcaseg.transforms import (
+    BOX_MEAN,
+    MEAN,
+    STD,
+    SalientWindow,
+    box_pixels,
+    is_grey,
+    nearest,
+    resize_image,
+    resize_mask,
+    salient_sample,
+)
+
+WHOLE = SalientWindow(False, 0, 0)
+
+
+def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
+    """The same by its definition: every output pixel a sum over the padded image, one side after the other."""
+    out = image.astype(np.float64)
+    for axis in (0, 1):
+        lines = np.moveaxis(out, axis, 0)
+        length = len(lines)
+        pad = 4 * length + 4
+        mode = {"mode": "reflect"} if mirror else {"mode": "constant", "constant_values": 0}
+        if length == 1 and mirror:
+            mode = {"mode": "edge"}
+        padded = np.pad(lines, [(pad, pad), *[(0, 0)] * (lines.ndim - 1)], **mode)
+        sigma = max(length / size - 1, 0) / 2
+        radius = int(4 * sigma + 0.5)
+        offsets = np.arange(-radius, radius + 1)
+        weight = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
+        weight = weight / weight.sum()
+
+        def smooth(index: int, padded=padded, pad=pad, offsets=offsets, weight=weight):
+            if not mirror and not pad <= index < len(padded) - pad:
+                return np.zeros(padded.shape[1:])  # beyond the border it is 0, smoothed or not
+            return np.tensordot(weight, padded[index + offsets], 1)
+
+        rows = []
+        for i in range(size):
+            place = (i + 0.5) * length / size - 0.5
+            low = int(np.floor(place))
+            share = place - low
+            rows.append((1 - share) * smooth(pad + low) + share * smooth(pad + low + 1))
+        out = np.moveaxis(np.stack(rows), 0, axis)
+    return out if mirror else np.maximum(out, image.min())
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("shape", [(5, 7), (30, 44), (3, 60), (1, 9), (1, 1), (12, 12)])
+def test_resize_is_the_definition(shape: tuple[int, int], mirror: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = plain_resize(image, 12, mirror)
+    np.testing.assert_allclose(resize_image(image, 12, mirror=mirror), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [1, 5, 12, 13, 40])
+def test_nearest_is_the_pixel_under_the_centre(length: int) -> None:
+    index = nearest(length, 12)
+    np.testing.assert_array_equal(index, np.floor((np.arange(12) + 0.5) * length / 12))
+    mask = np.arange(length * 3).reshape(3, length)
+    np.testing.assert_array_equal(resize_mask(mask, 12)[4], mask[1, index])
+
+
+def test_white_in_both_domains() -> None:
+    white = np.full((20, 20, 3), 255, dtype=np.uint8)
+    box = box_pixels(white, 20, "legacy")
+    expected = 1 - np.array([102.9801, 115.9465, 122.7717]) / 255
+    np.testing.assert_allclose(box, np.broadcast_to(expected[:, None, None], box.shape), atol=1e-6)
+    salient, _ = salient_sample(white, np.ones((20, 20), bool), WHOLE, 20, 20, "legacy")
+    expected = (1 - MEAN) / STD
+    np.testing.assert_allclose(salient[:, 3, 4], expected, atol=1e-5)
+
+
+def test_legacy_salient_image_is_stretched_to_its_maximum() -> None:
+    mask = np.ones((9, 9), bool)
+    bright, dim = (
+        salient_sample(np.full((9, 9, 3), v, np.uint8), mask, WHOLE, 12, 12, "legacy")[0]
+        for v in (255, 128)
+    )
+    np.testing.assert_allclose(bright, dim, atol=1e-6)
+    black = salient_sample(np.zeros((9, 9, 3), np.uint8), mask, WHOLE, 12, 12, "legacy")[0]
+    np.testing.assert_allclose(black[:, 0, 0], -MEAN / STD, atol=1e-6)
+
+
+def test_unified_is_one_rule_for_both() -> None:
+    image = np.random.default_rng(1).integers(0, 200, (14, 14, 3), dtype=np.uint8)
+    mask = np.ones((14, 14), bool)
+    salient, _ = salient_sample(image, mask, WHOLE, 20, 20, "unified")
+    np.testing.assert_allclose(salient, box_pixels(image, 20, "unified"), atol=1e-6)
+    grey, _ = salient_sample(image[..., :1], mask, WHOLE, 20, 20, "unified")
+    np.testing.assert_allclose(grey, box_pixels(image[..., [0, 0, 0]], 20, "unified"), atol=1e-6)
+
+
+def test_legacy_box_fades_at_its_border_unless_it_shrinks() -> None:
+    crop = np.full((4, 4, 3), 200, np.uint8)
+    crop[2, 2] = 10
+    image = box_pixels(crop, 16, "legacy") + BOX_MEAN[:, None, None]
+    assert image[0, 0, 8] < 0.7 * 200 / 255 and image[0, 2, 2] > 0.95 * 200 / 255
+
+
+def test_grey_salient_image_takes_the_numbers_of_red() -> None:
+    grey = np.random.default_rng(2).integers(0, 256, (10, 8, 1), dtype=np.uint8)
+    mask = np.ones((10, 8), bool)
+    image, _ = salient_sample(grey, mask, WHOLE, 16, 16, "legacy")
+    np.testing.assert_array_equal(image[0], image[2])
+    colour, _ = salient_sample(grey[..., [0, 0, 0]], mask, WHOLE, 16, 16, "legacy")
+    np.testing.assert_allclose(image[0], colour[0], atol=1e-6)
+    assert abs(image[1] - colour[1]).max() > 0.05
+
+
+def test_window_of_a_turned_image() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    mask = np.arange(256).reshape(16, 16) % 3 == 0
+    turned = SalientWindow(True, 3, 1)
+    got, label = salient_sample(image, mask, turned, 16, 10, "unified")
+    expected, expected_label = salient_sample(
+        image[::-1][3:13, 1:11], mask[::-1][3:13, 1:11], WHOLE, 10, 10, "unified"
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_array_equal(label, expected_label)
+    assert label.dtype == np.float32 and label.shape == (1, 10, 10)
+
+
+def test_mask_without_a_pixel_stays_so() -> None:
+    image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), bool)
+    _, label = salient_sample(image, mask, SalientWindow(True, 0, 0), 8, 8, "legacy")
+    assert not label.any()
+
+
+def test_grey_means_three_equal_channels() -> None:
+    image = np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4, 1), 3, axis=2)
+    assert is_grey(image)
+    image[1, 1, 2] += 1
+    assert not is_grey(image)

@@ -1,0 +1,74 @@
+"""Windows around boxes, drawn at random for training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wsis.structures.boxes import box_to_slices
+
+
+def draw_jitter(
+    rng: np.random.Generator, number: int, shift: float, scale: tuple[float, float]
+) -> np.ndarray:
+    """Random numbers for :func:`jittered_windows`.
+
+    Args:
+        rng: source of the numbers; each row is drawn from left to right.
+        number: N.
+        shift: largest shift of the centre, in half sides.
+        scale: smallest and largest factor of the half sides.
+
+    Returns:
+        (N, 4) float64: shift in x and in y, factor of the width and of the height.
+    """
+    low, high = (-shift, -shift, scale[0], scale[0]), (shift, shift, scale[1], scale[1])
+    return rng.uniform(low, high, (number, 4))
+
+
+def jittered_windows(
+    boxes: ArrayLike, jitter: ArrayLike, height: int, width: int, *, guard: bool = True
+) -> np.ndarray:
+    """A window of whole pixels around each box, shifted and scaled.
+
+    cx = (x0 + x1) / 2 + u_x (x1 - x0) / 2, X0 = int(max(0, cx - r_x hw)), X1 = int(min(W - 1, cx + r_x hw)) with
+    hw = (x1 - x0) / 2, and so in y (BoxCaseg; the last column and row are never seen).
+
+    Args:
+        boxes: (N, 4) XYXY in pixels, far edges exclusive.
+        jitter: (N, 4) u_x, u_y, r_x, r_y, see :func:`draw_jitter`.
+        height, width: image size in pixels.
+        guard: give a window without pixels the column (row) before it, or the first one at the image's near edge.
+
+    Returns:
+        (N, 4) int64 X0, Y0, X1, Y1, far edges exclusive, inside the image; none is empty with the guard.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    numbers = np.asarray(jitter, dtype=np.float64).reshape(-1, 4)
+    side, last = corners[:, 2:] - corners[:, :2], np.array([width - 1, height - 1])
+    centre = (corners[:, :2] + corners[:, 2:]) / 2 + numbers[:, :2] * side / 2
+    reach = numbers[:, 2:] * side / 2
+    near = (centre - reach).clip(0, last).astype(np.int64)
+    far = (centre + reach).clip(0, last).astype(np.int64)
+    if guard:
+        empty = far <= near
+        near = np.where(empty, np.maximum(near - 1, 0), near)
+        far = np.where(empty, near + 1, far)
+    return np.concatenate([near, far], axis=1)
+
+
+def box_in_window(box: ArrayLike, window: ArrayLike, height: int, width: int) -> np.ndarray:
+    """Which pixels of a window the box touches.
+
+    Args:
+        box: (4,) XYXY in pixels of the image.
+        window: (4,) integer X0, Y0, X1, Y1, far edges exclusive.
+        height, width: image size in pixels.
+
+    Returns:
+        (Y1 - Y0, X1 - X0) bool.
+    """
+    rows, columns = box_to_slices(box, height, width)
+    x0, y0, x1, y1 = (int(v) for v in np.asarray(window))
+    y, x = np.arange(y0, y1)[:, None], np.arange(x0, x1)
+    return (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)

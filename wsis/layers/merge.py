@@ -1,0 +1,31 @@
+"""Masks of one image made disjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wsis.structures.proxy_masks import Crop
+
+
+def merge_by_area(
+    crops: Sequence[Crop], areas: ArrayLike, height: int, width: int
+) -> list[np.ndarray]:
+    """Gives every contested pixel to the mask with the smaller area; of equal ones, to the earlier mask.
+
+    Args:
+        crops: N windows of masks, wholly inside the image.
+        areas: (N,) what to go by, for example the areas of the boxes.
+        height, width: image size in pixels.
+
+    Returns:
+        What is left of each mask: N arrays (h, w) bool on the same windows, disjoint in the image.
+    """
+    order = np.argsort(np.asarray(areas), kind="stable")[::-1]
+    owner = np.zeros((height, width), dtype=np.int32)
+    windows = [owner[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]] for mask, x0, y0 in crops]
+    for i in order:
+        windows[i][crops[i][0]] = i + 1
+    return [window == i for i, window in enumerate(windows, start=1)]

@@ -24,6 +24,7 @@ from wsis.engine.benchmark.timing import (
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.proxy_job import ProxyJob
 from wsis.modeling.teacher import Teacher
+from wsis.structures import RLE
 from wsis.structures.proxy_file import proxy_annotation, write_proxy_file
 from wsis.structures.rle import encode_mask
 
@@ -83,7 +84,7 @@ def _loop(cfg: CfgNode, teacher: Teacher, output: Path) -> None:
     source = get_source(DATASET)
     job = ProxyJob(DATASET, source, output, "box", class_agnostic=False, keep_true_masks=False)
     mapper = TeacherDatasetMapper(cfg, needs_image=teacher.needs_image, keep_original=True)
-    made = {}
+    made: dict[int, tuple[RLE, float, str]] = {}
     for image in source.images:
         with torch.no_grad():
             (result,) = teacher([mapper(job.record(image))])

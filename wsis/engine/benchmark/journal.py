@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def benchmark_journal(images: int = 300, size: int = 192, repeats: int = 7) -> l
             again.OUTPUT_DIR = str(folder / f"out{next(numbers)}")
             generate_proxy_masks(again, teacher)
 
-        ways = {
+        ways: dict[str, Callable[[], object]] = {
             "written once (plain)": writing.once,
             "journal, one sync": partial(writing.through_journal, lines_at_once=images),
             "journal, a sync per image": partial(writing.through_journal, lines_at_once=1),

@@ -8,7 +8,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Timing:
 
 
 def interleave(
-    ways: dict[str, Callable[[], object]], repeats: int = 5, warm_up: int = 1
+    ways: Mapping[str, Callable[[], object]], repeats: int = 5, warm_up: int = 1
 ) -> dict[str, Timing]:
     """Times ways of doing the same in turn, so that what else the machine does meets all of them.
 

@@ -50,3 +50,15 @@ def test_contact_sheet_holds_every_picture():
     assert sheet.shape[1] == 30 + 30 + 3 * 4
     assert (sheet == (255, 0, 0)).all(axis=2).sum() == 2 * red.shape[0] * red.shape[1]
     assert (sheet == 100).all(axis=2).sum() >= 2 * 20 * 30
+
+
+def test_labels_stand_above_their_boxes_and_inside_the_picture():
+    grey = np.full((60, 90, 3), 100, dtype=np.uint8)
+    boxes = [[20, 30, 60, 50], [80, 2, 90, 9]]
+    plain = overlay(grey, boxes=boxes)
+    labelled = overlay(grey, boxes=boxes, labels=["Käse 0.9", "b"])
+    changed = (labelled != plain).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed[17:30, 20:40].all() and not changed[31:, :].any()
+    assert rows.min() == 0 and columns.max() == 89
+    assert np.array_equal(overlay(grey, boxes=boxes, labels=[]), plain)

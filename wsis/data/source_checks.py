@@ -151,7 +151,7 @@ def _image_problems(images: list[dict[str, Any]], name: str, image_root: str) ->
     for position, image in enumerate(images):
         where = "images", position
         label = _label(image, where, name)
-        file_name = image.get("file_name")
+        file_name: Any = image.get("file_name")
         key = f"{label}: key 'file_name'"
         if not _is_file_name(file_name):
             yield Problem(f"{key}: found {show(file_name)}, expected a path", where)
@@ -174,9 +174,8 @@ def _annotation_problems(
     sizes: dict[Any, tuple[int, int] | None] = {}
     for image in images:
         if _is_image_id(image.get("id")):
-            height, width = image.get("height"), image.get("width")
-            known = _is_side(height) and _is_side(width)
-            sizes[image["id"]] = (height, width) if known else None
+            size: tuple[Any, Any] = image.get("height"), image.get("width")
+            sizes[image["id"]] = size if all(map(_is_side, size)) else None
     category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))}
     for position, annotation in enumerate(annotations):
         where = "annotations", position
@@ -198,8 +197,8 @@ def _annotation_problems(
             found = f"found {show(score)}, expected a number from 0 to 1"
             yield Problem(f"{label}: key 'score': {found}", where)
         if "bbox" in annotation or need_boxes:
-            size = sizes[image_id] if known_image else None
-            text, is_bad = _box_problem(annotation.get("bbox"), size)
+            known_size = sizes[image_id] if known_image else None
+            text, is_bad = _box_problem(annotation.get("bbox"), known_size)
             if text:
                 bad_box = annotation.get("id") if is_bad else None
                 yield Problem(f"{label}: key 'bbox': {text}", where, bad_box)

@@ -224,7 +224,7 @@ class JournalIndex:
         self.ends[path.name] = 0
         if not path.exists():
             return
-        for number, (offset, length, entry) in enumerate(_entries(path), start=1):
+        for number, (offset, length, entry) in enumerate(journal_entries(path), start=1):
             if number == 1:
                 self._check_header(path, entry, provenance)
             else:
@@ -287,7 +287,7 @@ class JournalIndex:
         return {mask["id"]: mask for mask in entry["masks"]}
 
 
-def _entries(path: Path) -> Iterator[tuple[int, int, Entry]]:
+def journal_entries(path: Path) -> Iterator[tuple[int, int, Entry]]:
     """Offset, length in bytes and content of each good line; bad lines at the end are left out: one
     after a kill, several after a failure of the machine.
 

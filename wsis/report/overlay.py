@@ -24,6 +24,8 @@ PALETTE = np.array(
     dtype=np.uint8,
 )
 """Colours of the instances of an image, in turn; RGB."""
+_LABEL_SIZE = 11
+"""Height of a label, in pixels."""
 
 
 def overlay(
@@ -33,6 +35,7 @@ def overlay(
     ignore: Sequence[np.ndarray | None] = (),
     opacity: float = 0.5,
     scale: int = 1,
+    labels: Sequence[str] = (),
 ) -> np.ndarray:
     """Instances over their image, number i in colour i of :data:`PALETTE`.
 
@@ -43,6 +46,7 @@ def overlay(
         ignore: (H, W) bool or None each; hatched.
         opacity: of the tint, 0 to 1.
         scale: whole-number enlargement.
+        labels: one text per box, above its upper left corner; none = no texts.
 
     Returns:
         (H * scale, W * scale, 3) uint8 RGB.
@@ -69,7 +73,22 @@ def overlay(
         rows, columns = box_to_slices(np.asarray(box) * scale, size[1], size[0])
         corners = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
         cv2.rectangle(out, *corners, PALETTE[i % len(PALETTE)].tolist(), 1)
-    return out
+    return _with_labels(out, np.asarray(boxes) * scale, labels) if labels else out
+
+
+def _with_labels(picture: np.ndarray, boxes: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Texts on their colour, kept inside the picture; boxes (N, 4) XYXY in its pixels."""
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=_LABEL_SIZE)
+    for i, (x, y, *_) in reversed(list(enumerate(boxes.tolist()))):  # the first one on top
+        label = labels[i]
+        width, height = draw.textlength(label, font=font) + 2, _LABEL_SIZE + 2
+        x = max(0, min(x, canvas.width - width))
+        y = max(0, y - height)
+        draw.rectangle((x, y, x + width, y + height), fill=tuple(PALETTE[i % len(PALETTE)]))
+        draw.text((x + 1, y), label, fill="white", font=font)
+    return np.array(canvas)
 
 
 def contact_sheet(

@@ -1,0 +1,218 @@
+"""tools/predict.py as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+from pycocotools.coco import COCO
+
+from tests.tiny import loggers_as_before, write_config, write_dataset
+from wsis.config import load_cfg
+from wsis.data.build import training_dicts
+from wsis.data.registration import prepare_datasets
+from wsis.data.source import load_source
+
+__all__ = ["loggers_as_before"]
+
+TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
+HEAD = {"NAME": "SemSegFPNHead", "IN_FEATURES": ["p2", "p3"], "CONVS_DIM": 8, "NORM": ""}
+
+
+def write_model(folder, **changes):
+    """``config.yaml`` of a tiny model for the dataset in ``data``, and its weights as they are drawn."""
+    config = write_config(folder, folder / "data", **changes)
+    cfg = load_cfg(config)
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    torch.save({"model": build_model(cfg).state_dict()}, folder / "w.pth")
+
+
+def write_images(folder):
+    """Grey, 16-bit, rotated, in a subfolder."""
+    (folder / "sub").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert("L").save(folder / "a.png")
+    cv2.imwrite(str(folder / "b.tif"), pixels.astype(np.uint16) * 200)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(folder / "sub/a.jpg", exif=exif)
+    (folder / "notes.txt").write_text("no image")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny Mask R-CNN, the dataset of its classes, and three images."""
+    write_dataset(tmp_path / "data")
+    write_model(tmp_path, MODEL__MASK_ON=True, WSIS__SUPERVISION="mask")
+    write_images(tmp_path / "images")
+    return tmp_path
+
+
+@pytest.fixture
+def predict(folder, monkeypatch, capsys):
+    """``predict(arguments..., output="out")``: runs the tool; returns exit status, output and errors."""
+
+    def run(*more, output="out", images="images", opts=()):
+        arguments = ["--config-file", folder / "config.yaml", "--output", folder / output]
+        arguments += ["--input", folder / images, "--score-threshold", 0.3, *more]
+        words = [*arguments, "MODEL.WEIGHTS", folder / "w.pth", *opts]
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        printed = capsys.readouterr()
+        errors = [
+            line
+            for line in printed.err.splitlines()
+            if line.startswith(("error: ", "unreadable: ", "interrupted"))
+        ]
+        return ended.value.code, printed.out, errors
+
+    return run
+
+
+def test_a_file_that_trains_and_pictures(folder, predict):
+    status, out, errors = predict()
+    assert (status, errors) == (0, [])
+    assert f"objects in 3 images, which lie in {folder / 'images'}" in out
+    path = folder / "out/predictions.json"
+    document = json.loads(path.read_text())
+    assert [(i["file_name"], i["height"], i["width"]) for i in document["images"]] == [
+        ("a.png", 40, 60),
+        ("b.tif", 40, 60),
+        ("sub/a.jpg", 60, 40),
+    ]
+    assert document["categories"] == [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
+    assert str(folder) not in path.read_text()
+    assert document["annotations"]
+    for annotation in document["annotations"]:
+        assert 0.3 <= annotation["score"] <= 1 and annotation["iscrowd"] == 0
+        assert annotation["area"] > 0 and annotation["segmentation"]["counts"]
+    for image in document["images"]:
+        picture = folder / "out/overlays" / Path(image["file_name"]).with_suffix(".jpg")
+        with Image.open(picture) as opened:
+            assert opened.size == (image["width"], image["height"])
+    coco = COCO(str(path))
+    assert len(coco.anns) == len(document["annotations"])
+    assert coco.annToMask(document["annotations"][0]).shape == (40, 60)
+    assert load_source(path, folder / "images").has_masks
+    for supervision in ("mask", "proxy", "box"):
+        entries = [["found", str(path), str(folder / "images")]]
+        opts = ["DATASETS.CUSTOM", str(entries), "DATASETS.TRAIN", "('found',)"]
+        cfg = load_cfg(None, [*opts, "WSIS.SUPERVISION", supervision])
+        prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+        annotations = [a for d in training_dicts(cfg) for a in d["annotations"]]
+        assert len(annotations) == len(document["annotations"])
+
+
+def test_an_unreadable_image_is_named_and_tried_again(folder, predict):
+    image = (folder / "images/b.tif").read_bytes()
+    (folder / "images/b.tif").write_bytes(image[:100])
+    status, out, errors = predict()
+    assert status == 3
+    assert len(errors) == 1 and "b.tif: cannot be read as an image" in errors[0]
+    assert "objects in 2 images" in out
+    names = [
+        i["file_name"] for i in json.loads((folder / "out/predictions.json").read_text())["images"]
+    ]
+    assert names == ["a.png", "sub/a.jpg"]
+    (folder / "images/b.tif").write_bytes(image)
+    assert predict("--resume")[0] == 0
+    predict(output="anew")
+    expected = (folder / "anew/predictions.json").read_bytes()
+    assert (folder / "out/predictions.json").read_bytes() == expected
+
+
+def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
+    predict(output="whole")
+    import wsis.data.images
+
+    read, seen = wsis.data.images.read_image, []
+
+    def cut_short(path, **options):
+        seen.append(path)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return read(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wsis.data.images, "read_image", cut_short)
+        assert predict()[0] == 130
+    assert not (folder / "out/predictions.json").exists()
+    status, _, errors = predict()
+    assert status == 2 and "continue them with --resume" in errors[0]
+    assert predict("--resume")[0] == 0
+    whole = (folder / "whole/predictions.json").read_bytes()
+    assert (folder / "out/predictions.json").read_bytes() == whole
+    status, _, errors = predict("--resume", "--score-threshold", 0.4)
+    assert status == 2 and "score_threshold: 0.3 -> 0.4" in errors[0]
+
+
+def test_its_own_pictures_are_no_input(folder, predict):
+    predict(output="images/out")
+    status, out, _ = predict("--resume", output="images/out")
+    assert status == 0 and "in 3 images" in out
+
+
+def test_a_detector_gives_boxes(folder, predict):
+    write_model(folder)
+    assert predict("--score-threshold", 0.0)[0] == 0
+    annotations = json.loads((folder / "out/predictions.json").read_text())["annotations"]
+    assert annotations and all("segmentation" not in a for a in annotations)
+
+
+def test_a_semantic_model_gives_label_maps(folder, predict):
+    opts = {f"MODEL__SEM_SEG_HEAD__{key}": value for key, value in HEAD.items()}
+    write_model(folder, MODEL__META_ARCHITECTURE="SemanticSegmentor", **opts)
+    assert predict()[0] == 0
+    with Image.open(folder / "out/sem_seg/sub/a.png") as label:
+        assert label.mode == "P" and label.size == (40, 60)
+        assert set(np.unique(label)) <= {0, 1, 2}
+    assert (folder / "out/overlays/sub/a.jpg").exists()
+    assert json.loads((folder / "out/predictions.json").read_text())["annotations"] == []
+
+
+def test_classes_from_a_list(folder, predict):
+    (folder / "classes.txt").write_text("flat\nhigh\n")
+    gone = [["gone", str(folder / "gone.json"), ""]]
+    opts = ("DATASETS.CUSTOM", gone, "DATASETS.TRAIN", "('gone',)")
+    status, _, errors = predict(opts=opts)
+    assert status == 2 and "gone.json: cannot be read" in errors[0] and "--classes" in errors[0]
+    assert predict("--classes", folder / "classes.txt", opts=opts)[0] == 0
+    document = json.loads((folder / "out/predictions.json").read_text())
+    assert document["categories"] == [{"id": 1, "name": "flat"}, {"id": 2, "name": "high"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": "nowhere/*.png"}, "no such file"),
+        ({"images": "data/boxes"}, "no such file"),
+        ({"opts": ("MODEL.WEIGHTS", "")}, "MODEL.WEIGHTS: found nothing"),
+        ({"opts": ("MODEL.WEIGHTS", "gone.pth")}, "gone.pth"),
+        ({"opts": ("MODEL.META_ARCHITECTURE", "FilledBox")}, "use tools/generate_proxy_masks.py"),
+        ({"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, options, message):
+    status, _, errors = predict(**options)
+    assert status == 2 and len(errors) == 1 and message in errors[0]
+    assert not (folder / "out").exists()
+
+
+def test_more_mistakes(folder, predict):
+    assert "--score-threshold: found 1.5" in predict("--score-threshold", 1.5)[2][0]
+    Image.new("RGB", (4, 4)).save(folder / "images/a.bmp")
+    assert "a.bmp and a.png" in predict()[2][0]
+    (folder / "images/a.bmp").unlink()
+    (folder / "out").write_text("a file")
+    status, _, errors = predict()
+    assert status == 2 and str(folder / "out") in errors[0]

@@ -1,0 +1,307 @@
+"""A trained student on images of one's own, and what it finds there as a COCO annotation file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+
+import wsis
+from wsis.config import flatten
+from wsis.data.build import dataset_source, is_teacher
+from wsis.data.mapper import TeacherDatasetMapper
+from wsis.data.registration import prepare_datasets
+from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.journal import (
+    JournalWriter,
+    failure_line,
+    header_line,
+    journal_entries,
+    locked,
+)
+from wsis.engine.provenance import differences, weights_sha256
+from wsis.errors import ConfigError, WsisError
+from wsis.structures.boxes import clip_boxes
+from wsis.structures.proxy_file import SCORE_DIGITS, write_proxy_file
+from wsis.structures.rle import encode_mask, rle_area
+
+Categories = list[dict[str, Any]]
+
+_RESULT_KEYS = (
+    "DATASETS.CLASS_AGNOSTIC",
+    "INPUT.FORMAT",
+    "INPUT.HIGH_BIT_DEPTH",
+    "INPUT.MAX_SIZE_TEST",
+    "INPUT.MIN_SIZE_TEST",
+    "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.RETINANET.SCORE_THRESH_TEST",
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.ROI_MASK_HEAD.CRF",
+    "MODEL.RPN.NMS_THRESH",
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+    "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "TEST.DETECTIONS_PER_IMAGE",
+)
+"""Config keys, or their prefixes, that are recorded beside the weights."""
+_BOX_DIGITS = 2
+
+
+class Predictor:
+    """A trained model for one image at a time.
+
+    Args:
+        cfg: of a model that is no teacher, with its ``MODEL.WEIGHTS`` and class numbers; not changed.
+
+    Raises:
+        ConfigError: a teacher, or the weights are missing or do not fit.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if is_teacher(cfg):
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes masks for given boxes: use "
+                "tools/generate_proxy_masks.py"
+            )
+        if not cfg.MODEL.WEIGHTS:
+            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+        self.model = build_model(cfg).eval()
+        WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+        self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """What the model returns for an image, at the image's size.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            ``instances`` of a detector, ``sem_seg`` (K, H, W) of a semantic model; on the model's device.
+        """
+        record = {"file_name": "", "image_id": 0, "annotations": []}
+        record.update(height=image.shape[0], width=image.shape[1])
+        inputs = self.mapper(record, image)
+        del inputs["instances"]  # of given boxes, of which there are none
+        with torch.no_grad():
+            return self.model([inputs])[0]
+
+
+def to_annotations(
+    instances: Instances, categories: Categories, threshold: float
+) -> list[dict[str, Any]]:
+    """Predicted instances as COCO annotations without ``id`` and ``image_id``.
+
+    Args:
+        instances: at the image's size: ``pred_boxes`` XYXY, ``scores``, ``pred_classes``, and ``pred_masks`` (N, H, W)
+            where the model has masks.
+        categories: of the contiguous classes.
+        threshold: smallest score.
+
+    Returns:
+        In the order of the instances; those whose box has no area or whose mask has no pixel are left out.
+    """
+    instances = instances[instances.scores >= threshold].to("cpu")
+    boxes = clip_boxes(instances.pred_boxes.tensor.numpy(), *instances.image_size)
+    boxes[:, 2:] -= boxes[:, :2]
+    scores, classes = instances.scores.tolist(), instances.pred_classes.tolist()
+    annotations = []
+    for row, box in enumerate(boxes.round(_BOX_DIGITS).tolist()):
+        if min(box[2:]) <= 0:
+            continue
+        annotation = {
+            "category_id": categories[classes[row]]["id"],
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+            "score": round(scores[row], SCORE_DIGITS),
+            "status": "ok",
+        }
+        if instances.has("pred_masks"):
+            code = encode_mask(instances.pred_masks[row].numpy())
+            annotation |= {"segmentation": code, "area": rle_area(code)}
+        if annotation["area"] > 0:
+            annotations.append(annotation)
+    return annotations
+
+
+def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categories:
+    """The classes that the model knows; fills in its class numbers.
+
+    Args:
+        cfg: changed in place.
+        class_names: in the order of training; empty = those of the first dataset in ``DATASETS.TRAIN`` and
+            ``DATASETS.TEST`` that can be read, or that Detectron2 knows the classes of.
+
+    Raises:
+        ConfigError: nothing says what the classes are, or they contradict a class number.
+    """
+    if class_names:
+        names = ["object"] if cfg.DATASETS.CLASS_AGNOSTIC else list(class_names)
+        return _numbered(cfg, names)
+    reasons = []
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        listed = name in MetadataCatalog.list()  # asking for another one would make it
+        known = MetadataCatalog.get(name).as_dict() if listed else {}
+        try:
+            prepare_datasets(cfg, [name])
+        except WsisError as error:
+            if "thing_classes" in known:
+                by_class = {
+                    c: i for i, c in known.get("thing_dataset_id_to_contiguous_id", {}).items()
+                }
+                return _numbered(cfg, known["thing_classes"], by_class)
+            reasons.append(str(error))
+            continue
+        if cfg.DATASETS.CLASS_AGNOSTIC:
+            return _numbered(cfg, ["object"])
+        categories = sorted(dataset_source(cfg, name).categories, key=lambda c: c["id"])
+        return [{"id": c["id"], "name": c["name"]} for c in categories]
+    reason = reasons[0] if reasons else "DATASETS.TRAIN: found nothing that has classes"
+    raise ConfigError(f"{reason}; without the dataset name its classes by --classes FILE")
+
+
+def _numbered(
+    cfg: CfgNode, names: Sequence[str], ids: Mapping[int, int] = MappingProxyType({})
+) -> Categories:
+    """Categories 1, 2, ..., or of these ids by class, after a comparison with the class numbers."""
+    for key, number in (("ROI_HEADS", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
+        node = cfg.MODEL[key]
+        if node.NUM_CLASSES not in (0, len(names) + number):
+            raise ConfigError(
+                f"MODEL.{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but there are {len(names)} classes"
+            )
+        node.NUM_CLASSES = len(names) + number
+    return [{"id": ids.get(i, i + 1), "name": name} for i, name in enumerate(names)]
+
+
+def prediction_provenance(cfg: CfgNode, categories: Categories, threshold: float) -> dict[str, Any]:
+    """What the predictions follow from, as ``info.wsis`` holds it; no path, time or host."""
+    flat = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if any(key == p or key.startswith(f"{p}.") for p in _RESULT_KEYS)
+    }
+    return {
+        "version": wsis.__version__,
+        "method": cfg.MODEL.META_ARCHITECTURE,
+        "device": torch.device(cfg.MODEL.DEVICE).type,
+        "config": json.loads(json.dumps(flat, sort_keys=True)),
+        "weights_sha256": weights_sha256(cfg),
+        "score_threshold": threshold,
+        "classes": [category["name"] for category in categories],
+    }
+
+
+class PredictionFolder:
+    """Where predictions go: a journal while images are worked on, ``predictions.json`` in the end. To be used as a
+    context manager, which keeps other runs out.
+
+    Args:
+        folder: made if need be.
+        provenance: see :func:`prediction_provenance`.
+        categories: of the model.
+
+    Attributes:
+        path: of the COCO file.
+    """
+
+    def __init__(self, folder: Path, provenance: dict[str, Any], categories: Categories) -> None:
+        self.folder, self.provenance, self.categories = folder, provenance, categories
+        self.path = folder / "predictions.json"
+        self._journal = folder / "predictions.jsonl"
+        self._stack = ExitStack()
+        self._writer: JournalWriter | None = None
+
+    def __enter__(self) -> PredictionFolder:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(locked(self.folder))
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._stack.close()
+
+    def start(self, resume: bool) -> set[str]:
+        """Opens the journal; returns the names of the images that are finished.
+
+        Raises:
+            WsisError: the folder has predictions and ``resume`` is false, or they were made otherwise.
+        """
+        done, end = set(), 0
+        if self._journal.exists():
+            if not resume:
+                raise WsisError(
+                    f"{self.folder}: has predictions already; continue them with --resume, or name another folder"
+                )
+            for number, (offset, length, entry) in enumerate(journal_entries(self._journal)):
+                end = offset + length
+                if number == 0:
+                    self._check(entry)
+                elif "annotations" in entry:
+                    done.add(entry["image_id"])
+        writer = JournalWriter(self._journal, header_line(self.provenance), end)
+        self._writer = self._stack.enter_context(writer)
+        return done
+
+    def _check(self, header: dict[str, Any]) -> None:
+        changed = differences(header.get("wsis"), self.provenance)
+        if changed:
+            raise WsisError(
+                f"{self._journal} was made otherwise: {'; '.join(changed)}; name another folder"
+            )
+
+    def add(self, name: str, size: tuple[int, int], annotations: list[dict[str, Any]]) -> None:
+        """A finished image: its name, height and width, and what :func:`to_annotations` returns."""
+        entry = {"image_id": name, "size": size, "annotations": annotations}
+        self._append(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+
+    def add_failure(self, name: str, reason: str) -> None:
+        """An image that cannot be read."""
+        self._append(failure_line(name, reason))
+
+    def _append(self, line: bytes) -> None:
+        assert self._writer is not None, "start first"
+        self._writer.append(line)
+
+    def finish(self, names: Sequence[str]) -> int:
+        """Writes the COCO file of the finished ones among these images, in this order; returns the number of its
+        annotations.
+        """
+        places: dict[str, tuple[int, list[int]]] = {}
+        for offset, _, entry in journal_entries(self._journal):
+            if "annotations" in entry:
+                places[entry["image_id"]] = offset, entry["size"]
+        found = [name for name in names if name in places]
+        images: list[dict[str, Any]] = [
+            {"id": number, "file_name": name, "height": height, "width": width}
+            for number, name in enumerate(found, start=1)
+            for height, width in (places[name][1],)
+        ]
+        count = 0
+
+        def annotations() -> Iterator[dict[str, Any]]:
+            nonlocal count
+            with open(self._journal, "rb") as stream:
+                for image in images:
+                    stream.seek(places[image["file_name"]][0])
+                    for annotation in json.loads(stream.readline())["annotations"]:
+                        count += 1
+                        yield {"id": count, "image_id": image["id"], **annotation}
+
+        method, version = self.provenance["method"], self.provenance["version"]
+        info = {
+            "description": f"Predictions of {method}, wsis {version}",
+            "wsis": self.provenance,
+        }
+        write_proxy_file(self.path, info, images, self.categories, annotations())
+        return count

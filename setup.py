@@ -69,6 +69,7 @@ setup(
         "pyyaml>=6.0",
         "scipy>=1.13",
         "tabulate>=0.9",
+        "timm>=1.0.9",
         "torch>=2.6",
         "torchvision>=0.21",
         "tqdm>=4.60",

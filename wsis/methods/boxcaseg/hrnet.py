@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsis.errors import ConfigError
-
 _CHILDREN = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "layer1")
 _STAGES = (2, 3, 4)
 
@@ -41,9 +39,6 @@ class HRNet(nn.Module):
             blocks: residual blocks of the first stage, and of every branch of every module.
             modules: of the second, third and fourth stage.
             norm_momentum: of the batch norms.
-
-        Raises:
-            ConfigError: timm is not installed.
         """
         super().__init__()
         net = _timm_hrnet(widths, stage1_width, blocks, modules)
@@ -74,12 +69,7 @@ def _timm_hrnet(
     widths: Sequence[int], stage1_width: int, blocks: int, modules: Sequence[int]
 ) -> nn.Module:
     """timm's network without a head, and without the nearest-neighbour resizing inside of its fusions."""
-    try:
-        from timm.models.hrnet import HighResolutionNet
-    except ImportError as error:
-        raise ConfigError(
-            "MODEL.META_ARCHITECTURE BoxCaseg: timm is not installed; pip install timm"
-        ) from error
+    from timm.models.hrnet import HighResolutionNet  # takes seconds
 
     def stage(kind: str, modules: int, widths: Sequence[int]) -> dict[str, object]:
         return {

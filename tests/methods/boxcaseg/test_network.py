@@ -1,0 +1,134 @@
+"""The network: recorded values, any size, and its form for inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.golden.checks_boxcaseg_network import boxcaseg_hrnet_small
+from tests.golden.frame import read_arrays
+from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
+from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
+
+RECORDED = Path(__file__).parent / "data" / "hrnet_small.npz"
+HEADS = ("last_layer", "fcn", "transfer1", "transfer2", "transfer_bn")
+
+
+def small(**kwargs):
+    return BoxCasegNetwork((2, 4, 6, 8), stage1_width=2, blocks=1, modules=(1, 1, 1), **kwargs)
+
+
+def trained(**kwargs):
+    """With weights and statistics that leave no part without effect."""
+    network = small(**kwargs)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var") or "bn" in name or ".1.weight" in name:
+            torch.nn.init.uniform_(tensor.float(), 0.5, 1.5)
+        if tensor.is_floating_point():
+            tensor.add_(0.1 * torch.randn_like(tensor).abs())
+    return network.eval()
+
+
+def test_recorded_values():
+    off = [str(c) for c in boxcaseg_hrnet_small(read_arrays(RECORDED)) if not c.passed]
+    assert off == []
+
+
+def test_recorded_names_are_all_names():
+    expected = [name[3:] for name in read_arrays(RECORDED) if name.startswith("sd/")]
+    network = BoxCasegNetwork((4, 6, 8, 10), stage1_width=4, blocks=1, modules=(1, 2, 1))
+    assert sorted(network.state_dict()) == sorted(expected)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (70, 41)])
+def test_maps_have_stride_4(size):
+    network = small().eval()
+    images = torch.randn(2, 3, *size)
+    weak, full = network(images, torch.tensor([False, True]))
+    expected = tuple(-(-side // 4) for side in size)
+    assert weak.shape == (2, 1, *expected) and full.shape == (1, 1, *expected)
+
+
+def test_the_full_head_is_for_salient_samples():
+    network, images = trained(), torch.randn(3, 3, 32, 36)
+    salient = torch.tensor([True, False, True])
+    with torch.no_grad():
+        _, full = network(images, salient)
+        expected = network.full(network.features(images))[salient]
+    assert torch.allclose(full, expected, atol=1e-5)
+
+
+def test_the_full_head_blends_its_branches():
+    torch.manual_seed(3)
+    network, features = trained(), torch.randn(1, 20, 5, 5)
+    with torch.no_grad():
+        blends = []
+        for ratio in (0.0, 0.25, 1.0):
+            network.fcn_ratio = ratio
+            blends.append(network.full(features))
+        own = network.fcn(features)
+    assert torch.allclose(blends[2], own) and not torch.allclose(blends[0], own)
+    assert torch.allclose(blends[1], 0.75 * blends[0] + 0.25 * blends[2], atol=1e-5)
+
+
+def test_without_a_salient_sample_the_full_head_rests():
+    network = small().train()
+    before = {k: v.clone() for k, v in network.state_dict().items() if k.startswith(HEADS[1:])}
+    weak, full = network(torch.randn(2, 3, 32, 32), torch.tensor([False, False]))
+    assert len(weak) == 2 and len(full) == 0
+    for name, value in before.items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_who_learns_from_what():
+    network = small().train()
+    labels, salient = torch.rand(4, 1, 32, 32).round(), torch.tensor([True, True, False, True])
+
+    def gradients(of):
+        network.zero_grad(set_to_none=True)
+        weak, full = network(torch.randn(4, 3, 32, 32), salient)
+        of(weak, full).backward()
+        return {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+
+    backbone = {name.split(".")[0] for name in network.state_dict()} - set(HEADS)
+    by_masks = gradients(lambda weak, full: saliency_loss(full, labels[salient]))
+    assert by_masks == backbone | set(HEADS[1:])
+    by_boxes = gradients(lambda weak, full: sum(weak_losses(weak, labels)))
+    assert by_boxes == backbone | {"last_layer"}
+
+
+def test_batch_norms_have_the_published_momentum():
+    norms = [m for m in small().modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.01}
+    assert {norm.eps for norm in norms} == {1e-5}
+
+
+@pytest.mark.parametrize("head", ["full", "weak"])
+@torch.no_grad()
+def test_folded_is_the_same_map(head):
+    network, images = trained(fcn_ratio=0.6), torch.randn(2, 3, 45, 32)
+    folded = FoldedNetwork(network, head)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    features = network.features(images)
+    expected = network.full(features) if head == "full" else network.last_layer(features)
+    assert expected.std() > 1e-3
+    assert torch.allclose(folded(images), expected, rtol=1e-4, atol=1e-5 * expected.abs().max())
+
+
+@torch.no_grad()
+def test_folding_leaves_the_network_as_it_is():
+    network, images = trained().train(), torch.randn(2, 3, 32, 32)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    folded = FoldedNetwork(network)(images)
+    assert network.training and all(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(state[name], v) for name, v in network.state_dict().items())
+    assert torch.allclose(folded, network.eval().full(network.features(images)), atol=1e-4)
+
+
+def test_wide_networks_have_more_of_everything():
+    with torch.device("meta"):
+        count = sum(p.numel() for p in BoxCasegNetwork((48, 96, 192, 384)).parameters())
+    assert count == pytest.approx(74.67e6, rel=1e-3)

@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     modules = {"Shared keys": wsis.config.defaults}
     for name in config_modules():
-        modules[name.split(".")[-2]] = importlib.import_module(name)
+        room, module = name.split(".")[-2:]
+        title = room if module == "config" else f"{room}, {module.removesuffix('_config')}"
+        modules[title] = importlib.import_module(name)
     Path(args.output).write_text(document(modules), encoding="utf-8")
 
 

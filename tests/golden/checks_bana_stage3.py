@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from tests.golden.compare import Comparison, close, exact
 from tests.golden.frame import Arrays, check
 from wsis.layers.deeplab import cosine_scores, resize_scores
+from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.nal import (
     NoiseParams,
     common_label,
     confidence,
     noise_aware_loss,
     unreliable_region,
+)
+from wsis.methods.bana.seg_inference import (
+    PROTOCOLS,
+    ProtocolParams,
+    label_image,
+    multi_scale,
+    single_scale,
 )
 
 GRADIENT = {"rtol": 1e-3, "atol": 1e-6}
@@ -61,4 +70,60 @@ def bana_nal(arrays: Arrays) -> list[Comparison]:
         for name, leaf in (("features", features), ("classifier", weight)):
             name = f"grad_{name}{suffix}"
             out.append(close(name, leaf.grad, arrays[name], **GRADIENT))
+    return out
+
+
+INFERENCE = ("image_rgb", "input_bgr", "conv_weight", "classifier_weight", "temp", "dcrf")
+PREDICTIONS = tuple(
+    f"{name}{a}{suffix}"
+    for a in (0, 1)
+    for name, suffix in (
+        ("logit_aug", ""),
+        ("pred_aug", "_crf0"),
+        ("pred_aug", "_crf1"),
+        ("pred_aug", "_crf_true_rgb"),
+    )
+)
+
+
+@check(
+    method="bana",
+    prefix="infer_ms_flip",
+    arrays=(*INFERENCE, "crf_image_as_reference", *PREDICTIONS),
+)
+def bana_infer_ms_flip(arrays: Arrays) -> list[Comparison]:
+    """One scale and the mean of eight passes, each without a CRF, with it, and with the CRF on the wrapped image."""
+    conv, classifier = _tensor(arrays["conv_weight"]), _tensor(arrays["classifier_weight"])
+
+    def score(x: torch.Tensor) -> torch.Tensor:
+        pooled = functional.avg_pool2d(x, 4, stride=4, ceil_mode=True)
+        features = functional.conv2d(pooled, conv, padding=1, stride=2).relu()
+        return cosine_scores(features, classifier)
+
+    rgb, reference = arrays["image_rgb"], arrays["crf_image_as_reference"]
+    image = _tensor(arrays["input_bgr"])
+    wrapped = np.trunc(arrays["input_bgr"]).astype(np.int64).astype(np.uint8).transpose(1, 2, 0)
+    weight, xy_std, rgb_std, smooth, smooth_std = (float(v) for v in arrays["dcrf"])
+    params = ProtocolParams(
+        protocols=PROTOCOLS,
+        temperature=float(arrays["temp"]),
+        crf=DenseCRFParams(smooth, smooth_std, weight, xy_std, rgb_std, iterations=10),
+        min_probability=0.0,
+    )
+    size = rgb.shape[0], rgb.shape[1]
+    cosines = [
+        single_scale(score, image, size),
+        multi_scale(score, image, size, params.scales),
+    ]
+    _, labels = label_image(score, image, size, params, rgb)
+    _, parity = label_image(score, image, size, params, np.ascontiguousarray(wrapped))
+    out = [exact("crf_image_as_reference", wrapped, reference)]
+    for a, kind in enumerate(("single", "multi")):
+        crf = f"{kind}_crf"
+        out += [
+            close(f"logit_aug{a}", cosines[a], arrays[f"logit_aug{a}"], rtol=1e-4, atol=1e-4),
+            exact(f"pred_aug{a}_crf0", labels[kind], arrays[f"pred_aug{a}_crf0"]),
+            exact(f"pred_aug{a}_crf1", parity[crf], arrays[f"pred_aug{a}_crf1"]),
+            exact(f"pred_aug{a}_crf_true_rgb", labels[crf], arrays[f"pred_aug{a}_crf_true_rgb"]),
+        ]
     return out

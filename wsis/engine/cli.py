@@ -13,6 +13,7 @@ from typing import Literal, NoReturn
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
@@ -96,13 +97,25 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         for name in names:
             check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
         if purpose == "train":
-            WsisDatasetMapper(cfg, is_train=True)
-            training_dicts(cfg)
+            _check_training_data(cfg)
             if cfg.PROXY.GENERATE_AFTER_TRAIN:
                 _check_generation(cfg, args.resume)
         check_weights(cfg, purpose, resume=purpose != "generate" and args.resume)
     cfg.freeze()
     return cfg
+
+
+def _check_training_data(cfg: CfgNode) -> None:
+    """Asks the meta-architecture's class method ``check_training_data``, called with the config; one without it trains
+    on what :func:`wsis.data.build.training_dicts` gives.
+    """
+    kind = dict(iter(META_ARCH_REGISTRY)).get(cfg.MODEL.META_ARCHITECTURE)
+    check = getattr(kind, "check_training_data", None)
+    if check is not None:
+        check(cfg)
+        return
+    WsisDatasetMapper(cfg, is_train=True)
+    training_dicts(cfg)
 
 
 def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:

@@ -1,0 +1,177 @@
+"""Stage 3's samples: both labels and the image under one draw; whose labels may be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.methods.bana.tiny_segmentor import custom, make_cfg, write_label_pair
+from tests.tiny import SIZE
+from wsis.data.registration import prepare_datasets
+from wsis.errors import ConfigError, DataError
+from wsis.methods.bana.seg_loader import (
+    LabelPairMapper,
+    build_label_pair_loader,
+    training_records,
+)
+from wsis.structures.pseudo_labels import write_label, write_manifest
+
+
+@pytest.fixture
+def name() -> str:
+    return f"pairs_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def labels(tmp_path):
+    return write_label_pair(tmp_path)
+
+
+def make(tmp_path, labels, name, strong=(), **keys):
+    entries = [custom(name, tmp_path, labels)]
+    instances = [
+        [each, str(tmp_path / "data" / f"{file}.json"), str(tmp_path / "data")]
+        for each, file in strong
+    ]
+    cfg = make_cfg(
+        DATASETS__CUSTOM_SEM_SEG=entries,
+        DATASETS__CUSTOM=instances,
+        DATASETS__TRAIN=(name,),
+        MODEL__BANA__STRONG_DATASETS=[each for each, _ in strong],
+        MODEL__SEM_SEG_HEAD__NUM_CLASSES=0,
+        **keys,
+    )
+    prepare_datasets(cfg, [name])
+    return cfg
+
+
+def test_image_and_labels_share_every_draw(tmp_path, labels, name) -> None:
+    """Images that are their own labels: colours say what the label must be wherever neither is interpolated."""
+    cfg = make(tmp_path, labels, name, MODEL__BANA__JITTER=0.0, MODEL__BANA__SCALE_RANGE=[0.5, 1.5])
+    rows, columns = np.indices((SIZE, SIZE)) // 16
+    pattern = ((rows + 2 * columns) % 3).astype(np.uint8)
+    for i in range(1, 5):
+        cv2.imwrite(
+            str(tmp_path / "data" / f"{i}.png"),
+            (pattern * 100)[..., None].repeat(3, 2).astype(np.uint8),
+        )
+        write_label(labels / "y_crf" / f"{i}.png", pattern)
+        write_label(labels / "y_ret" / f"{i}.png", (pattern + 1) % 3)
+    mapper, records = LabelPairMapper(cfg), training_records(cfg)
+    agreed, padded = 0, 0
+    for record in records * 5:
+        sample = mapper(record)
+        assert sample["image"].shape == (3, 48, 48) and sample["image"].dtype == torch.float32
+        inside = sample["y_crf"] != 255
+        padded += int((~inside).sum())
+        y_crf, y_ret = sample["y_crf"][inside].int(), sample["y_ret"][inside].int()
+        assert (y_ret == (y_crf + 1) % 3).all()
+        colour = sample["image"][0][inside] / 100
+        pure = (colour - colour.round()).abs() < 0.01
+        agreed += int(pure.sum())
+        wrong = colour.round()[pure] != y_crf[pure]
+        assert wrong.float().mean() < 0.1  # a seam of 0 and 2 looks like 1
+        outside = sample["image"][:, ~inside]
+        assert (outside == torch.tensor([104.0, 117.0, 123.0])[:, None]).all()
+    assert agreed > 10000 and padded > 100
+
+
+def test_batches_are_endless_and_of_the_wanted_size(tmp_path, labels, name) -> None:
+    cfg = make(tmp_path, labels, name, SOLVER__IMS_PER_BATCH=3)
+    batches = iter(build_label_pair_loader(cfg))
+    for _ in range(3):
+        batch = next(batches)
+        assert len(batch) == 3
+        assert {s["y_crf"].shape for s in batch} == {(48, 48)}
+
+
+def test_true_labels_stand_for_both_and_take_the_place_of_pseudo_labels(
+    tmp_path, labels, name
+) -> None:
+    document = json.loads((tmp_path / "data" / "boxes.json").read_text())
+    document["images"] = document["images"][1:3]
+    kept = {image["id"] for image in document["images"]}
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] in kept]
+    (tmp_path / "data" / "two.json").write_text(json.dumps(document))
+    cfg = make(tmp_path, labels, name, strong=[(f"{name}_true", "two")])
+    records = training_records(cfg)
+    assert len(records) == 4
+    assert [record.get("truth") for record in records] == [None] * 2 + [f"{name}_true"] * 2
+    assert len({record["file_name"] for record in records}) == 4
+    mapper = LabelPairMapper(cfg)
+    for record in records:
+        sample = mapper(record)
+        differ = (sample["y_crf"] != sample["y_ret"]).any()
+        assert not differ if "truth" in record else True
+    full = LabelPairMapper(make(tmp_path, labels, name, strong=[(f"{name}_true", "two")]))
+    y_crf, y_ret = full._labels(records[2])
+    np.testing.assert_array_equal(y_crf, y_ret)
+    assert (y_crf[:6, :6] == 0).all() and (
+        y_crf > 0
+    ).sum() == 14 * 30  # no mark of the pseudo label
+
+
+def test_true_labels_may_be_a_folder(tmp_path, labels, name) -> None:
+    cfg = make(tmp_path, labels, name)
+    entry = custom(f"{name}_true", tmp_path, labels)
+    entry[3] = {"sem_seg": str(labels / "y_ret")}
+    cfg.DATASETS.CUSTOM_SEM_SEG = [*cfg.DATASETS.CUSTOM_SEM_SEG, entry]
+    cfg.MODEL.BANA.STRONG_DATASETS = [f"{name}_true"]
+    prepare_datasets(cfg, [name])
+    records = training_records(cfg)
+    assert [record.get("truth") for record in records] == [f"{name}_true"] * 4
+
+
+def refused(cfg, match: str, error: type[Exception] = ConfigError) -> None:
+    with pytest.raises(error, match=match):
+        training_records(cfg)
+
+
+def test_labels_that_no_teacher_made_are_refused(tmp_path, labels, name) -> None:
+    (labels / "manifest.json").unlink()
+    refused(
+        make(tmp_path, labels, name),
+        r"y_crf: no manifest\.json .* not a teacher's; .* MODEL\.BANA\.STRONG_DATASETS",
+    )
+
+
+def test_a_name_in_both_lists_is_refused(tmp_path, labels, name) -> None:
+    cfg = make(tmp_path, labels, name)
+    cfg.MODEL.BANA.STRONG_DATASETS = [name]
+    refused(cfg, f"STRONG_DATASETS: '{name}' is in DATASETS.TRAIN too")
+
+
+def test_other_mistakes_are_named(tmp_path, labels, name) -> None:
+    cfg = make(tmp_path, labels, name)
+    cfg.MODEL.BANA_SEG.LABELS = ["y_crf", "y_other"]
+    refused(cfg, f"'{name}' has no label 'y_other'")
+    write_manifest(labels, {}, ["y_crf", "y_ret"], ["tall", "wide"])
+    refused(make(tmp_path, labels, name), "key 'classes'", DataError)
+    write_manifest(labels, {}, ["y_crf", "y_ret"], ["wide", "tall"])
+    training_records(make(tmp_path, labels, name))
+    (labels / "y_ret" / "3.png").unlink()
+    refused(make(tmp_path, labels, name), r"y_ret.3\.png", DataError)
+    shutil.rmtree(labels / "y_ret")
+    refused(make(tmp_path, labels, name), "no such folder", DataError)
+
+
+def test_true_labels_of_other_classes_are_refused(tmp_path, labels, name) -> None:
+    document = json.loads((tmp_path / "data" / "boxes.json").read_text())
+    document["categories"][0]["name"] = "other"
+    (tmp_path / "data" / "other.json").write_text(json.dumps(document))
+    cfg = make(tmp_path, labels, name, strong=[(f"{name}_true", "other")])
+    refused(cfg, f"classes of '{name}_true' are not those")
+
+
+def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path, labels, name) -> None:
+    cfg = make(tmp_path, labels, name)
+    write_label(labels / "y_crf" / "1.png", np.full((SIZE, SIZE), 3, dtype=np.uint8))
+    mapper = LabelPairMapper(cfg)
+    with pytest.raises(DataError, match=r"1\.png: found the value 3, expected 0 to 2 or 255"):
+        mapper(training_records(cfg)[0])

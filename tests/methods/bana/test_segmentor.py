@@ -1,0 +1,166 @@
+"""BANASegmentor: both networks, what it trains and returns, its parameter groups (acceptance checks 15 and 17)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch import nn
+
+from tests.methods.bana.tiny_segmentor import RESNET, flat, images, make_cfg, samples
+from wsis.config import get_cfg
+from wsis.engine.solver import build_optimizer, build_poly_schedule
+from wsis.errors import ConfigError
+from wsis.methods.bana import BANASegmentor
+from wsis.methods.bana.nal import LOSSES
+
+NETWORKS = {"largefov": {}, "aspp": flat(RESNET)}
+
+
+def build(network: str = "largefov", **keys):
+    torch.manual_seed(0)
+    return build_model(make_cfg(**NETWORKS[network], **keys))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_every_parameter(network, loss) -> None:
+    model = build(network, MODEL__BANA_SEG__LOSS=loss)
+    losses = model(samples(2))
+    assert all(name.startswith("loss_") for name in losses)
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_maps_have_the_original_size(network) -> None:
+    model = build(network).eval()
+    inputs = images(2)
+    inputs[1]["image"] = inputs[1]["image"][:, :32, :48]
+    outputs = model(inputs)
+    for output in outputs:
+        assert output["sem_seg"].shape == (3, 40, 56)
+        torch.testing.assert_close(output["sem_seg"].sum(0), torch.ones(40, 56))
+        labels = output["sem_seg_labels"]["single"]
+        assert torch.equal(labels, output["sem_seg"].argmax(0).to(torch.uint8))
+        assert not output["sem_seg"].requires_grad
+
+
+@pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
+def test_all_four_protocols_in_one_pass() -> None:
+    names = ["single", "single_crf", "multi", "multi_crf"]
+    model = build(MODEL__BANA_SEG__PROTOCOLS=names).eval()
+    labels = model(images(1))[0]["sem_seg_labels"]
+    assert list(labels) == names
+    for label in labels.values():
+        array = np.asarray(label)
+        assert array.shape == (40, 56) and array.dtype == np.uint8 and array.max() < 3
+
+
+def count(cfg) -> int:
+    """Parameters of the published network, without memory for them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in BANASegmentor(cfg).parameters())
+
+
+def test_the_networks_are_those_of_the_paper() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 21
+    cfg.MODEL.BACKBONE.NAME = "build_atrous_vgg16_backbone"
+    cfg.MODEL.VGG.FC6_DILATION = 12
+    assert count(cfg) == 20505408
+    cfg.MODEL.BACKBONE.NAME = "build_atrous_resnet_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.RESNETS.DEPTH = 101
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.BANA_SEG.HEAD = "aspp"
+    assert count(cfg) == 61379904
+
+
+def test_scores_are_an_eighth_of_the_crop() -> None:
+    model = build()
+    with torch.no_grad():
+        assert model.scores(torch.zeros(1, 3, 321, 321)).shape == (1, 3, 41, 41)
+
+
+def test_rates_are_one_two_ten_twenty_and_biases_do_not_decay() -> None:
+    cfg = make_cfg(MODEL__VGG__NORM="", SOLVER__WEIGHT_DECAY_BIAS=0.0, SOLVER__WEIGHT_DECAY=5e-4)
+    model = build_model(cfg)
+    model.extra = nn.Conv2d(1, 1, 1)
+    groups = model.parameter_groups(cfg)
+    base = cfg.SOLVER.BASE_LR
+    assert [g["lr"] / base for g in groups] == pytest.approx([1, 2, 10, 20])
+    assert [g["weight_decay"] for g in groups] == [5e-4, 0, 5e-4, 0]
+    grouped = [id(p) for g in groups for p in g["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    new = {id(model.classifier.weight), id(model.extra.weight)}
+    assert {id(p) for p in groups[2]["params"]} == new
+    assert {id(p) for p in groups[3]["params"]} == {id(model.extra.bias)}
+
+
+def test_a_frozen_layer_is_in_no_group_and_resnet_has_two() -> None:
+    cfg = make_cfg(
+        **NETWORKS["aspp"], MODEL__BANA_SEG__LR_FACTORS=[1.0, 10.0, 10.0], SOLVER__WEIGHT_DECAY=5e-4
+    )
+    model = build_model(cfg)
+    model.backbone.stem.requires_grad_(False)
+    groups = model.parameter_groups(cfg)
+    assert [g["lr"] / cfg.SOLVER.BASE_LR for g in groups] == pytest.approx([1, 10])
+    assert [g["weight_decay"] for g in groups] == [5e-4, 5e-4]
+    trained = sum(p.requires_grad for p in model.parameters())
+    assert sum(len(g["params"]) for g in groups) == trained < len(list(model.parameters()))
+
+
+def test_the_schedule_keeps_the_ratios_of_the_groups() -> None:
+    cfg = make_cfg(SOLVER__MAX_ITER=100, SOLVER__BASE_LR=1e-3)
+    model = build_model(cfg)
+    optimizer = build_optimizer(cfg, model)
+    schedule = build_poly_schedule(cfg, optimizer)
+    for iteration in range(30):
+        factor = (1 - iteration / 100) ** 0.9
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([1e-3 * factor, 2e-3 * factor, 1e-2 * factor])
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_last_batch_leaves_no_trace_in_a_frozen_resnet() -> None:
+    model = build("aspp")
+    outputs = []
+    for seed in (1, 2):
+        model.train()
+        model([{**s, "image": s["image"] * seed / 2} for s in samples(2, seed=seed)])
+        outputs.append(model.eval()(images(1))[0]["sem_seg"])
+    assert torch.equal(*outputs)
+
+
+def test_running_statistics_are_not_those_of_the_last_batch() -> None:
+    """Caffe's momentum of 0.999 is PyTorch's 0.001; at 0.1 or less one batch moves them a tenth of the way at most."""
+    model = build("aspp", MODEL__RESNETS__NORM="BN")
+    momenta = [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert momenta and max(momenta) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HEAD", "fcn"),
+        ("LOSS", "nal"),
+        ("PROTOCOLS", []),
+        ("PROTOCOLS", ["single", "single"]),
+        ("PROTOCOLS", ["double"]),
+        ("TEMPERATURE", 0.0),
+        ("SCALES", [1.0, 0.0]),
+        ("LABELS", ["y_crf"]),
+        ("LR_FACTORS", [1.0]),
+        ("BOOTSTRAP", 1.5),
+        ("CRF_MIN_PROBABILITY", 1.0),
+    ],
+)
+def test_values_out_of_range_are_named(key, value) -> None:
+    with pytest.raises(ConfigError, match=rf"MODEL\.BANA_SEG\.{key}: found .*, expected"):
+        build(**{f"MODEL__BANA_SEG__{key}": value})

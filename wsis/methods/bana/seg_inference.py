@@ -1,0 +1,178 @@
+"""How stage 3 labels an image: at one scale or the mean over several and their mirror images, with or without a dense
+CRF (spec 7). The order counts: cosines are averaged, then multiplied with T, then made probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from wsis.layers.deeplab import resize_scores
+from wsis.layers.dense_crf import DenseCRFParams, dense_crf
+from wsis.layers.label_maps import mean_over_scales
+
+PROTOCOLS = ("single", "single_crf", "multi", "multi_crf")
+
+Scorer = Callable[[torch.Tensor], torch.Tensor]
+"""Normalised images (N, 3, h, w) to cosines (N, C, h', w')."""
+
+
+@dataclass(frozen=True)
+class ProtocolParams:
+    """What is made of an image.
+
+    Attributes:
+        protocols: of :data:`PROTOCOLS`, in this order.
+        scales: of "multi", factors of the image's size.
+        temperature: T.
+        crf: kernel and steps.
+        min_probability: classes that are nowhere more probable are hidden from the CRF.
+    """
+
+    protocols: tuple[str, ...] = ("single",)
+    scales: tuple[float, ...] = (1.0, 0.5, 0.75, 1.5)
+    temperature: float = 20.0
+    crf: DenseCRFParams = DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, 10)
+    min_probability: float = 1e-3
+
+    @property
+    def needs_crf(self) -> bool:
+        """Whether any of the protocols ends in a CRF."""
+        return any(name.endswith("_crf") for name in self.protocols)
+
+
+def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cosines of the image as it is.
+
+    Args:
+        score: the network.
+        image: (3, h, w), normalised.
+        size: height and width of the result.
+
+    Returns:
+        (C, H, W).
+    """
+    return resize_scores(score(image[None]), size)[0]
+
+
+def multi_scale(
+    score: Scorer, image: torch.Tensor, size: tuple[int, int], scales: Sequence[float]
+) -> torch.Tensor:
+    """Mean of the cosines of the scaled images and of their mirror images, which share a batch.
+
+    Args:
+        score: the network.
+        image: (3, h, w), normalised; each side of a scaled one is floor(scale * side), at least 1.
+        size: height and width of the result.
+        scales: factors.
+
+    Returns:
+        (C, H, W).
+    """
+    maps = []
+    for scale in scales:
+        scaled = [max(1, int(scale * side)) for side in image.shape[1:]]
+        resized = functional.interpolate(
+            image[None], size=scaled, mode="bilinear", align_corners=True
+        )
+        maps += score(torch.cat([resized, resized.flip(-1)])).split(1)
+    flipped = [False, True] * len(scales)
+    return mean_over_scales(maps, flipped, size, align_corners=True)[0]
+
+
+def probabilities(cosines: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax(T cosines) over the first axis; (C, H, W)."""
+    return (temperature * cosines).softmax(dim=0)
+
+
+def crf_labels(
+    image: np.ndarray, scores: np.ndarray, params: DenseCRFParams, class_ids: np.ndarray
+) -> np.ndarray:
+    """The class of the largest marginal of a dense CRF.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the true colours.
+        scores: (K, H, W) probabilities.
+        params: kernel and steps.
+        class_ids: (K,) the classes that they are of.
+
+    Returns:
+        (H, W) uint8.
+    """
+    if len(class_ids) == 1:
+        return np.full(image.shape[:2], class_ids[0], dtype=np.uint8)
+    return class_ids[dense_crf(image, scores, params).argmax(axis=0)].astype(np.uint8)
+
+
+class CRFLabels:
+    """The label map that :func:`crf_labels` makes, once NumPy asks for it; picklable, so that another process may.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        scores: (C, H, W) probabilities; only classes that are somewhere above ``min_probability`` are kept.
+        params: kernel and steps.
+        min_probability: in [0, 1).
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        scores: torch.Tensor,
+        params: DenseCRFParams,
+        min_probability: float,
+    ) -> None:
+        # the best class of a pixel has at least the mean probability
+        least = min(min_probability, 1 / len(scores))
+        kept = scores.amax(dim=(1, 2)) >= least
+        self.class_ids = kept.nonzero()[:, 0].cpu().numpy()
+        self.scores = scores[kept].float().cpu().numpy()
+        self.image, self.params = image, params
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """(H, W) uint8."""
+        labels = crf_labels(self.image, self.scores, self.params, self.class_ids)
+        return labels if dtype is None else labels.astype(dtype)
+
+
+def label_image(
+    score: Scorer,
+    image: torch.Tensor,
+    size: tuple[int, int],
+    params: ProtocolParams,
+    original: np.ndarray | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor | CRFLabels]]:
+    """All protocols of one image.
+
+    Args:
+        score: the network.
+        image: (3, h, w), normalised.
+        size: height and width of the original image.
+        params: what to make.
+        original: (H, W, 3) uint8 RGB, needed with a CRF.
+
+    Returns:
+        Probabilities (C, H, W) of the first protocol, before any CRF, and the label map of each: (H, W) uint8, or what
+        NumPy makes one of.
+    """
+    found: dict[str, torch.Tensor] = {}
+    labels: dict[str, torch.Tensor | CRFLabels] = {}
+    for name in params.protocols:
+        kind, _, crf = name.partition("_")
+        if kind not in found:
+            cosines = (
+                single_scale(score, image, size)
+                if kind == "single"
+                else multi_scale(score, image, size, params.scales)
+            )
+            found[kind] = probabilities(cosines, params.temperature)
+        if crf:
+            if original is None:
+                raise ValueError("a protocol with a CRF needs the original image")
+            labels[name] = CRFLabels(original, found[kind], params.crf, params.min_probability)
+        else:
+            labels[name] = found[kind].argmax(dim=0).to(torch.uint8)
+    return found[params.protocols[0].partition("_")[0]], labels

@@ -59,6 +59,7 @@ setup(
     ],
     keywords="instance segmentation, weak supervision, box supervision, detectron2",
     packages=find_packages(include=["wsis", "wsis.*"]),
+    package_data={"wsis.report": ["templates/*"]},
     python_requires=">=3.11",
     # Detectron2 is not named here: the package registry does not have it, so pip could not find it.
     # tools/install_detectron2.py installs it; wsis says so when it is missing.
@@ -79,8 +80,8 @@ setup(
         # The source archive compiles against the installed NumPy: needs a C++ compiler, the Python
         # headers, cython, numpy, setuptools and wheel, and pip's --no-build-isolation.
         "crf": ["pydensecrf2==1.1"],
-        # Pictures need nothing beyond the above so far.
-        "report": [],
+        # The report page; pictures need nothing beyond the above.
+        "report": ["jinja2>=3.1"],
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )

@@ -1,0 +1,315 @@
+"""The report page: what stands in the file, and what refuses to become one."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.pages import SIZE, write_files
+from tests.tiny import loggers_as_before
+from wsis.data.source import load_source
+from wsis.errors import ConfigError, DataError
+from wsis.evaluation import proxy_quality
+from wsis.report import pictures
+from wsis.report.page import worst_first, write_page
+from wsis.report.pictures import PICTURE_SIDE, crop_window, make_picture
+from wsis.structures.rle import decode_mask, encode_mask
+
+__all__ = ["loggers_as_before"]
+
+TOOL = Path(__file__).parents[2] / "tools" / "visualize_proxy_masks.py"
+
+
+class Tags(HTMLParser):
+    """The elements of a page: ``tags`` (name, attributes), ``scripts`` (attributes, text)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag == "script"
+        if self.inside:
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != "script"
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+
+
+def read_page(path):
+    """Its data, its pictures, its text."""
+    text = path.read_text(encoding="utf-8")
+    scripts = {a["id"]: json.loads(t) for a, t in Tags(text).scripts if "id" in a}
+    data = scripts.pop("data")
+    return data, [scripts[f"p{i}"] for i in range(len(scripts))], text
+
+
+def sources(folder):
+    return load_source(folder / "proxy.json", folder), load_source(folder / "gt.json")
+
+
+@pytest.fixture
+def main():
+    spec = importlib.util.spec_from_file_location("visualize_proxy_masks", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main([str(a) for a in arguments])
+
+
+def test_the_worst_come_first_by_iou_then_by_box_fit(tmp_path):
+    write_files(tmp_path)
+    proxy, gt = sources(tmp_path)
+    data, shown, _ = read_page(write_page(tmp_path / "out", proxy, gt).path)
+    ious = data["columns"]["iou"]
+    assert data["measure"] == "IoU" and ious == sorted(ious) and len(shown) == len(ious) == 12
+    data, _, _ = read_page(write_page(tmp_path / "out", proxy).path)
+    assert data["measure"] == "box fit" and "iou" not in data["columns"]
+    assert data["columns"]["fit"] == sorted(data["columns"]["fit"])
+
+
+def test_order_of_equals_and_of_masks_without_a_true_one():
+    values = {
+        "box_fit": np.array([0.9, 0.5, 0.9, 0.1, 0.9]),
+        "mIoU": np.array([0.4, 0.4, 0.2, np.nan, 0.2]),
+    }
+    assert worst_first(values).tolist() == [2, 4, 1, 0, 3]
+    assert worst_first({"box_fit": values["box_fit"]}).tolist() == [3, 1, 0, 2, 4]
+
+
+def test_numbers_are_those_of_the_evaluation(tmp_path):
+    write_files(tmp_path)
+    proxy, gt = sources(tmp_path)
+    quality = proxy_quality(proxy, gt)
+    data, _, _ = read_page(write_page(tmp_path / "out", proxy, gt).path)
+    columns = data["columns"]
+    assert np.mean(columns["iou"]) == pytest.approx(quality["overall"]["mIoU"], abs=1e-4)
+    assert np.mean(columns["fit"]) == pytest.approx(quality["overall"]["box_fit"], abs=1e-4)
+    assert data["overall"]["iou"] == pytest.approx(quality["overall"]["mIoU"], abs=1e-4)
+    statuses = [data["statuses"][s] for s in columns["status"]]
+    assert {s: statuses.count(s) for s in statuses} == {
+        s: n for s, n in quality["status"].items() if s != "crowd"
+    }
+    wide = [v for v, c in zip(columns["iou"], columns["class"], strict=True) if c == 0]
+    assert np.mean(wide) == pytest.approx(quality["per_class"]["wide"]["mIoU"], abs=1e-4)
+
+
+def test_each_card_belongs_to_its_annotation(tmp_path):
+    document = write_files(tmp_path)
+    by_id = {a["id"]: a for a in document["annotations"]}
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    data, shown, _ = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
+    columns = data["columns"]
+    for i, picture in enumerate(shown):
+        annotation = by_id[columns["id"][i]]
+        assert data["files"][columns["file"][i]] == names[annotation["image_id"]]
+        assert columns["box"][i] == annotation["bbox"]
+        assert columns["score"][i] == annotation["score"]
+        with Image.open(io.BytesIO(base64.b64decode(picture["webp"]))) as image:
+            assert image.size == (picture["width"], picture["height"])
+        code = {"size": [picture["height"], picture["width"]], "counts": picture["mask"]}
+        if annotation["status"] == "empty":
+            assert picture["mask"] is None and picture["ignore"] is None
+        else:  # nothing is made smaller here, so that no pixel may be lost
+            assert decode_mask(code).sum() == decode_mask(annotation["segmentation"]).sum()
+        x0, y0, x1, y1 = picture["box"]
+        assert [x1 - x0, y1 - y0] == annotation["bbox"][2:]
+
+
+def test_crowds_are_left_out_and_counted(tmp_path):
+    document = write_files(tmp_path)
+    document["annotations"][0].update(iscrowd=1, status="crowd")
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    data, shown, _ = read_page(write_page(tmp_path / "out", sources(tmp_path)[0]).path)
+    assert data["crowd"] == 1 and data["total"] == len(shown) == 11
+
+
+def test_a_limit_keeps_the_worst(tmp_path):
+    write_files(tmp_path)
+    proxy, gt = sources(tmp_path)
+    everything, _, _ = read_page(write_page(tmp_path / "all", proxy, gt).path)
+    page = write_page(tmp_path / "out", proxy, gt, shown=5)
+    data, shown, _ = read_page(page.path)
+    assert (page.shown, page.masks, len(shown), data["total"]) == (5, 12, 5, 12)
+    assert data["columns"]["id"] == everything["columns"]["id"][:5]
+    assert data["overall"] == everything["overall"]
+
+
+def test_names_are_data_and_never_markup(tmp_path):
+    document = write_files(tmp_path)
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    document["categories"][0]["name"] = evil
+    document["images"][0]["file_name"] = evil.replace("/", "") + ".png"
+    document["info"] = {"description": evil}
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    page = write_page(tmp_path / "out", sources(tmp_path)[0])
+    assert len(page.unreadable) == 1
+    data, shown, text = read_page(page.path)
+    assert evil in data["classes"] and shown.count(None) == 3
+    parsed = Tags(text)
+    assert len(parsed.scripts) == 2 + len(shown)
+    assert [code for attributes, code in parsed.scripts if "alert" in code and not attributes] == []
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+    assert [attributes for tag, attributes in parsed.tags if tag == "img"] == [{"alt": ""}]
+
+
+def test_the_browser_is_told_to_run_the_pages_own_script_only(tmp_path):
+    write_files(tmp_path)
+    _, _, text = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
+    (code,) = [t for a, t in Tags(text).scripts if not a]
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1)
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
+    assert re.findall(r"https?://|\bsrc=|\bhref=\"(?!#)", text) == []
+
+
+def test_the_same_input_gives_the_same_bytes_without_a_path(tmp_path):
+    write_files(tmp_path)
+    pages = [write_page(tmp_path / name, *sources(tmp_path)).path for name in ("a", "b")]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    assert str(tmp_path).encode() not in pages[0].read_bytes()
+    assert [p.name for p in pages[0].parent.iterdir()] == ["index.html"]
+
+
+def test_an_unreadable_image_leaves_the_others_alone(tmp_path, main, capsys):
+    write_files(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"no image")
+    arguments = ("--proxy", tmp_path / "proxy.json", "--images", tmp_path)
+    assert main(*arguments, "--output", tmp_path / "out") == 3
+    printed = capsys.readouterr()
+    assert "2.png: cannot be read as an image" in printed.err and "12 masks" in printed.out
+    _, shown, _ = read_page(tmp_path / "out" / "index.html")
+    assert shown.count(None) == 3
+
+
+def test_the_tool_says_what_it_wrote(tmp_path, main, capsys):
+    write_files(tmp_path)
+    arguments = ["--proxy", tmp_path / "proxy.json", "--images", tmp_path]
+    arguments += ["--gt", tmp_path / "gt.json", "--output", tmp_path / "out", "--limit", 7]
+    assert main(*arguments) == 0
+    assert "index.html: 7 of 12 masks" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--limit: found 0"):
+        main(*arguments[:-1], 0)
+
+
+def test_mistakes_are_named_and_leave_nothing(tmp_path, main):
+    document = write_files(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "file").write_text("")
+    small = {**document, "images": [{**i, "height": SIZE + 1} for i in document["images"]]}
+    for annotation in (small := json.loads(json.dumps(small)))["annotations"]:
+        for key in ("segmentation", "ignore_segmentation"):
+            if key in annotation:
+                annotation[key] = encode_mask(np.ones((SIZE + 1, SIZE), dtype=bool))
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    out = tmp_path / "out"
+    proxy, images = tmp_path / "proxy.json", ("--images", tmp_path)
+    for arguments, message in (
+        (("--proxy", proxy, "--output", out), "none of its 4 images is there .*--images"),
+        (("--proxy", proxy, "--images", tmp_path / "elsewhere", "--output", out), "none of its 4"),
+        (("--proxy", proxy, "--images", tmp_path / "no", "--output", out), "no such image folder"),
+        (("--proxy", tmp_path / "no.json", *images, "--output", out), "no.json: cannot be read"),
+        (("--proxy", tmp_path / "small.json", *images, "--output", out), "the annotations say"),
+        (
+            ("--proxy", proxy, *images, "--output", tmp_path / "file"),
+            "is a file, expected a folder",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            main(*arguments)
+        assert not out.exists()
+
+
+def test_a_full_disk_keeps_the_page_that_was_there(tmp_path, monkeypatch):
+    write_files(tmp_path)
+    page = write_page(tmp_path / "out", *sources(tmp_path)).path
+    before = page.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("wsis.structures.proxy_file.os.fsync", full)
+    with pytest.raises(DataError, match=r"index.html: cannot be written \(No space left"):
+        write_page(tmp_path / "out", sources(tmp_path)[0])
+    assert page.read_bytes() == before
+    assert [p.name for p in page.parent.iterdir()] == ["index.html"]
+
+
+def test_a_file_without_annotations_has_a_page(tmp_path):
+    document = write_files(tmp_path)
+    (tmp_path / "proxy.json").write_text(json.dumps({**document, "annotations": []}))
+    data, shown, _ = read_page(write_page(tmp_path / "out", sources(tmp_path)[0]).path)
+    assert shown == [] and data["total"] == 0 and data["overall"]["fit"] is None
+
+
+def test_without_jinja2_one_line_says_what_to_install(tmp_path, monkeypatch):
+    write_files(tmp_path)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ConfigError, match=r"Jinja2 .*wsis\[report\]"):
+        write_page(tmp_path / "out", sources(tmp_path)[0])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "rows", "columns"),
+    [
+        ([[40, 40, 60, 50]], (30, 60), (35, 65)),  # 20 wide: 20 * 1.4 + 2 = 30
+        ([[0, 40, 20, 50]], (30, 60), (0, 30)),  # moved inwards
+        ([[40, 40, 45, 45], [55, 45, 60, 50]], (30, 60), (35, 65)),  # around both
+        ([[-9, -9, 999, 999]], (0, 90), (0, 100)),  # no more than the image
+        ([[50, 50, 50, 50]], (48, 52), (48, 52)),  # a box without area
+        ([[120, 95, 130, 99]], (86, 90), (96, 100)),  # outside of the image
+    ],
+)
+def test_window_of_a_picture(boxes, rows, columns):
+    window = crop_window([np.array(b, dtype=float) for b in boxes], 90, 100)
+    assert [(s.start, s.stop) for s in window] == [rows, columns]
+
+
+def test_a_large_picture_is_made_smaller_with_its_masks():
+    image = np.zeros((900, 1200, 3), dtype=np.uint8)
+    mask = np.zeros((900, 1200), dtype=bool)
+    mask[100:500, 200:1000] = True
+    masks = {"mask": encode_mask(mask), "truth": None}
+    box = np.array([200.0, 100.0, 1000.0, 500.0])
+    window = slice(0, 900), slice(0, 1200)
+    picture = make_picture(image, box, masks, window)
+    assert (picture["width"], picture["height"]) == (PICTURE_SIDE, 192)
+    assert picture["truth"] is None
+    small = decode_mask({"size": [192, PICTURE_SIDE], "counts": picture["mask"]})
+    share = PICTURE_SIDE / 1200
+    assert small.sum() == pytest.approx(mask.sum() * share**2, rel=0.02)
+    assert picture["box"] == pytest.approx(box * share, abs=0.06)
+
+
+def test_each_image_is_read_once(tmp_path, monkeypatch):
+    write_files(tmp_path)
+    read = []
+    original = pictures.read_image
+    monkeypatch.setattr(
+        pictures, "read_image", lambda path, *size: (read.append(path), original(path, *size))[1]
+    )
+    advanced = []
+    write_page(
+        tmp_path / "out", sources(tmp_path)[0], progress=lambda n: lambda: advanced.append(n)
+    )
+    assert len(read) == len(set(read)) == 4 and advanced == [4] * 4

@@ -1,0 +1,335 @@
+"""The report page in a real browser: what is drawn, filters, keys, ten thousand masks."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from tests.report.browser import CHROMIUM, Browser
+from tests.report.pages import SIZE, write_files
+from wsis.data.source import load_source
+from wsis.report import page as page_module
+from wsis.report.page import write_page
+from wsis.report.pictures import Pictures
+from wsis.structures.rle import decode_mask, encode_mask
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+
+CARD = "document.activeElement.closest('.card')?.getAttribute('aria-posinset')"
+DRAWN = "[...document.querySelectorAll('#cards canvas')].every((c) => c.width > 0)"
+ORANGE, PINK, BLUE = (255, 157, 30), (255, 102, 196), (55, 198, 255)
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def window(tab):
+    tab.resize(1100, 800)
+    tab.scheme("light")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The files of :func:`write_files` for 48 masks, and ``out`` with their page."""
+    path = tmp_path_factory.mktemp("page")
+    write_files(path, images=16)
+    write_page(path / "out", load_source(path / "proxy.json", path), load_source(path / "gt.json"))
+    return path
+
+
+@pytest.fixture
+def page(tab, folder):
+    """The page, just opened; every test must leave the console silent."""
+    tab.open((folder / "out" / "index.html").as_uri())
+    tab.wait(DRAWN)
+    yield tab
+    assert tab.complaints() == []
+
+
+def shown(tab):
+    """The values under the cards in the grid, in their order."""
+    return tab.js(
+        "[...document.querySelectorAll('.card')].sort((a, b) => a.ariaPosInset - b.ariaPosInset)"
+        ".map((card) => card.querySelector('.value').textContent)"
+    )
+
+
+def counted(tab):
+    return tab.js("document.getElementById('count').textContent")
+
+
+def choose(tab, identity, value):
+    """Sets a control as a user's choice does."""
+    tab.js(
+        f"(() => {{ const control = document.getElementById('{identity}');"
+        f"control.value = {json.dumps(value)};"
+        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); })()"
+    )
+
+
+def test_the_page_loads_from_disk_and_asks_for_nothing_else(page, folder):
+    assert page.requested() == [(folder / "out" / "index.html").as_uri()]
+    assert counted(page) == "48 of 48 masks"
+    values = [float(v) for v in shown(page)]
+    assert values == sorted(values) and len(values) >= 12
+    alternative = page.js("document.querySelector('.card img').alt")
+    assert alternative.startswith("tall, annotation") and "IoU 0.000, empty" in alternative
+    sizes = page.js(
+        "Promise.all([...document.querySelectorAll('#cards img')].map((image) =>"
+        " image.decode().then(() => image.naturalWidth)))"
+    )
+    assert min(sizes) > 20
+
+
+def test_numbers_and_histogram_follow_the_filters(page):
+    def numbers():
+        texts = page.js("[...document.querySelectorAll('#numbers dd')].map((d) => d.textContent)")
+        names = page.js("[...document.querySelectorAll('#numbers dt')].map((d) => d.textContent)")
+        return dict(zip(names, texts, strict=True))
+
+    data = page.js("data")
+    ious = np.array(data["columns"]["iou"])
+    assert numbers()["masks"] == "48"
+    assert float(numbers()["mean IoU"]) == pytest.approx(ious.mean(), abs=6e-4)
+    assert numbers()["IoU ≥ 0.5"] == f"{100 * (ious >= 0.5).mean():.0f} %"
+    choose(page, "class", "1")
+    tall = ious[np.array(data["columns"]["class"]) == 1]
+    assert float(numbers()["mean IoU"]) == pytest.approx(tall.mean(), abs=6e-4)
+    label = page.js("document.getElementById('histogram').getAttribute('aria-label')")
+    assert label.startswith("Histogram of IoU: 24 masks")
+    bars = page.js(
+        "[...document.querySelectorAll('.bin')].map((b) => parseInt(b.title.split(': ')[1]))"
+    )
+    edges = np.arange(21) / 20
+    assert bars == np.histogram(tall, edges)[0].tolist()
+    page.js("document.querySelectorAll('.bin')[0].click()")
+    assert counted(page) == f"{bars[0]} of 48 masks"
+    page.js("document.querySelectorAll('.bin')[0].click()")
+    assert counted(page) == "24 of 48 masks"
+
+
+def test_filters_and_order(page):
+    columns = page.js("columns")
+    ious, scores = np.array(columns["iou"]), np.array(columns["score"])
+    choose(page, "measure-low", "0.3")
+    choose(page, "measure-high", "0.6")
+    chosen = (ious >= 0.3) & (ious <= 0.6)
+    assert counted(page) == f"{chosen.sum()} of 48 masks"
+    choose(page, "score-high", "0.5")
+    assert counted(page) == f"{(chosen & (scores <= 0.5)).sum()} of 48 masks"
+    page.js("document.getElementById('reset').click()")
+    page.js("document.querySelectorAll('#statuses input')[0].click()")  # ok
+    assert counted(page) == "24 of 48 masks"
+    address = page.js("location.hash")
+    page.js("document.getElementById('reset').click()")
+    assert counted(page) == "48 of 48 masks" and page.js("location.hash") == ""
+    page.js(f"location.hash = {address!r}")
+    page.wait("document.getElementById('count').textContent.startsWith('24 ')")
+    page.js("document.getElementById('reset').click()")
+    choose(page, "order", "best")
+    assert shown(page)[0] == f"{ious.max():.3f}"
+    choose(page, "find", "16.PNG")
+    assert counted(page) == "3 of 48 masks"
+    choose(page, "find", "105")
+    assert counted(page) == "1 of 48 masks"
+    choose(page, "find", "nothing")
+    assert (
+        page.js("document.getElementById('nothing').textContent") == "No mask passes the filters."
+    )
+    page.press("Enter", "Escape")
+    page.js("document.activeElement.blur()")
+    page.press("ArrowDown", "Enter")
+
+
+def test_an_address_holds_the_filters(tab, folder):
+    start = (folder / "out" / "index.html").as_uri()
+    tab.open(f"{start}#class=tall&status=ok,nonsense&score=0.5-1&order=best&hide=box,nonsense")
+    tab.wait(DRAWN)
+    assert counted(tab) == f"{len(shown(tab))} of 48 masks"
+    values = [float(v) for v in shown(tab)]
+    assert 0 < len(values) < 24 and values == sorted(values, reverse=True)
+    assert tab.js("document.getElementById('class').selectedOptions[0].text") == "tall (24)"
+    assert tab.js("state.layers.box") is False
+    assert tab.complaints() == []
+
+
+def test_keys_move_enlarge_and_close(page):
+    page.press("ArrowDown")
+    assert page.js(CARD) == "1"
+    page.press("ArrowRight", "ArrowRight")
+    assert page.js(CARD) == "3"
+    page.press("ArrowDown")
+    below = int(page.js(CARD))
+    assert below > 5
+    page.press("ArrowUp", "ArrowLeft", "ArrowUp")
+    assert page.js(CARD) == "2"
+    assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.press("Enter")
+    assert page.js("document.getElementById('large').open")
+    facts = "document.getElementById('facts').textContent"
+    assert "place2 of 48" in page.js(facts)
+    page.press("ArrowRight")
+    assert "place3 of 48" in page.js(facts)
+    page.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
+    assert "place1 of 48" in page.js(facts)
+    assert page.js("document.getElementById('previous').disabled")
+    page.press("Escape")
+    page.wait("!document.getElementById('large').open")
+    assert page.js(CARD) == "1"
+    page.press("End")
+    assert page.js(CARD) == "48"
+    inside = page.js(
+        "(() => { const r = document.activeElement.getBoundingClientRect();"
+        "return r.top >= 0 && r.bottom <= innerHeight; })()"
+    )
+    assert inside
+    page.press("PageUp", "Home")
+    assert page.js(CARD) == "1"
+
+
+def test_keys_jump_to_filters_and_back(page):
+    focused = "document.activeElement.id"
+    page.press("ArrowDown", "f")
+    assert page.js(focused) == "class"
+    page.press("Escape")
+    assert page.js(CARD) == "1"
+    page.press("/")
+    assert page.js(focused) == "find"
+    page.press("1", "0", "5", "r")  # letters in a text field are text
+    assert page.js("document.getElementById('find').value") == "105r"
+    page.press("Escape", "r")
+    assert counted(page) == "48 of 48 masks"
+    page.press("o")
+    assert page.js(focused) == "order"
+    page.press("Escape", "?")
+    assert page.js("document.getElementById('help').open")
+    page.press("Escape")
+    page.wait("!document.getElementById('help').open")
+
+
+def pixel(tab, x, y):
+    """The overlay's colour on the only card, at a pixel of the picture."""
+    return tab.js(
+        "(() => { const canvas = document.createElement('canvas'), i = rows[0];"
+        "const drawn = document.querySelector('#cards canvas');"
+        "canvas.width = canvas.height = drawn.width;"
+        "const pen = canvas.getContext('2d', { willReadFrequently: true });"
+        "pen.drawImage(drawn, 0, 0);"
+        "const place = placeOf(pictureOf(i), canvas);"
+        f"const at = [place.x + ({x} + 0.5) * place.scale, place.y + ({y} + 0.5) * place.scale];"
+        "return [...pen.getImageData(...at.map(Math.floor), 1, 1).data]; })()"
+    )
+
+
+def test_layers_are_where_the_masks_are(page, folder):
+    document = json.loads((folder / "proxy.json").read_text())
+    annotation = next(a for a in document["annotations"] if a["id"] == 106)  # "fallback"
+    choose(page, "find", "106")
+    page.wait(DRAWN)
+    picture = page.js("pictureOf(rows[0])")
+    size = [picture["height"], picture["width"]]
+    codes = {k: decode_mask({"size": size, "counts": picture[k]}) for k in ("mask", "ignore")}
+    for layer, code in codes.items():
+        flat = page.js(f"[...decodeCounts(pictureOf(rows[0]).{layer}, {size[1]}, {size[0]})]")
+        assert np.array_equal(np.array(flat).reshape(size[::-1]).T, code)
+    assert codes["mask"].sum() == decode_mask(annotation["segmentation"]).sum()
+    y, x = (int(v) for v in np.argwhere(codes["mask"]).mean(axis=0).round())
+    red, green, blue, alpha = pixel(page, x, y)
+    assert abs(alpha - 0.38 * 255) < 3 and np.abs(np.subtract([red, green, blue], ORANGE)).max() < 6
+    page.press("ArrowDown", "1")
+    page.wait(DRAWN)
+    assert pixel(page, x, y)[3] == 0, "key 1 takes the mask away"
+    assert page.js("location.hash").endswith("hide=mask")
+    rows, columns = np.nonzero(codes["ignore"])
+    y, x = int(rows.mean().round()), int(columns.mean().round())
+    hatched = [pixel(page, x + dx, y)[3] > 100 for dx in range(-3, 4)]
+    assert any(hatched), "ignored pixels are hatched"
+    page.press("3")
+    page.wait(DRAWN)
+    assert not any(pixel(page, x + dx, y)[3] > 100 for dx in range(-2, 3))
+
+
+def test_narrow_and_dark(page):
+    page.scheme("dark")
+    page.resize(360, 740)
+    page.wait("document.querySelectorAll('.card').length > 0")
+    assert page.js("document.documentElement.scrollWidth") <= 360
+    dark = page.js("getComputedStyle(document.body).backgroundColor")
+    assert sum(int(v) for v in dark[4:-1].split(",")) < 120
+    lefts = page.js(
+        "new Set([...document.querySelectorAll('.card')].map((c) => c.offsetWidth)).size"
+    )
+    assert lefts == 1
+    page.press("ArrowDown", "Enter")
+    assert page.js("document.getElementById('large').getBoundingClientRect().right") <= 360
+    page.press("Escape")
+
+
+def test_hostile_names_are_only_text(tab, tmp_path):
+    document = write_files(tmp_path)
+    evil = "</script><script>window.evil = 1</script><img src=x onerror='window.evil = 2'>"
+    document["categories"][0]["name"] = evil
+    document["images"][0]["file_name"] = evil.replace("/", "") + ".png"
+    document["info"] = {"description": evil}
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
+    tab.open(page.as_uri())
+    tab.wait("document.documentElement.dataset.loaded")
+    tab.press("ArrowDown", "Enter", "ArrowRight", "Escape")
+    assert tab.js("window.evil") is None and tab.complaints() == []
+    assert evil in tab.js("[...document.querySelectorAll('.name')].map((n) => n.textContent)")
+    assert evil in tab.js("document.querySelector('.origin').textContent")
+    missing = "document.querySelectorAll('#cards .picture.missing').length"
+    tab.wait(f"{missing} === 3")
+    assert "cannot be read" in tab.js("document.querySelector('.missing img').alt")
+    tab.js(f"location.hash = 'class={quote(evil)}'")
+    tab.wait("document.getElementById('count').textContent.startsWith('6 ')")
+
+
+def test_without_masks_the_page_says_so(tab, tmp_path):
+    document = write_files(tmp_path)
+    (tmp_path / "proxy.json").write_text(json.dumps({**document, "annotations": []}))
+    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
+    tab.open(page.as_uri())
+    tab.press("ArrowDown", "Enter", "f", "Escape", "1")
+    assert tab.js("document.getElementById('nothing').textContent") == "The file has no masks."
+    assert tab.complaints() == []
+
+
+def test_ten_thousand_masks(tab, tmp_path, monkeypatch):
+    document = write_files(tmp_path, images=1, each=2)
+    code = encode_mask(np.ones((SIZE, SIZE), dtype=bool))
+    document["annotations"] = [
+        {
+            **{"id": i, "image_id": 1, "category_id": (3, 7)[i % 2], "segmentation": code},
+            **{"bbox": [0, 0, 1 + i % 64, 64], "score": i / 10_000},
+        }
+        for i in range(10_000)
+    ]
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    record = {"width": 1, "height": 1, "box": [0, 0, 1, 1], "webp": "", "ignore": None}
+    record |= {"mask": "01", "truth": None}
+    monkeypatch.setattr(  # the same picture each time: what is slow here is not what is asked
+        page_module, "make_pictures", lambda *unused: Pictures([record] * 10_000, [])
+    )
+    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
+    tab.open(page.as_uri())
+    assert counted(tab) == "10,000 of 10,000 masks"
+    cards = "document.querySelectorAll('.card').length"
+    assert 10 < tab.js(cards) < 120, "only the cards in view are in the page"
+    tab.press("ArrowDown", "End")
+    assert tab.js(CARD) == "10000"
+    assert tab.js("document.activeElement.querySelector('.value').textContent") == "1.000"
+    assert tab.js(cards) < 120
+    tab.js("scrollTo(0, 0)")
+    choose(tab, "class", "1")
+    choose(tab, "score-low", "0.9")
+    assert counted(tab) == "500 of 10,000 masks"
+    assert tab.js(cards) < 120 and tab.complaints() == []

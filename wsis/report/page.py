@@ -1,0 +1,233 @@
+"""The report page: one HTML file to look through proxy masks, the worst first. See ``docs/report.md``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsis.data.source import CocoSource
+from wsis.errors import ConfigError, DataError
+from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks
+from wsis.evaluation.proxy_quality import measure_pairs
+from wsis.report.pictures import make_pictures
+from wsis.structures.proxy_file import atomic_writer
+from wsis.structures.proxy_masks import STATUSES
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+PAGE_NAME = "index.html"
+SHOWN = 10_000
+"""Masks on a page unless one says otherwise; more make the file large."""
+DIGITS = 4
+"""Of a share on the page."""
+
+
+@dataclass(frozen=True)
+class WrittenPage:
+    """What :func:`write_page` wrote.
+
+    Args:
+        path: the page.
+        masks: in the file, crowds aside.
+        shown: of them on the page, the worst ones.
+        images: that the shown ones are of.
+        measure: what "worst" means: "IoU" with the ground truth, or "box fit".
+        unreadable: what was wrong with images, a line each; their masks have no picture.
+    """
+
+    path: Path
+    masks: int
+    shown: int
+    images: int
+    measure: str
+    unreadable: list[str]
+
+
+def write_page(
+    output: str | os.PathLike[str],
+    proxy: CocoSource,
+    gt: CocoSource | None = None,
+    shown: int = SHOWN,
+    progress: Callable[[int], Callable[[], object]] | None = None,
+) -> WrittenPage:
+    """Writes ``index.html`` into a folder: the whole page, or nothing.
+
+    Args:
+        output: folder, made if need be.
+        proxy: a proxy-mask file, or any COCO JSON with boxes and masks, with the folder of its images.
+        gt: the same annotations with true masks, or None.
+        shown: so many masks, the worst ones.
+        progress: given the number of images, returns what is called after each.
+
+    Raises:
+        DataError: see :func:`wsis.evaluation.proxy_pairs.pair_masks`; no image is there, or one has not the size that
+            the file says; the page cannot be written.
+        ConfigError: Jinja2 is not installed.
+    """
+    template = _template()
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, expected a folder to write {PAGE_NAME} into")
+    pairs = pair_masks(proxy, gt)
+    values, _ = measure_pairs(pairs, gt is not None)
+    order = worst_first(values)[:shown]
+    images = _images_of(proxy, pairs, order)
+    _require_images(proxy, images)
+    data = page_data(proxy, pairs, values, order)
+    advance = progress(len(images)) if progress is not None else None
+    pictures = make_pictures(proxy, pairs, order, advance)
+    try:
+        with atomic_writer(folder / PAGE_NAME) as stream:
+            for text in template.generate(
+                data=data,
+                pictures=pictures.items,
+                **_inlined("page.css", "draw.js", "page.js", "grid.js"),
+            ):
+                stream.write(text)
+    except OSError as error:
+        raise DataError(
+            f"{folder / PAGE_NAME}: cannot be written ({error.strerror or error})"
+        ) from error
+    measure = str(data["measure"])
+    return WrittenPage(
+        folder / PAGE_NAME, len(pairs.masks), len(order), len(images), measure, pictures.unreadable
+    )
+
+
+def worst_first(values: dict[str, np.ndarray]) -> np.ndarray:
+    """The order of masks: by IoU with the ground truth, then by box fit; those without a true mask come last.
+
+    Args:
+        values: of :func:`wsis.evaluation.proxy_quality.measure_pairs`, (N,) each.
+
+    Returns:
+        (N,) indices; equals stay in the file's order.
+    """
+    fit = values["box_fit"]
+    iou = values.get("mIoU")
+    return np.argsort(fit, kind="stable") if iou is None else np.lexsort((fit, iou))
+
+
+def page_data(
+    proxy: CocoSource, pairs: MaskPairs, values: dict[str, np.ndarray], order: np.ndarray
+) -> dict[str, Any]:
+    """All that the page knows of the masks but their pictures, ready for JSON.
+
+    Args:
+        proxy: the file.
+        pairs: its N masks.
+        values: their metrics, (N,) each.
+        order: (M,) which masks the page shows, in its order.
+
+    Returns:
+        ``columns``: name to M values, one per card, None where there is none; indices into ``classes``, ``statuses``
+        and ``files``. ``measure``: what goes by "worst". ``total``, ``crowd``: masks and crowd regions of the file.
+        ``overall``: means over the whole file. ``title``, ``origin``: of the header.
+    """
+    annotation_of = {a["id"]: a for a in proxy.annotations}
+    images = {image["id"]: image for image in proxy.images}
+    annotations = [annotation_of[int(i)] for i in pairs.ids[order]]
+    files = list(dict.fromkeys(images[a["image_id"]]["file_name"] for a in annotations))
+    file_index = {name: i for i, name in enumerate(files)}
+    statuses = [s for s in STATUSES if s in set(pairs.status)]
+    columns: dict[str, list[Any]] = {
+        "id": pairs.ids[order].tolist(),
+        "class": pairs.classes[order].tolist(),
+        "status": [statuses.index(pairs.status[i]) for i in order],
+        "file": [file_index[images[a["image_id"]]["file_name"]] for a in annotations],
+        "box": [[round(float(v), 2) for v in a["bbox"]] for a in annotations],
+        "score": [a.get("score") for a in annotations],
+        "fit": _numbers(values["box_fit"][order]),
+        "coverage": _numbers(values["coverage"][order]),
+        "ignored": _numbers(values["ignored"][order]),
+    }
+    means = {"fit": _mean(values["box_fit"])}
+    if "mIoU" in values:
+        columns["iou"] = _numbers(values["mIoU"][order])
+        columns["iouOutsideIgnored"] = _numbers(values["mIoU_outside_ignored"][order])
+        means["iou"] = _mean(values["mIoU"])
+    return {
+        "title": Path(proxy.json_file).name,
+        "origin": _origin(proxy),
+        "measure": "IoU" if "mIoU" in values else "box fit",
+        "total": len(pairs.masks),
+        "crowd": pairs.num_crowd,
+        "overall": means,
+        "classes": pairs.class_names,
+        "statuses": statuses,
+        "files": files,
+        "columns": columns,
+    }
+
+
+def _origin(proxy: CocoSource) -> str:
+    """What made the masks, as far as the file says so."""
+    provenance = proxy.info.get("wsis")
+    if isinstance(provenance, dict):
+        return f"{provenance.get('method')}, wsis {provenance.get('version')}"
+    description = proxy.info.get("description")
+    return description if isinstance(description, str) else ""
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(v) else round(float(v), DIGITS) for v in values]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return round(float(known.mean()), DIGITS) if known.size else None
+
+
+def _images_of(proxy: CocoSource, pairs: MaskPairs, order: np.ndarray) -> list[dict[str, Any]]:
+    """The images that the chosen masks are of."""
+    chosen = set(pairs.ids[order].tolist())
+    ids = {a["image_id"] for a in proxy.annotations if a["id"] in chosen}
+    return [image for image in proxy.images if image["id"] in ids]
+
+
+def _require_images(proxy: CocoSource, images: list[dict[str, Any]]) -> None:
+    """Refuses a folder that is not the images': single ones may be missing, not all."""
+    if images and not any(os.path.isfile(proxy.path_of(image)) for image in images):
+        raise DataError(
+            f"{proxy.json_file}: none of its {len(images)} images is there (the first: {proxy.path_of(images[0])}), "
+            "expected their folder as --images"
+        )
+
+
+def _template() -> Template:
+    """The page's template, everything that it prints escaped."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ConfigError(
+            f"the report page needs Jinja2 ({error}): `make install`, or `pip install wsis[report]`"
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("wsis.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def _inlined(style: str, *scripts: str) -> dict[str, str]:
+    """The page's own style and script, and the hashes by which the browser runs these and nothing else."""
+    folder = resources.files("wsis.report") / "templates"
+    css = (folder / style).read_text(encoding="utf-8")
+    js = "".join((folder / script).read_text(encoding="utf-8") for script in scripts)
+
+    def digest(text: str) -> str:
+        return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return {"css": css, "js": js, "css_hash": digest(css), "js_hash": digest(js)}

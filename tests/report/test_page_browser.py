@@ -303,6 +303,24 @@ def test_without_masks_the_page_says_so(tab, tmp_path):
     assert tab.complaints() == []
 
 
+def test_masks_of_another_tool_have_neither_score_nor_status(tab, tmp_path):
+    document = write_files(tmp_path)
+    for annotation in document["annotations"]:
+        for key in ("score", "status", "ignore_segmentation", "iscrowd"):
+            annotation.pop(key, None)
+    del document["info"]
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
+    tab.open(page.as_uri())
+    assert tab.js("document.querySelector('#numbers div:last-child').textContent") == "mean score–"
+    choose(tab, "order", "low-score")
+    assert counted(tab) == "12 of 12 masks"
+    choose(tab, "score-low", "0.1")
+    assert counted(tab) == "0 of 12 masks" and tab.complaints() == []
+    layers = "[...document.querySelectorAll('#layers label')].map((label) => label.textContent)"
+    assert tab.js(layers) == ["Mask", "Box"], "there are no ignored pixels and no true masks"
+
+
 def test_ten_thousand_masks(tab, tmp_path, monkeypatch):
     document = write_files(tmp_path, images=1, each=2)
     code = encode_mask(np.ones((SIZE, SIZE), dtype=bool))

@@ -97,6 +97,12 @@ def test_by_id_if_every_one_agrees(join):
         join(results, join="id")
 
 
+def test_the_id_of_a_crowd_does_not_make_the_others_disagree(join):
+    crowd = {"image_id": 1, "segmentation": encode_mask(square(20, 10)), "id": 29}
+    assert join([result(22, dx=4, id=22), crowd]) == {22: (16, 1.0)}
+    assert join([result(22, dx=4, id=22), crowd, result(22, annotation_id=22)]) == {22: (12, 1.0)}
+
+
 @pytest.mark.parametrize("ids", [(1, 2, 3), (21, 21, 21), ("21", "22", "23"), (22, 21, 23)])
 def test_ids_that_mean_something_else_are_left_alone(join, ids):
     results = [result(i, id=own) for i, own in zip(BOXES, ids, strict=True)]

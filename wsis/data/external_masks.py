@@ -121,8 +121,8 @@ def join_masks(
     named = [m for m in found if m.annotation_id is not None and join != "box"]
     rest = [m for m in found if m.annotation_id is None or join == "box"]
     masks = _by_id(named, source, targets, lambda mask: mask.annotation_id, "annotation_id")
-    if join == "id" or (join == "auto" and rest and _ids_agree(rest, targets, source)):
-        masks |= _by_id(rest, source, targets, lambda mask: mask.own_id, "id")
+    if join == "id" or (join == "auto" and rest and _ids_agree(rest, source, targets)):
+        masks = _by_id(rest, source, targets, lambda mask: mask.own_id, "id") | masks
         rest = []
     number = len(masks)
     free = [a for a in targets.values() if a["id"] not in masks]
@@ -292,15 +292,17 @@ def _contradiction(mask: ExternalMask, annotation: Annotation) -> str | None:
 
 
 def _ids_agree(
-    masks: list[ExternalMask], targets: dict[int, Annotation], source: CocoSource
+    masks: list[ExternalMask], source: CocoSource, targets: dict[int, Annotation]
 ) -> bool:
     """Whether ``id`` can be what the masks are to be joined by."""
+    known = {a["id"]: a for a in source.annotations}
     ids = [mask.own_id for mask in masks]
-    if not all(isinstance(i, int) and i in targets for i in ids) or len(set(ids)) < len(ids):
+    if not all(isinstance(i, int) and i in known for i in ids) or len(set(ids)) < len(ids):
         return False
-    return not any(_contradiction(mask, targets[mask.own_id]) for mask in masks) and all(
-        box_iou(mask.box, xywh_to_xyxy(targets[mask.own_id]["bbox"])) > 0 for mask in masks
-    )
+    if any(_contradiction(mask, known[mask.own_id]) for mask in masks):
+        return False
+    of_boxes = [mask for mask in masks if mask.own_id in targets]
+    return all(box_iou(m.box, xywh_to_xyxy(targets[m.own_id]["bbox"])) > 0 for m in of_boxes)
 
 
 def _by_id(

@@ -176,32 +176,47 @@ def _annotation_problems(
         if _is_image_id(image.get("id")):
             size: tuple[Any, Any] = image.get("height"), image.get("width")
             sizes[image["id"]] = size if all(map(_is_side, size)) else None
-    category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))}
+    category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))} if categories else None
     for position, annotation in enumerate(annotations):
-        where = "annotations", position
-        label = _label(annotation, where, name)
-        image_id = annotation.get("image_id")
-        known_image = _is_image_id(image_id) and image_id in sizes
-        if not known_image:
-            text = f"{label}: key 'image_id': {show(image_id)} is not among the images"
-            yield Problem(text, where)
-        category_id = annotation.get("category_id")
-        if categories and not (_is_integer(category_id) and category_id in category_ids):
-            text = f"{label}: key 'category_id': {show(category_id)} is not among the categories"
-            yield Problem(text, where)
-        crowd = annotation.get("iscrowd", 0)
-        if not isinstance(crowd, int) or crowd not in (0, 1):
-            yield Problem(f"{label}: key 'iscrowd': found {show(crowd)}, expected 0 or 1", where)
-        score = annotation.get("score", 1.0)
-        if not is_number(score) or not 0 <= score <= 1:
-            found = f"found {show(score)}, expected a number from 0 to 1"
-            yield Problem(f"{label}: key 'score': {found}", where)
-        if "bbox" in annotation or need_boxes:
-            known_size = sizes[image_id] if known_image else None
-            text, is_bad = _box_problem(annotation.get("bbox"), known_size)
-            if text:
-                bad_box = annotation.get("id") if is_bad else None
-                yield Problem(f"{label}: key 'bbox': {text}", where, bad_box)
+        for text, is_bad in _breaches(annotation, sizes, category_ids, need_boxes):
+            where = "annotations", position
+            bad_box = annotation.get("id") if is_bad else None
+            yield Problem(f"{_label(annotation, where, name)}: {text}", where, bad_box)
+
+
+def _breaches(
+    annotation: dict[str, Any],
+    sizes: dict[Any, tuple[int, int] | None],
+    category_ids: set[int] | None,
+    need_boxes: bool,
+) -> Iterator[tuple[str, bool]]:
+    """What is wrong with an annotation but its id, each with whether ``DATASETS.BAD_BOX`` decides about it.
+
+    Args:
+        annotation: the file's.
+        sizes: height and width of the images by id; None where they are wrong.
+        category_ids: those there are; None where there is no category.
+        need_boxes: a missing box is wrong.
+    """
+    image_id = annotation.get("image_id")
+    known_image = _is_image_id(image_id) and image_id in sizes
+    if not known_image:
+        yield f"key 'image_id': {show(image_id)} is not among the images", False
+    category_id = annotation.get("category_id")
+    if category_ids is not None and not (_is_integer(category_id) and category_id in category_ids):
+        yield f"key 'category_id': {show(category_id)} is not among the categories", False
+    crowd = annotation.get("iscrowd", 0)
+    if not isinstance(crowd, int) or crowd not in (0, 1):
+        yield f"key 'iscrowd': found {show(crowd)}, expected 0 or 1", False
+    score = annotation.get("score", 1.0)
+    if not is_number(score) or not 0 <= score <= 1:
+        yield f"key 'score': found {show(score)}, expected a number from 0 to 1", False
+    if "bbox" in annotation or need_boxes:
+        text, is_bad = _box_problem(
+            annotation.get("bbox"), sizes[image_id] if known_image else None
+        )
+        if text:
+            yield f"key 'bbox': {text}", is_bad
 
 
 def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, bool]:

@@ -146,9 +146,10 @@ def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categor
     Raises:
         ConfigError: nothing says what the classes are, or they contradict a class number.
     """
+    if cfg.DATASETS.CLASS_AGNOSTIC:
+        return _numbered(cfg, ["object"])
     if class_names:
-        names = ["object"] if cfg.DATASETS.CLASS_AGNOSTIC else list(class_names)
-        return _numbered(cfg, names)
+        return _numbered(cfg, class_names)
     reasons = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         listed = name in MetadataCatalog.list()  # asking for another one would make it
@@ -163,8 +164,6 @@ def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categor
                 return _numbered(cfg, known["thing_classes"], by_class)
             reasons.append(str(error))
             continue
-        if cfg.DATASETS.CLASS_AGNOSTIC:
-            return _numbered(cfg, ["object"])
         categories = sorted(dataset_source(cfg, name).categories, key=lambda c: c["id"])
         return [{"id": c["id"], "name": c["name"]} for c in categories]
     reason = reasons[0] if reasons else "DATASETS.TRAIN: found nothing that has classes"

@@ -1,0 +1,88 @@
+"""``tools/evaluate_pseudo_labels.py`` and what is under it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny import SIZE, write_dataset
+from wsis.data.semantic import instances_to_label
+from wsis.data.source import load_source
+from wsis.errors import DataError
+from wsis.evaluation.label_folders import label_folder_quality, truth_of_folder
+from wsis.structures.pseudo_labels import write_label, write_manifest
+
+TOOL = Path(__file__).parents[2] / "tools" / "evaluate_pseudo_labels.py"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def tool(*words):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return tool
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """True labels in ``true``, all background in ``nothing``, true where it is foreground in ``part``."""
+    write_dataset(tmp_path, number=2)
+    source = load_source(tmp_path / "boxes.json", tmp_path)
+    for image in source.images:
+        label = instances_to_label(source, image)
+        name = f"{Path(image['file_name']).stem}.png"
+        write_label(tmp_path / "labels" / "true" / name, label)
+        write_label(tmp_path / "labels" / "nothing" / name, 0 * label)
+        write_label(tmp_path / "labels" / "part" / name, np.where(label == 0, 255, label))
+    write_manifest(tmp_path / "labels", {}, ["true", "nothing", "part"], source.class_names)
+    return tmp_path
+
+
+@pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    labels = [f"labels/{name}" for name in ("true", "nothing", "part")]
+    status, text, error = run("--labels", *labels, *truth, "--output", "out.json")
+    assert (status, error) == (0, "")
+    found = json.loads((folder / "out.json").read_text())
+    assert found["labels/true"]["strict"]["mIoU"] == 100 and found["labels/true"]["images"] == 2
+    background = 100 * (1 - 14 * 30 / SIZE**2)
+    assert found["labels/nothing"]["strict"]["pACC"] == pytest.approx(background)
+    part = found["labels/part"]
+    assert part["coverage"] == pytest.approx(100 - background)
+    assert part["covered"]["mIoU"] == 100
+    assert part["strict"]["mIoU"] == pytest.approx(100 * 2 / 3)
+    assert "labels/part strict" in text and "labels/part covered" in text and "tall" in text
+
+
+def test_mistakes_are_one_line(folder, run) -> None:
+    true = folder / "labels" / "true"
+    (folder / "other").mkdir()
+    for words, text in (
+        (("--labels", folder / "other", "--gt", folder / "boxes.json"), "found no PNG file"),
+        (("--labels", folder / "other", "--gt-labels", folder / "other"), "no manifest.json"),
+        (("--labels", true, "--gt-labels", folder / "gone"), "no such folder"),
+        (("--labels", folder / "labels", "--gt", folder / "boxes.json"), "no image of the label"),
+    ):
+        status, _, error = run(*words)
+        assert status == 2 and text in error and error.count("\n") == 1
+
+
+def test_a_label_that_does_not_fit_is_named(folder) -> None:
+    truth = truth_of_folder(folder / "labels" / "true")
+    path = folder / "labels" / "part" / "1.png"
+    write_label(path, np.full((SIZE, SIZE), 3, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"1\.png: found the value 3"):
+        label_folder_quality(folder / "labels" / "part", truth, ["background", "wide", "tall"])
+    write_label(path, np.zeros((SIZE, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"1\.png: prediction is \(64, 3\)"):
+        label_folder_quality(folder / "labels" / "part", truth, ["background", "wide", "tall"])

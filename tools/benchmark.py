@@ -17,12 +17,14 @@ from wsis.engine.benchmark import Part, add_part, format_part, run_part
 from wsis.engine.benchmark.generate import benchmark_generate
 from wsis.engine.benchmark.journal import benchmark_journal
 from wsis.engine.benchmark.processes import benchmark_scale, benchmark_workers
+from wsis.report.benchmark import benchmark_report
 from wsis.structures.proxy_file import write_json_atomic
 
 PARTS: dict[str, Part] = {
     "generate": benchmark_generate,
     "journal": benchmark_journal,
     "workers": benchmark_workers,
+    "report": benchmark_report,
     "scale": benchmark_scale,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ class HRNet(nn.Module):
 
     Attributes:
         channels: of the joined map.
+        norm_momentum: of the batch norms.
     """
 
     def __init__(
@@ -48,14 +50,16 @@ class HRNet(nn.Module):
             self.add_module(f"transition{stage - 1}", getattr(net, f"transition{stage - 1}"))
             self.add_module(f"stage{stage}", getattr(net, f"stage{stage}"))
         self.channels = sum(widths)
+        self.norm_momentum = norm_momentum
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) to (N, channels, ceil(H / 4), ceil(W / 4))."""
-        x = self.act1(self.bn1(self.conv1(images)))
-        x = self.layer1(self.act2(self.bn2(self.conv2(x))))
+        x = images
+        for name in _CHILDREN:
+            x = getattr(self, name)(x)
         branches = [x]
         for stage in _STAGES:
             branches = _extend(branches, getattr(self, f"transition{stage - 1}"))
@@ -98,7 +102,7 @@ def _extend(branches: list[torch.Tensor], transition: nn.ModuleList) -> list[tor
     return [layer(branches[min(i, last)]) for i, layer in enumerate(transition)]
 
 
-def _fuse(branches: list[torch.Tensor], module: nn.Module) -> list[torch.Tensor]:
+def _fuse(branches: list[torch.Tensor], module: Any) -> list[torch.Tensor]:
     """One module: residual blocks on each branch, then every branch added to every other."""
     inner = [blocks(x) for blocks, x in zip(module.branches, branches, strict=True)]
     out = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 
@@ -10,9 +12,9 @@ from wsis.layers.box_losses import smoothness_loss, tightness_loss
 PAIRWISE_WEIGHT = 0.05
 
 
-def upsample(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """(N, 1, h, w) logits at the size of the labels, bilinear with half-pixel centres, float32."""
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(logits.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def weak_losses(

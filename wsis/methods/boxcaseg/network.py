@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ class BoxCasegNetwork(HRNet):
         """
         super().__init__(*args, **kwargs)
         self.fcn_ratio = fcn_ratio
-        momentum = self.bn1.momentum
+        momentum = self.norm_momentum
         self.last_layer = _head(self.channels, momentum)
         self.fcn = _head(self.channels, momentum)
         self.transfer1 = WeightTransfer(self.channels)
@@ -70,9 +70,10 @@ class BoxCasegNetwork(HRNet):
 
     def full(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of the full head, (N, 1, h, w), from (N, channels, h, w)."""
-        hidden = F.conv2d(features, *self.transfer1(*_parameters(self.last_layer[0])))
+        first, _, last = _layers(self.last_layer)
+        hidden = F.conv2d(features, *self.transfer1(first.weight, first.bias))
         hidden = F.relu(self.transfer_bn(hidden))
-        transferred = F.conv2d(hidden, *self.transfer2(*_parameters(self.last_layer[3])))
+        transferred = F.conv2d(hidden, *self.transfer2(last.weight, last.bias))
         return self.fcn_ratio * self.fcn(features) + (1 - self.fcn_ratio) * transferred
 
     def full_parameters(self) -> Iterator[nn.Parameter]:
@@ -120,24 +121,28 @@ def fold_norms(module: nn.Module) -> None:
 
 
 def _weak_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
-    convolution, norm, _, last = network.last_layer
-    return fuse_conv_bn_eval(convolution, norm), last
+    first, norm, last = _layers(network.last_layer)
+    return fuse_conv_bn_eval(first, norm), last
 
 
 def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
     """Both branches as one: the hidden channels of one beside those of the other."""
-    weak, own = network.last_layer, network.fcn
-    first = _convolution(*network.transfer1(*_parameters(weak[0])))
-    second = _convolution(*network.transfer2(*_parameters(weak[3])))
-    hidden = fuse_conv_bn_eval(own[0], own[1]), fuse_conv_bn_eval(first, network.transfer_bn)
-    shares = (network.fcn_ratio, own[3]), (1 - network.fcn_ratio, second)
+    weak_first, _, weak_last = _layers(network.last_layer)
+    first, norm, last = _layers(network.fcn)
+    predicted = _convolution(*network.transfer1(weak_first.weight, weak_first.bias))
+    predicted_last = _convolution(*network.transfer2(weak_last.weight, weak_last.bias))
+    hidden = (
+        fuse_conv_bn_eval(first, norm),
+        fuse_conv_bn_eval(predicted, network.transfer_bn),
+    )
+    shares = (network.fcn_ratio, last), (1 - network.fcn_ratio, predicted_last)
     return (
         _convolution(
-            torch.cat([part.weight for part in hidden]), torch.cat([part.bias for part in hidden])
+            torch.cat([part.weight for part in hidden]), torch.cat([_bias(part) for part in hidden])
         ),
         _convolution(
             torch.cat([share * part.weight for share, part in shares], dim=1),
-            torch.stack([share * part.bias for share, part in shares]).sum(dim=0),
+            torch.stack([share * _bias(part) for share, part in shares]).sum(dim=0),
         ),
     )
 
@@ -159,5 +164,11 @@ def _head(channels: int, momentum: float) -> nn.Sequential:
     )
 
 
-def _parameters(convolution: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    return convolution.weight, convolution.bias
+def _layers(head: nn.Sequential) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
+    """Both convolutions of a head, and the norm between them."""
+    first, norm, _, last = head
+    return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
+
+
+def _bias(convolution: nn.Conv2d) -> torch.Tensor:
+    return cast(torch.Tensor, convolution.bias)

@@ -59,6 +59,8 @@ INERT = {
     "bbam/retina": ["gt", "gt_labels", "positive_idx"],
     # any ids that tell annotations apart will do; images of one size
     "boxcaseg/proxy_merge": ["coco_ann_id", "coco_image_hw", "voc_ann_id"],
+    # the order of a list of indices; one salient image more, which fills no batch
+    "boxcaseg/ratio_sampler": ["num_full", "overlap_index"],
     # no box in another one
     "bbam/semantic_0": ["boxes_xywh"],
     "bbam/semantic_1": ["boxes_xywh"],

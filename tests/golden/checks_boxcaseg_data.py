@@ -10,6 +10,7 @@ from wsis.data.crops import jittered_windows
 from wsis.layers.merge import merge_by_area
 from wsis.layers.paste import place_crop
 from wsis.methods.boxcaseg.refiner import mask_confidence, tight_box
+from wsis.methods.boxcaseg.sampler import EpochSampler
 from wsis.methods.boxcaseg.transforms import (
     SalientWindow,
     box_pixels,
@@ -118,4 +119,40 @@ def proxy_merge(arrays: Arrays) -> list[Comparison]:
         out.append(
             absolute(f"{case}_confidence", [scores[i] for i in order], confidence, CONFIDENCE)
         )
+    return out
+
+
+@check(
+    method="boxcaseg",
+    prefix="ratio_sampler",
+    arrays=(
+        *("num_weak", "num_full", "batch_size", "ratio_weak", "overlap_index"),
+        *("rank0", "rank1", "salient_per_global_batch", "weak_in_batch", "full_in_batch"),
+    ),
+)
+def ratio_sampler(arrays: Arrays) -> list[Comparison]:
+    """Composition and length of an epoch of two processes; the order is chance."""
+    num_weak, num_full, size = (int(arrays[n]) for n in ("num_weak", "num_full", "batch_size"))
+    overlapped = np.zeros(num_weak, dtype=bool)
+    overlapped[arrays["overlap_index"]] = True
+    share = round(float(arrays["ratio_weak"]), 6)
+    sampler = EpochSampler(
+        np.arange(num_weak), num_full, size, share, overlapped, drop=0.75, processes=2
+    )
+    recorded = np.stack([arrays["rank0"], arrays["rank1"]], axis=1).ravel()
+    recorded = recorded[: len(recorded) // size * size].reshape(-1, size)
+    drawn = sampler.epoch(0)
+    out = [
+        exact("weak_in_batch", sampler.weak_per_batch, arrays["weak_in_batch"]),
+        exact("full_in_batch", size - sampler.weak_per_batch, arrays["full_in_batch"]),
+        exact("batches", len(drawn), len(recorded)),
+    ]
+    expected = arrays["salient_per_global_batch"][: len(recorded)]
+    for name, batches in (("recorded", recorded), ("drawn", drawn)):
+        salient, weak = batches[batches >= num_weak], batches[batches < num_weak]
+        out += [
+            exact(f"{name}_salient", (batches >= num_weak).sum(axis=1), expected),
+            exact(f"{name}_twice", len(salient) - len(np.unique(salient)), 0),
+            exact(f"{name}_weak_twice", len(weak) - len(np.unique(weak)), 0),
+        ]
     return out

@@ -124,7 +124,7 @@ def test_window_of_a_turned_image() -> None:
     )
     np.testing.assert_allclose(got, expected, atol=1e-6)
     np.testing.assert_array_equal(label, expected_label)
-    assert label.dtype == np.float32 and label.shape == (1, 10, 10)
+    assert label.dtype == bool and label.shape == (1, 10, 10)
 
 
 def test_mask_without_a_pixel_stays_so() -> None:

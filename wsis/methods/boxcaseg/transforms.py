@@ -43,9 +43,11 @@ def _resize_axis(image: np.ndarray, axis: int, size: int, mirror: bool) -> np.nd
     shape[axis] = size
     kernel = _smoothing(length, size)
     if len(kernel) > 1:
-        kernels = (np.ones(1), kernel) if axis == 0 else (kernel, np.ones(1))
+        one = np.ones(1)
+        across, down = (one, kernel) if axis == 0 else (kernel, one)
         border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
-        image = cv2.sepFilter2D(image, -1, *kernels, borderType=border).reshape(image.shape)
+        smoothed = cv2.sepFilter2D(image, -1, across, down, borderType=border)
+        image = np.asarray(smoothed, dtype=np.float32).reshape(image.shape)
     out = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).reshape(shape)
     # the first and last samples of an enlarged side, for which OpenCV repeats the border pixel
     beyond = 0.5 - (np.arange(size) + 0.5) * (length / size)
@@ -144,13 +146,13 @@ def salient_sample(
             numbers of R for all three channels of a grey image; "unified": (v / 255 - MEAN) / STD.
 
     Returns:
-        Image (3, S, S) float32 and label (1, S, S) float32.
+        Image (3, S, S) float32 and label (1, S, S) bool.
     """
     step = -1 if window.flip_rows else 1
     rows, columns = (slice(start, start + size) for start in (window.top, window.left))
     pixels = resize_image(image, resized)[::step][rows, columns]
     label = resize_mask(mask, resized)[::step][rows, columns]
-    return _salient_pixels(pixels, normalisation), label[None].astype(np.float32)
+    return _salient_pixels(pixels, normalisation), label[None]
 
 
 def _salient_pixels(pixels: np.ndarray, normalisation: str) -> np.ndarray:
@@ -167,7 +169,7 @@ def _salient_pixels(pixels: np.ndarray, normalisation: str) -> np.ndarray:
 
 def _planes(pixels: np.ndarray, divisor: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """(S, S, C) to (C, S, S), v / divisor - offset by channel."""
-    planes = np.stack(cv2.split(np.ascontiguousarray(pixels)))
+    planes: np.ndarray = np.stack(cv2.split(np.ascontiguousarray(pixels)))
     planes *= (1 / divisor).astype(np.float32)[:, None, None]
     planes -= offset.astype(np.float32)[:, None, None]
     return planes

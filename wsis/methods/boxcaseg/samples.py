@@ -1,0 +1,227 @@
+"""Box crops and salient images, from files to what the network is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from wsis.data.build import training_dicts
+from wsis.data.crops import box_in_window, draw_jitter, jittered_windows
+from wsis.data.dicts import to_dicts
+from wsis.data.images import read_image
+from wsis.data.registration import get_source
+from wsis.errors import ConfigError, DataError
+from wsis.methods.boxcaseg.transforms import (
+    SalientWindow,
+    box_pixels,
+    is_grey,
+    resize_mask,
+    salient_sample,
+)
+from wsis.structures.rle import RLE, decode_mask, segmentation_to_rle
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one image.
+
+    Attributes:
+        images: (n, 3, S, S) float32, normalised.
+        labels: (n, 1, S, S) bool, inside of the box, or of the mask.
+        salient: the labels are masks.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    salient: bool
+
+    @classmethod
+    def empty(cls, number: int, size: int, *, salient: bool) -> Samples:
+        """Room for n samples."""
+        images = np.empty((number, 3, size, size), dtype=np.float32)
+        return cls(images, np.empty((number, 1, size, size), dtype=bool), salient)
+
+
+@dataclass(frozen=True)
+class BoxImage:
+    """An image with boxes: (N, 4) float64 XYXY in its pixels, N at least 1."""
+
+    file_name: str
+    height: int
+    width: int
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True)
+class SalientImage:
+    """An image and the codes whose union is its mask."""
+
+    file_name: str
+    height: int
+    width: int
+    masks: tuple[RLE, ...]
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    """Keys of ``MODEL.BOXCASEG`` that bear on a sample, and ``INPUT.HIGH_BIT_DEPTH``."""
+
+    crop_size: int
+    salient_size: int
+    jitter_shift: float
+    jitter_scale: tuple[float, float]
+    normalisation: str
+    high_bit_depth: str = "minmax"
+
+
+def sample_params(cfg: CfgNode) -> SampleParams:
+    """Reads the keys."""
+    keys = cfg.MODEL.BOXCASEG
+    low, high = keys.JITTER_SCALE
+    return SampleParams(
+        keys.CROP_SIZE,
+        keys.SALIENT_SIZE,
+        keys.JITTER_SHIFT,
+        (low, high),
+        keys.NORMALISATION,
+        cfg.INPUT.HIGH_BIT_DEPTH,
+    )
+
+
+def box_images(cfg: CfgNode) -> list[BoxImage]:
+    """The images of ``DATASETS.TRAIN`` with the boxes of single objects; crowds are left out.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Raises:
+        ConfigError, DataError: see :func:`wsis.data.build.training_dicts`; or there is no box.
+    """
+    images = []
+    for record in training_dicts(cfg):
+        boxes = [a["bbox"] for a in record["annotations"] if "bbox" in a and not a["iscrowd"]]
+        if boxes:
+            size = record["height"], record["width"]
+            images.append(BoxImage(record["file_name"], *size, np.array(boxes, dtype=np.float64)))
+    if not images:
+        raise DataError(
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)}: found no box, expected one at least"
+        )
+    return images
+
+
+def salient_images(cfg: CfgNode) -> list[SalientImage]:
+    """The images with masks of ``MODEL.BOXCASEG.SALIENT_DATASETS``; crowds do not count.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Returns:
+        Empty where no such dataset is named.
+
+    Raises:
+        ConfigError: a name is unknown, or in ``DATASETS.TRAIN`` too.
+        DataError: a file is wrong, or has no mask.
+    """
+    names = list(cfg.MODEL.BOXCASEG.SALIENT_DATASETS)
+    both = sorted(set(names) & set(cfg.DATASETS.TRAIN))
+    if both:
+        raise ConfigError(
+            f"MODEL.BOXCASEG.SALIENT_DATASETS: {both[0]!r} is in DATASETS.TRAIN too, expected other datasets: "
+            "masks of the training boxes must not be seen"
+        )
+    images = []
+    for name in names:
+        source = get_source(name, bad_box="skip", need_boxes=False)
+        found = []
+        for record in to_dicts(source):
+            size = record["height"], record["width"]
+            masks = tuple(
+                segmentation_to_rle(a["segmentation"], *size)
+                for a in record["annotations"]
+                if "segmentation" in a and not a["iscrowd"]
+            )
+            if masks:
+                found.append(SalientImage(record["file_name"], *size, masks))
+        if not found:
+            raise DataError(
+                f"{source.json_file}: none of {len(source.annotations)} annotations has a 'segmentation', expected "
+                f"masks, since MODEL.BOXCASEG.SALIENT_DATASETS names {name!r}"
+            )
+        images += found
+    return images
+
+
+def box_samples(
+    image: BoxImage,
+    chosen: Sequence[int],
+    rngs: Sequence[np.random.Generator],
+    params: SampleParams,
+) -> Samples:
+    """Jittered crops of boxes of one image, which is read once.
+
+    Args:
+        image: where the boxes are.
+        chosen: n of them.
+        rngs: one for each.
+        params: of the samples.
+
+    Raises:
+        DataError: the image cannot be read or has another size.
+    """
+    height, width, size = image.height, image.width, params.crop_size
+    pixels = read_image(image.file_name, height, width, params.high_bit_depth)
+    out = Samples.empty(len(chosen), size, salient=False)
+    for k, (i, rng) in enumerate(zip(chosen, rngs, strict=True)):
+        window = jittered_window(image, i, rng, params)
+        x0, y0, x1, y1 = window.tolist()
+        out.images[k] = box_pixels(pixels[y0:y1, x0:x1], size, params.normalisation)
+        out.labels[k] = resize_mask(box_in_window(image.boxes[i], window, height, width), size)
+    return out
+
+
+def jittered_window(
+    image: BoxImage, chosen: int, rng: np.random.Generator, params: SampleParams
+) -> np.ndarray:
+    """What is cut out for a box: (4,) int64 XYXY, far edges exclusive, never empty."""
+    jitter = draw_jitter(rng, 1, params.jitter_shift, params.jitter_scale)
+    return jittered_windows(image.boxes[chosen], jitter, image.height, image.width)[0]
+
+
+def whole_sample(image: SalientImage, rng: np.random.Generator, params: SampleParams) -> Samples:
+    """A window of a salient image, turned upside down half of the time; a single sample.
+
+    Args:
+        image: with its masks.
+        rng: of the window.
+        params: of the sample.
+
+    Raises:
+        DataError: the image cannot be read or has another size.
+    """
+    pixels = read_image(image.file_name, image.height, image.width, params.high_bit_depth)
+    if is_grey(pixels):
+        pixels = pixels[..., :1]
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    for code in image.masks:
+        mask |= decode_mask(code)
+    out = Samples.empty(1, params.crop_size, salient=True)
+    out.images[0], out.labels[0] = salient_sample(
+        pixels,
+        mask,
+        salient_window(rng, params),
+        params.salient_size,
+        params.crop_size,
+        params.normalisation,
+    )
+    return out
+
+
+def salient_window(rng: np.random.Generator, params: SampleParams) -> SalientWindow:
+    """What is cut out of a salient image; the last possible row and column are never drawn, as published."""
+    room = max(params.salient_size - params.crop_size, 1)
+    top, left = rng.integers(0, room, 2).tolist()
+    return SalientWindow(bool(rng.random() < 0.5), top, left)

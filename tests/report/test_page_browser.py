@@ -194,6 +194,16 @@ def test_keys_move_enlarge_and_close(page):
     assert page.js(CARD) == "1"
 
 
+def test_tab_reaches_the_masks_at_once_and_one_of_them_only(page):
+    choose(page, "class", "1")
+    page.press("Tab", "Enter")
+    assert page.js(CARD) == "1" and page.js("location.hash") == "#class=tall"
+    page.press("ArrowRight")
+    assert page.js("document.querySelectorAll('.card button[tabindex=\"0\"]').length") == 1
+    page.press("Tab")
+    assert page.js("document.activeElement.closest('.card')") is None
+
+
 def test_keys_jump_to_filters_and_back(page):
     focused = "document.activeElement.id"
     page.press("ArrowDown", "f")
@@ -259,8 +269,7 @@ def test_layers_are_where_the_masks_are(page, folder):
 def test_narrow_and_dark(page):
     page.scheme("dark")
     page.resize(360, 740)
-    page.wait("document.querySelectorAll('.card').length > 0")
-    assert page.js("document.documentElement.scrollWidth") <= 360
+    page.wait("document.documentElement.scrollWidth <= 360")
     dark = page.js("getComputedStyle(document.body).backgroundColor")
     assert sum(int(v) for v in dark[4:-1].split(",")) < 120
     lefts = page.js(
@@ -291,6 +300,20 @@ def test_hostile_names_are_only_text(tab, tmp_path):
     assert "cannot be read" in tab.js("document.querySelector('.missing img').alt")
     tab.js(f"location.hash = 'class={quote(evil)}'")
     tab.wait("document.getElementById('count').textContent.startsWith('6 ')")
+
+
+def test_the_header_says_what_is_left_out(tab, tmp_path):
+    document = write_files(tmp_path)
+    document["annotations"][0].update(iscrowd=1, status="crowd")
+    (tmp_path / "proxy.json").write_text(json.dumps(document))
+    source = load_source(tmp_path / "proxy.json", tmp_path)
+    tab.open(write_page(tmp_path / "out", source, shown=5).path.as_uri())
+    text = tab.js("document.querySelector('.origin').textContent")
+    fit = tab.js("data.overall.fit.toFixed(3)")
+    assert text == (
+        f"Shorten, wsis 1.0 · the 5 worst of 11 masks (mean box fit {fit} over all of them), "
+        "1 crowd region left out"
+    )
 
 
 def test_without_masks_the_page_says_so(tab, tmp_path):

@@ -294,6 +294,7 @@ function start() {
   addEventListener("resize", () => { grid.reset(); large.draw(); });
   addEventListener("hashchange", () => { large.dialog.close(); readHash(); fillForm(); update(); });
   addEventListener("keydown", onKey);
+  byId("skip").addEventListener("click", (event) => { event.preventDefault(); grid.enter(); }); // the address is the filters'
   byId("help-button").addEventListener("click", () => byId("help").showModal());
   byId("help-close").addEventListener("click", () => byId("help").close());
   const waiting = setInterval(() => grid.fill(), 100);

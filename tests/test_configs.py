@@ -29,7 +29,9 @@ CONFIGS = {
     if path.parent.name != "plans"
 }
 LEAVES = [name for name in CONFIGS if "Base-" not in name]
-DETECTORS = [name for name in LEAVES if "rcnn" in name and not name.startswith("BBAM/")]
+DETECTORS = [
+    name for name in LEAVES if "rcnn" in name and not name.startswith(("BBAM/", "BoxCaseg/"))
+]
 STUDENTS = [name for name in DETECTORS if re.search(r"/mask_rcnn_R_\d+_FPN_[a-z]+\.yaml", name)]
 STUDENTS = [name for name in STUDENTS if not name.startswith("quickstart/")]
 REGISTRIES = {

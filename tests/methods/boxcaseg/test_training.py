@@ -1,0 +1,146 @@
+"""From images and boxes to proxy masks in one run, as the tools do it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.env import seed_all_rng
+from pycocotools.coco import COCO
+
+from tests.methods.boxcaseg.tiny import make_cfg
+from tests.tiny import loggers_as_before
+from wsis.data.build import training_dicts
+from wsis.data.mapper import WsisDatasetMapper
+from wsis.data.registration import prepare_datasets
+from wsis.data.shapes import ShapesSpec, prepare_shapes
+from wsis.engine import WsisTrainer
+
+__all__ = ["loggers_as_before"]
+
+IMAGES = 4
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    prepare_shapes(folder, ShapesSpec(64, IMAGES, 1, 6, 0), workers=1)
+    return folder
+
+
+def custom(folder):
+    names = ("shapes_train_boxes", "shapes_salient")
+    return [
+        [f"my_{name}", str(folder / f"annotations/{name}.json"), str(folder / "images")]
+        for name in names
+    ]
+
+
+def config(folder, output, *opts):
+    cfg = make_cfg(
+        *("DATASETS.CUSTOM", custom(folder), "DATASETS.TRAIN", "('my_shapes_train_boxes',)"),
+        *("DATASETS.TEST", "()", "MODEL.BOXCASEG.SALIENT_DATASETS", ["my_shapes_salient"]),
+        *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01, "SEED", 3),
+        *("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.WARMUP_ITERS", 0),
+        *("DATALOADER.NUM_WORKERS", 0, "PROXY.NUM_WORKERS", 0, "OUTPUT_DIR", str(output), *opts),
+    )
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    return cfg
+
+
+def train(cfg, resume=False):
+    """Trains to the end; the trainer."""
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    seed_all_rng(3)
+    trainer = WsisTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory):
+    """Output of a training that made its proxy masks, and the trainer."""
+    output = tmp_path_factory.mktemp("run") / "out"
+    return output, train(config(shapes, output, "PROXY.GENERATE_AFTER_TRAIN", True))
+
+
+def test_every_parameter_has_learned(run):
+    output, trainer = run
+    seed_all_rng(3)
+    start = dict(build_model(trainer.cfg).named_parameters())
+    end = torch.load(output / "model_final.pth", weights_only=True)["model"]
+    assert set(start) <= set(end)
+    for name, value in end.items():
+        assert value.isfinite().all(), name
+        if name in start:
+            assert not torch.equal(value, start[name]), name
+    lines = (output / "metrics.json").read_text().splitlines()
+    assert {"loss_mil", "loss_pairwise", "loss_saliency"} <= set(json.loads(lines[-1]))
+
+
+def test_a_mask_and_a_confidence_for_every_box(run, shapes):
+    output, _ = run
+    path = output / "proxy" / "my_shapes_train_boxes.json"
+    document = json.loads(path.read_text())
+    source = json.loads((shapes / "annotations" / "shapes_train_boxes.json").read_text())
+    found, given = document["annotations"], source["annotations"]
+    for key in ("id", "image_id", "category_id", "bbox"):
+        assert [a[key] for a in found] == [a[key] for a in given]
+    assert document["info"]["wsis"]["method"] == "BoxCaseg"
+    assert {a["status"] for a in found} <= {"ok", "empty"}
+    assert any(a["status"] == "ok" for a in found)
+    assert all(0 <= a["score"] <= 1 for a in found)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+    for annotation in found:
+        mask = coco.annToMask(annotation)
+        assert mask.shape == (64, 64) and mask.any()
+        x, y, w, h = annotation["bbox"]
+        rows, columns = np.nonzero(mask)
+        assert rows.min() >= int(y) and columns.min() >= int(x)
+        assert rows.max() < y + h and columns.max() < x + w
+
+
+def test_a_student_gets_the_confidences(run, shapes):
+    output, _ = run
+    proxy = output / "proxy" / "my_shapes_train_boxes.json"
+    cfg = make_cfg(
+        *("DATASETS.CUSTOM", [["my_proxy", str(proxy), str(shapes / "images")]]),
+        *("DATASETS.TRAIN", "('my_proxy',)", "DATASETS.TEST", "()", "WSIS.SUPERVISION", "proxy"),
+        *("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "MODEL.MASK_ON", True),
+        *("INPUT.MASK_FORMAT", "bitmask", "INPUT.RANDOM_FLIP", "none"),
+        *("INPUT.MIN_SIZE_TRAIN", "(64,)"),
+    )
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    expected = {a["id"]: a["score"] for a in json.loads(proxy.read_text())["annotations"]}
+    seen = {}
+    mapper = WsisDatasetMapper(cfg, is_train=True)
+    for record in training_dicts(cfg):
+        instances = mapper(record)["instances"]
+        seen |= dict(zip(instances.gt_ids.tolist(), instances.gt_scores.tolist(), strict=True))
+    assert seen == pytest.approx(expected)
+
+
+def test_a_resumed_training_ends_as_one_that_went_through(run, shapes, tmp_path):
+    output, _ = run
+    short = config(shapes, tmp_path, "SOLVER.CHECKPOINT_PERIOD", 2)
+    seed_all_rng(3)
+    Path(short.OUTPUT_DIR).mkdir(exist_ok=True)
+    trainer = WsisTrainer(short)
+    trainer.max_iter = 2
+    trainer.train()
+    assert trainer.iter == 2
+    train(config(shapes, tmp_path), resume=True)
+    through, resumed = (
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (output, tmp_path)
+    )
+    for name, value in through.items():
+        assert torch.allclose(resumed[name], value, atol=1e-6), name

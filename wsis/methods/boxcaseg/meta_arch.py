@@ -1,0 +1,184 @@
+"""BoxCaseg as a Detectron2 meta-architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
+from torch import nn
+
+from wsis.data.build import Batches
+from wsis.errors import ConfigError
+from wsis.methods.boxcaseg.config import check_keys
+from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
+from wsis.methods.boxcaseg.loader import build_joint_loader
+from wsis.methods.boxcaseg.losses import PAIRWISE_WEIGHT, saliency_loss, weak_losses
+from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
+from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner
+from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
+from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.structures import Seed
+
+BRANCHES = 4
+STRIDE = 4
+
+
+@META_ARCH_REGISTRY.register()
+class BoxCaseg(Teacher):
+    """Class-agnostic segmentation of boxes (Wang et al., CVPR 2021).
+
+    In training mode it takes batches of box crops and salient images from its own loader; in eval mode it cuts the
+    object out of each given box. A box as large as the image asks for the object of the whole image.
+    """
+
+    needs_image = False
+    needs_original_image = True
+    result_keys = ("MODEL.BOXCASEG",)
+    result_packages = ("timm",)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        network: BoxCasegNetwork,
+        pairwise_weight: float = PAIRWISE_WEIGHT,
+        test_size: int = 320,
+        normalisation: str = "legacy",
+        confidence: str = "legacy",
+        test_head: str = "full",
+        boxes_per_batch: int = 64,
+    ) -> None:
+        """
+        Args:
+            network: with both heads.
+            pairwise_weight: of the smoothness loss.
+            test_size: side to which each box is resized, in pixels.
+            normalisation: "legacy" or "unified", see ``MODEL.BOXCASEG.NORMALISATION``.
+            confidence: "legacy" or "exact", see ``MODEL.BOXCASEG.CONFIDENCE``.
+            test_head: "full" or "weak", which makes the masks.
+            boxes_per_batch: boxes of an image that pass through the network together.
+        """
+        super().__init__()
+        self.network = network
+        self.pairwise_weight = pairwise_weight
+        self.test_size, self.normalisation = test_size, normalisation
+        self.confidence, self.test_head = confidence, test_head
+        self.boxes_per_batch = boxes_per_batch
+        self._folded: tuple[tuple[Any, ...], FoldedNetwork] | None = None
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.BOXCASEG``.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        keys = cfg.MODEL.BOXCASEG
+        check_keys(keys)
+        network = BoxCasegNetwork(
+            [keys.WIDTH << i for i in range(BRANCHES)],
+            stage1_width=keys.STAGE1_WIDTH,
+            blocks=keys.NUM_BLOCKS,
+            modules=keys.NUM_MODULES,
+            norm_momentum=keys.NORM_MOMENTUM,
+            fcn_ratio=keys.FCN_RATIO,
+        )
+        on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+        if keys.SYNC_NORM and on_gpu and comm.get_world_size() > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return {
+            "network": network,
+            "pairwise_weight": keys.PAIRWISE_WEIGHT,
+            "test_size": keys.TEST_SIZE,
+            "normalisation": keys.NORMALISATION,
+            "confidence": keys.CONFIDENCE,
+            "test_head": keys.TEST_HEAD,
+            "boxes_per_batch": keys.BOXES_PER_BATCH,
+        }
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """See :func:`wsis.methods.boxcaseg.loader.build_joint_loader`.
+
+        Raises:
+            ConfigError: no salient images for the head that makes the masks.
+        """
+        keys = cfg.MODEL.BOXCASEG
+        if not keys.SALIENT_DATASETS and keys.TEST_HEAD == "full":
+            raise ConfigError(
+                "MODEL.BOXCASEG.SALIENT_DATASETS: found nothing, expected a dataset with masks, or MODEL.BOXCASEG."
+                "TEST_HEAD weak to do without"
+            )
+        return build_joint_loader(cfg)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the parameters."""
+        return next(self.network.parameters()).device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training mode, else see :meth:`Teacher.forward`.
+
+        Args:
+            batched_inputs: in training mode samples of one size: ``image`` (3, H, W) float32, normalised, ``label``
+                (1, H, W) float32 in [0, 1] and ``salient``, whether that is a mask and not a box.
+
+        Returns:
+            In training mode ``loss_mil``, ``loss_pairwise`` and ``loss_saliency``. The latter is 0 in a batch without a
+            salient sample: the full head does not run then, and its parameters have zero gradients.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        images, labels = (
+            torch.stack([sample[key] for sample in batched_inputs]).to(self.device)
+            for key in ("image", "label")
+        )
+        salient = torch.tensor([bool(sample["salient"]) for sample in batched_inputs])
+        salient = salient.to(self.device)
+        # channels last: a quarter less time for a step on a CPU
+        weak, full = self.network(images.contiguous(memory_format=torch.channels_last), salient)
+        tightness, smoothness = weak_losses(weak, labels, self.pairwise_weight)
+        if len(full):
+            saliency = saliency_loss(full, labels[salient])
+        else:  # every parameter takes part in every step, as several processes need it
+            parts = [parameter.sum() for parameter in self.network.full_parameters()]
+            saliency = torch.stack(parts).sum() * 0.0
+        return {"loss_mil": tightness, "loss_pairwise": smoothness, "loss_saliency": saliency}
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`Teacher.propose`; looks at ``original_image`` (H, W, 3) uint8 RGB.
+
+        Returns:
+            Seeds with one map, :data:`wsis.methods.boxcaseg.refiner.BYTES`, (N, h, w) uint8 of stride 4: the
+            probabilities in the N boxes, see :func:`wsis.methods.boxcaseg.inference.byte_maps`.
+        """
+        return [self._propose_image(inputs) for inputs in batched_inputs]
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxCasegRefiner(self.confidence)
+
+    def _propose_image(self, inputs: dict[str, Any]) -> Seed:
+        boxes = np.asarray(inputs["instances"].original_boxes).reshape(-1, 4)
+        network = self._inference_network()
+        side = -(-self.test_size // STRIDE)
+        maps = np.zeros((len(boxes), side, side), dtype=np.uint8)
+        for start in range(0, len(boxes), self.boxes_per_batch):
+            part = slice(start, start + self.boxes_per_batch)
+            crops = prepare_crops(
+                inputs["original_image"], boxes[part], self.test_size, self.normalisation
+            )
+            maps[part] = byte_maps(torch.sigmoid(network(crops.to(self.device))[:, 0]))
+        return seed_from_inputs(inputs, {BYTES: maps})
+
+    def _inference_network(self) -> FoldedNetwork:
+        """The folded network of the weights as they are now."""
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        version = tuple((t.data_ptr(), t._version, t.dtype) for t in tensors)
+        if self._folded is None or self._folded[0] != version:
+            self._folded = version, FoldedNetwork(self.network, self.test_head)
+        return self._folded[1]

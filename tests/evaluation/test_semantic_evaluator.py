@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from tests.tiny import SIZE, write_dataset
 from wsis.config import get_cfg
 from wsis.data.registration import register_dataset
-from wsis.data.semantic import truth_reader
+from wsis.data.semantic import read_label, truth_reader
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation import SemanticEvaluator, build_evaluator
 
@@ -97,6 +97,17 @@ def test_counts_of_all_processes_are_added(images, monkeypatch):
     assert halves[0].evaluate()["sem_seg"] == pytest.approx(expected["sem_seg"], nan_ok=True)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert halves[1].evaluate() == {}
+
+
+@pytest.mark.parametrize("save", [False, True])
+def test_label_maps_are_written_on_demand(images, tmp_path, save):
+    evaluator = SemanticEvaluator(NAME, str(tmp_path / "out"), save_labels=save)
+    feed(evaluator, images, lambda t: {"sem_seg_labels": {"a": torch.from_numpy(t)}})
+    paths = sorted((tmp_path / "out").rglob("*.png"))
+    assert [p.name for p in paths] == (["1.png", "2.png", "3.png", "4.png"] if save else [])
+    for path, image in zip(paths, images, strict=False):
+        assert path.parent.name == "sem_seg_a"
+        np.testing.assert_array_equal(read_label(path), truth_reader(NAME)(image))
 
 
 def test_classes_may_be_one(images):

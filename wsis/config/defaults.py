@@ -28,6 +28,8 @@ def add_wsis_config(cfg: CN) -> None:
     cfg.WSIS.FREEZE = []
     # Exponent of the schedule SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR", which wsis adds to Detectron2's.
     cfg.SOLVER.POLY_LR_POWER = 0.9
+    # Evaluation also writes the label maps of a semantic model: OUTPUT_DIR/inference/<dataset>/<map>/<image>.png.
+    cfg.TEST.SAVE_LABELS = False
 
     cfg.PROXY = CN()
     # Make the proxy masks of DATASETS.TRAIN with the trained teacher as soon as its training ends.

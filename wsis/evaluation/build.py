@@ -46,6 +46,7 @@ def build_evaluator(
             dataset_name,
             output_dir,
             class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
+            save_labels=cfg.TEST.SAVE_LABELS,
             num_workers=cfg.PROXY.NUM_WORKERS,
         )
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from wsis.evaluation.semantic_quality import (
     semantic_quality,
 )
 from wsis.structures.proxy_file import write_json_atomic
+from wsis.structures.pseudo_labels import label_path, write_label
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,14 @@ class SemanticEvaluator(DatasetEvaluator):
     scored. Such a map may be an object that makes its (H, W) integers when NumPy asks for them (``__array__``); these
     are made in worker processes, while the model goes on. A prediction of 255 where the truth is known is a miss.
 
-    With an ``output_dir``, the whole result is written to ``semantic_quality.json`` there.
+    With an ``output_dir``, the whole result is written to ``semantic_quality.json`` there, with ``save_labels`` each
+    label map to ``<name>/<image>.png`` too.
 
     Args:
         dataset_name: a registered dataset with label maps or instance masks.
         output_dir: folder for the result, or None.
         class_agnostic: all classes of the truth are one.
+        save_labels: also write the label maps.
         num_workers: processes for maps that are still to be made; -1 = one per core, shared out among the processes of
             this machine, 0 = none.
         distributed: add up the counts of all processes.
@@ -57,6 +61,7 @@ class SemanticEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         *,
         class_agnostic: bool = False,
+        save_labels: bool = False,
         num_workers: int = 0,
         distributed: bool = True,
     ) -> None:
@@ -66,6 +71,7 @@ class SemanticEvaluator(DatasetEvaluator):
         self._images = {image["id"]: image for image in source.images}
         self._truth = truth_reader(dataset_name, class_agnostic)
         self._output_dir = output_dir
+        self._save_labels = save_labels and output_dir is not None
         self._num_workers = num_workers
         self._distributed = distributed
         self._pool: ProcessPoolExecutor | None = None
@@ -90,12 +96,18 @@ class SemanticEvaluator(DatasetEvaluator):
             image = self._images[given["image_id"]]
             truth = self._truth(image)
             for name, labels in _named_labels(output).items():
-                arguments = labels, truth, len(self.class_names), str(image["file_name"])
+                place = self._place(name, image["file_name"])
+                arguments = labels, truth, len(self.class_names), image["file_name"], place
                 if isinstance(labels, torch.Tensor) or self._num_workers == 0:
                     self._add(name, _count(*arguments))
                 else:
                     self._pending[self._workers().submit(_count, *arguments)] = name
                     self._collect(2 * self._number_of_workers())
+
+    def _place(self, name: str, file_name: str) -> Path | None:
+        if not self._save_labels or self._output_dir is None:
+            return None
+        return label_path(self._output_dir, name, file_name)
 
     def _add(self, name: str, counts: np.ndarray) -> None:
         self._counts[name] = self._counts.get(name, 0) + counts
@@ -154,7 +166,13 @@ def _named_labels(output: Mapping[str, Any]) -> dict[str, Any]:
     return {TASK: output["sem_seg"].argmax(dim=0)}
 
 
-def _count(labels: ArrayLike, truth: np.ndarray, num_classes: int, name: str) -> np.ndarray:
+def _count(
+    labels: ArrayLike, truth: np.ndarray, num_classes: int, name: str, place: Path | None
+) -> np.ndarray:
     if isinstance(labels, torch.Tensor):
         labels = labels.cpu().numpy()
-    return count_pixels(np.asarray(labels), truth, num_classes, name)
+    label = np.asarray(labels)
+    counts = count_pixels(label, truth, num_classes, name)
+    if place is not None:
+        write_label(place, label)
+    return counts

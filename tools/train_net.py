@@ -22,6 +22,7 @@ from wsis.engine import (
     WsisTrainer,
     argument_parser,
     launch_processes,
+    only_training,
     run_tool,
     setup,
     start,
@@ -37,10 +38,11 @@ def main(cfg: CfgNode, args: argparse.Namespace) -> int:
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         WsisTrainer.test(cfg, model)
         return 0
-    start(cfg, args, "train")
-    trainer = WsisTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
+    with only_training(cfg):
+        start(cfg, args, "train")
+        trainer = WsisTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        trainer.train()
     return trainer.exit_status
 
 

@@ -56,6 +56,13 @@ def test_exit_statuses(capsys):
         run_tool(lambda: 1 // 0)
 
 
+def test_a_file_that_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
+    assert _end(lambda: (tmp_path / "gone" / "a.json").write_text("{}")) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/gone/a.json: No such file or directory\n"
+    with pytest.raises(OSError, match="of no file"):
+        run_tool(lambda: _raise(OSError("of no file")))
+
+
 def test_an_error_from_a_loaders_process_is_one_line(capsys):
     assert _end(lambda: list(DataLoader(_Broken(), num_workers=1))) == 2
     assert capsys.readouterr().err == "error: 1.png: cannot be read\n"

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import torch
@@ -24,6 +25,7 @@ from wsis.data.images import check_image_files
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.journal import locked
 from wsis.engine.launch import checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError
@@ -212,6 +214,32 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextlib.contextmanager
+def only_training(cfg: CfgNode) -> Iterator[None]:
+    """Keeps other trainings out of ``OUTPUT_DIR``, which is made if need be, while the main process is in the block.
+
+    Raises:
+        ConfigError: ``OUTPUT_DIR`` cannot be written.
+        WsisError: another training is at work there.
+    """
+    with contextlib.ExitStack() as stack:
+        if comm.is_main_process():
+            with _output_errors(cfg):
+                os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+                stack.enter_context(locked(Path(cfg.OUTPUT_DIR), "training is at work"))
+        yield
+
+
+@contextlib.contextmanager
+def _output_errors(cfg: CfgNode) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR: {cfg.OUTPUT_DIR} cannot be written ({error.strerror})"
+        ) from error
+
+
 def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     """To be called first in each process: makes ``OUTPUT_DIR``, starts the logs, writes ``config.yaml``, sets the
     random seed, and makes the datasets known to this process.
@@ -224,13 +252,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     Raises:
         ConfigError: ``OUTPUT_DIR`` cannot be written.
     """
-    try:
+    with _output_errors(cfg):
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         default_setup(cfg, args)
-    except OSError as error:
-        raise ConfigError(
-            f"OUTPUT_DIR: {cfg.OUTPUT_DIR} cannot be written ({error.strerror})"
-        ) from error
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="wsis")
     thawed = cfg.clone()
     thawed.defrost()
@@ -256,7 +280,8 @@ def launch_processes(
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command-line tool and exits with what it returns. The user's mistake (:class:`WsisError`) is one line on
-    stderr and its own exit status, Ctrl-C is 130; anything else is wsis's mistake and keeps its stack.
+    stderr and its own exit status, a file that cannot be read or written one line and 2, Ctrl-C is 130; anything else
+    is wsis's mistake and keeps its stack.
     """
     try:
         status = main() or 0
@@ -265,6 +290,11 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         if checks_here() or dist.is_initialized():
             sys.stderr.write(f"error: {_one_line(error)}\n")
         status = error.exit_status
+    except OSError as error:
+        if not error.filename or not error.strerror:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        status = WsisError.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         status = 130

@@ -90,10 +90,14 @@ def find_journals(folder: Path, dataset: str) -> list[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, work: str = "run is writing proxy masks") -> Iterator[None]:
     """Keeps other runs out of a folder, on this machine and on others that share it.
 
     The lock ends with the process, however that ends.
+
+    Args:
+        folder: which must be there.
+        work: what the other run does, for the error.
 
     Raises:
         WsisError: another run is at work there.
@@ -103,8 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise WsisError(
-                f"{folder}: another run is writing proxy masks here; wait for its end or set "
-                "another OUTPUT_DIR"
+                f"{folder}: another {work} here; wait for its end or set another OUTPUT_DIR"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):

@@ -75,12 +75,20 @@ class WsisTrainer(DefaultTrainer):
         """Trains to the end, with evaluation on ``DATASETS.TEST``.
 
         Raises:
-            WsisError: what ended the training, without the stack that Detectron2 would log.
+            WsisError: what ended the training, without the stack that Detectron2 would log; a full disk among others.
         """
         log = logging.getLogger("detectron2.engine.train_loop")
         log.addFilter(_not_for_users)
         try:
             return super().train()
+        except (OSError, RuntimeError) as error:
+            reason = _file_error(error)
+            if reason is None:
+                raise
+            raise WsisError(
+                f"{reason.filename or self.cfg.OUTPUT_DIR}: {reason.strerror or reason}; the last checkpoint is kept: "
+                "continue with --resume"
+            ) from error
         finally:
             log.removeFilter(_not_for_users)
 
@@ -168,4 +176,12 @@ def _without_nan(value: Any) -> Any:
 
 def _not_for_users(record: logging.LogRecord) -> bool:
     """Drops the stack of an error whose one line is meant for the user."""
-    return not (record.exc_info and isinstance(record.exc_info[1], WsisError))
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, WsisError) and _file_error(error) is None
+
+
+def _file_error(error: BaseException | None) -> OSError | None:
+    """The failure to read or write that an error comes from; PyTorch turns one of a checkpoint into another error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error

@@ -93,7 +93,7 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
         check_polygons(segmentation)
         return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
     if segmentation.get("size") != [height, width]:
-        raise ValueError(f"size {segmentation.get('size')}, expected {[height, width]}")
+        raise ValueError(f"size {_brief(segmentation.get('size'))}, expected {[height, width]}")
     counts = segmentation.get("counts")
     if isinstance(counts, list):
         if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
@@ -104,10 +104,15 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
     else:
         raise ValueError("counts must be a list or text")
     if total != height * width:
-        raise ValueError(f"counts add up to {total}, expected {height * width}")
+        raise ValueError(f"counts add up to {_brief(total)}, expected {height * width}")
     if isinstance(counts, list):
         return _as_text(coco_mask.frPyObjects(segmentation, height, width))
     return _as_text(segmentation)
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_polygons(segmentation: Any) -> None:

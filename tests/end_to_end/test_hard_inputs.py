@@ -1,0 +1,259 @@
+"""Inputs as they really come, through the chain: proxy masks are made of them, and a student trained."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.hard import (
+    DISC,
+    FORMS,
+    HEIGHT,
+    WIDTH,
+    teacher_words,
+    write_forms,
+    write_images,
+    write_json,
+)
+from tests.tiny import write_config
+from wsis.config import load_cfg
+from wsis.data.build import build_train_loader
+from wsis.data.registration import prepare_datasets
+from wsis.structures.rle import decode_mask
+
+
+def student_config(folder: Path, data: Path, proxy: Path, **changes: Any) -> Path:
+    """The config of a tiny Mask R-CNN that learns from a proxy-mask file, two iterations."""
+    keys = {
+        "DATASETS__CUSTOM": [["tiny", str(proxy), str(data)]],
+        "MODEL__MASK_ON": True,
+        "WSIS__SUPERVISION": "proxy",
+        "SOLVER__MAX_ITER": 2,
+        "SOLVER__IMS_PER_BATCH": 5,
+        **changes,
+    }
+    return write_config(folder, data, **keys)
+
+
+def batch_of(config: Path) -> dict[int, dict[str, Any]]:
+    """The first batch by image id."""
+    cfg = load_cfg(str(config), [])
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    return {inputs["image_id"]: inputs for inputs in next(iter(build_train_loader(cfg)))}
+
+
+def loss_of(folder: Path) -> list[float]:
+    lines = (folder / "out/metrics.json").read_text().splitlines()
+    return [json.loads(line)["total_loss"] for line in lines if "total_loss" in line]
+
+
+def annotations_of(output: Path) -> dict[int, dict[str, Any]]:
+    document = json.loads((output / "proxy/noise.json").read_text())
+    return {annotation["id"]: annotation for annotation in document["annotations"]}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three ordinary images with one disc each, and ``boxes.json``."""
+    names = write_images(tmp_path / "data", 3)
+    write_json(tmp_path / "data", names, [(1, DISC), (2, DISC), (3, DISC)])
+    return tmp_path / "data"
+
+
+def test_every_form_of_image_is_read_as_its_plain_rgb(tmp_path, run):
+    """The proxy-mask files are equal byte by byte, and so are a student's batches."""
+    batches = []
+    for name, plain in (("forms", False), ("plain", True)):
+        data = tmp_path / name
+        names = write_forms(data, plain)
+        write_json(data, names, [(i, DISC) for i in range(1, len(names) + 1)])
+        out = tmp_path / f"{name}-out"
+        assert run("generate_proxy_masks", *teacher_words(data, out)) == (0, "")
+        batches.append(batch_of(student_config(tmp_path / name, data, out / "proxy/noise.json")))
+    made = [tmp_path / f"{name}-out/proxy/noise.json" for name in ("forms", "plain")]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    status = [a["status"] for a in annotations_of(tmp_path / "forms-out").values()]
+    assert status == ["ok"] * len(FORMS), "GrabCut found the disc, so pixels mattered"
+    for image_id, inputs in batches[0].items():
+        twin = batches[1][image_id]
+        assert torch.equal(inputs["image"], twin["image"])
+        masks = [each["instances"].gt_masks.tensor for each in (inputs, twin)]
+        assert torch.equal(*masks)
+    assert run("train_net", "--config-file", tmp_path / "forms/config.yaml") == (0, "")
+    assert np.isfinite(loss_of(tmp_path / "forms")).all()
+
+
+def test_a_truncated_image_fails_alone_and_is_named_by_the_training(tmp_path, data, run):
+    whole = (data / "1.png").read_bytes()
+    (data / "1.png").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out)) == (3, "")
+    assert {i: a["status"] == "failed" for i, a in annotations_of(out).items()} == {
+        11: False,
+        12: True,
+        13: False,
+    }
+    config = student_config(tmp_path / "s", data, out / "proxy/noise.json")
+    status, error = run("train_net", "--config-file", config)
+    assert status == 2
+    assert f"{data / '1.png'}: cannot be read as an image" in error
+    assert not list((tmp_path / "s/out").glob("*.pth"))
+    (data / "1.png").write_bytes(whole)
+    assert run("generate_proxy_masks", "--resume", *teacher_words(data, out)) == (0, "")
+    assert run("train_net", "--config-file", config) == (0, "")
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_an_image_without_boxes(tmp_path, data, run, filtered):
+    write_json(data, ["0.png", "1.png", "2.png"], [(1, DISC), (3, DISC)])
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out)) == (0, "")
+    assert list(annotations_of(out)) == [11, 12]
+    config = student_config(
+        tmp_path / "s",
+        data,
+        out / "proxy/noise.json",
+        DATALOADER__FILTER_EMPTY_ANNOTATIONS=filtered,
+    )
+    assert set(batch_of(config)) <= ({1, 3} if filtered else {1, 2, 3})
+    assert run("train_net", "--config-file", config) == (0, "")
+    assert np.isfinite(loss_of(tmp_path / "s")).all()
+
+
+@pytest.mark.parametrize("images", [0, 2])
+def test_an_empty_dataset(tmp_path, data, run, images):
+    write_json(data, ["0.png", "1.png"][:images], [])
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out)) == (0, "")
+    made = json.loads((out / "proxy/noise.json").read_text())
+    assert (len(made["images"]), made["annotations"]) == (images, [])
+    assert run("evaluate_proxy_masks", "--proxy", out / "proxy/noise.json") == (0, "")
+    config = student_config(tmp_path / "s", data, out / "proxy/noise.json")
+    status, error = run("train_net", "--config-file", config)
+    assert status == 2
+    assert f"nothing to train on: found {images} images and 0 annotations" in error
+    assert not (tmp_path / "s/out").exists()
+
+
+def test_crowds_get_no_mask_and_are_not_learned(tmp_path, data, run):
+    """Image 1 has a crowd beside an object, image 2 nothing else."""
+    boxes = [(1, DISC), (1, [40.0, 30.0, 20.0, 15.0]), (2, DISC), (3, DISC)]
+    write_json(data, ["0.png", "1.png", "2.png"], boxes, id12=1, id13=1)
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out)) == (0, "")
+    made = annotations_of(out)
+    assert {i: (a["status"], a["iscrowd"]) for i, a in made.items()} == {
+        11: ("ok", 0),
+        12: ("crowd", 1),
+        13: ("crowd", 1),
+        14: ("ok", 0),
+    }
+    config = student_config(tmp_path / "s", data, out / "proxy/noise.json")
+    batch = batch_of(config)
+    assert {i: len(inputs["instances"]) for i, inputs in batch.items()} in (
+        {1: 1, 3: 1},
+        {1: 1},
+        {3: 1},
+    )
+    assert run("train_net", "--config-file", config) == (0, "")
+
+
+TINY_BOXES = {
+    "one pixel": [5.0, 5.0, 1.0, 1.0],
+    "last pixel": [WIDTH - 1.0, HEIGHT - 1.0, 1.0, 1.0],
+    "inside a pixel": [10.4, 10.4, 0.2, 0.2],
+    "over a corner of four": [20.9, 20.9, 0.2, 0.2],
+    "one column": [30.0, 4.0, 1.0, 20.0],
+    "almost outside": [WIDTH - 0.3, 3.0, 9.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("method", ["FilledBox", "InscribedEllipse", "GrabCut"])
+def test_boxes_of_a_pixel(tmp_path, data, run, method):
+    boxes = [(1, box) for box in TINY_BOXES.values()]
+    write_json(data, ["0.png"], boxes)
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out, method)) == (0, "")
+    made = annotations_of(out)
+    assert len(made) == len(TINY_BOXES)
+    for annotation in made.values():
+        x, y, width, height = annotation["bbox"]
+        mask = decode_mask(annotation["segmentation"])
+        rows, columns = np.nonzero(mask)
+        assert 1 <= len(rows) == annotation["area"]
+        assert x - 1 < columns.min() and columns.max() < x + width + 1
+        assert y - 1 < rows.min() and rows.max() < y + height + 1
+    config = student_config(tmp_path / "s", data, out / "proxy/noise.json")
+    assert run("train_net", "--config-file", config) == (0, "")
+    assert np.isfinite(loss_of(tmp_path / "s")).all()
+
+
+def test_a_proxy_file_whose_source_has_changed(tmp_path, data, run):
+    out = tmp_path / "out"
+    assert run("generate_proxy_masks", *teacher_words(data, out)) == (0, "")
+    made = (out / "proxy/noise.json").read_bytes()
+    shutil.copytree(data, tmp_path / "changed")
+    moved = [DISC[0] + 5, *DISC[1:]]
+    write_json(tmp_path / "changed", ["0.png", "1.png", "2.png"], [(1, DISC), (2, moved)])
+    for words in ([], ["--resume"]):
+        words += teacher_words(tmp_path / "changed", out)
+        status, error = run("generate_proxy_masks", *words)
+        assert status == 2
+        assert "made otherwise" in error and 'source_sha256: "' in error
+    proxy = out / "proxy/noise.json"
+    assert proxy.read_bytes() == made
+    truth = json.loads(made)
+    truth["annotations"][1]["bbox"] = moved
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    status, error = run("evaluate_proxy_masks", "--proxy", proxy, "--gt", tmp_path / "gt.json")
+    assert status == 2
+    assert "annotation 12" in error
+
+
+class _Touch:
+    """Pickled, it makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+def test_weights_that_would_run_code(tmp_path, data, run):
+    weights = tmp_path / "weights.pkl"
+    weights.write_bytes(pickle.dumps({"model": _Touch(tmp_path / "ran")}))
+    for tool, words in (
+        ("train_net", ["--config-file", write_config(tmp_path / "s", data)]),
+        ("train_net", ["--config-file", tmp_path / "s/config.yaml", "DATASETS.TEST", "('tiny',)"]),
+        ("generate_proxy_masks", teacher_words(data, tmp_path / "out", "NoiseTeacher")),
+    ):
+        status, error = run(tool, *words, "MODEL.WEIGHTS", weights)
+        assert status == 2
+        assert (
+            f"{weights}: cannot be read (it refers to io.open, and weights are read as data"
+            in error
+        )
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "s/out").exists()
+
+
+@pytest.mark.parametrize("tool", ["train_net", "generate_proxy_masks", "quickstart"])
+def test_yaml_that_would_run_code(tmp_path, run, tool):
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"MODEL: !!python/object/apply:builtins.open ['{tmp_path / 'ran'}', 'w']\n")
+    words = ["--config-file", path]
+    if tool == "quickstart":
+        words = ["--plan", path, "--output", tmp_path / "out"]
+    status, error = run(tool, *words)
+    assert status == 2
+    assert str(path) in error
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists()

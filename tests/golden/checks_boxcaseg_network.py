@@ -21,6 +21,22 @@ from wsis.methods.boxcaseg.transfer import WeightTransfer
 from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
 
 LOSS, GRADIENT = 1e-6, 1e-7
+PAIRWISE = ("logits", "loss", "grad")
+JOINT = ("weakly", "labels", "out_weak", "out_full", "grad_out_weak", "grad_out_full") + tuple(
+    f"loss_{part}" for part in ("total", "mil", "pairwise", "full")
+)
+STUDENT = (
+    "mask_logits",
+    "matched_labels",
+    "positive_index",
+    "mask_targets",
+    "conf_pos",
+    "kept",
+) + (
+    "loss",
+    "grad_pos",
+    "grad_abs_sum_elsewhere",
+)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
@@ -36,9 +52,11 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
     }
 
 
-def _tags(arrays: Arrays, suffix: str) -> list[str]:
-    """``a`` of ``a_logits`` and the like."""
-    return sorted(name.removesuffix(suffix) for name in arrays if name.endswith(suffix))
+def _tags(arrays: Arrays, names: Sequence[str]) -> list[str]:
+    """The cases of a file, ``a`` of ``a_logits`` and the like."""
+    endings = sorted((f"_{name}" for name in names), key=len, reverse=True)
+    found = ((name, next((e for e in endings if name.endswith(e)), None)) for name in arrays)
+    return sorted({name.removesuffix(ending) for name, ending in found if ending})
 
 
 @check(
@@ -72,7 +90,7 @@ def boxcaseg_mil_loss(arrays: Arrays) -> list[Comparison]:
 def boxcaseg_pairwise_loss(arrays: Arrays) -> list[Comparison]:
     """Every map's loss and gradient."""
     out = []
-    for tag in _tags(arrays, "_logits"):
+    for tag in _tags(arrays, PAIRWISE):
         logits = _tensor(arrays[f"{tag}_logits"]).requires_grad_()
         loss = PAIRWISE_WEIGHT * smoothness_loss(logits).mean()
         (gradient,) = torch.autograd.grad(loss, logits)
@@ -85,7 +103,7 @@ def boxcaseg_pairwise_loss(arrays: Arrays) -> list[Comparison]:
 def boxcaseg_joint_objective(arrays: Arrays) -> list[Comparison]:
     """The three losses of a batch, and gradients through the upsampling; boxes without a salient sample too."""
     out = []
-    for tag in _tags(arrays, "_weakly"):
+    for tag in _tags(arrays, JOINT):
         salient = _tensor(arrays[f"{tag}_weakly"]) == 0
         labels = _tensor(arrays[f"{tag}_labels"])
         weak, full = (_tensor(arrays[f"{tag}_out_{n}"]).requires_grad_() for n in ("weak", "full"))
@@ -166,6 +184,8 @@ def _recorded_network(arrays: Arrays) -> BoxCasegNetwork:
 def boxcaseg_hrnet_small(arrays: Arrays) -> list[Comparison]:
     """Both heads in eval and train mode under the recorded names, gradients, and the network made for inference."""
     images, salient = _tensor(arrays["x"]), _tensor(arrays["f_index"])
+    if not salient.any():  # the reference has its full head run on the first one then
+        salient = torch.arange(len(images)) == 0
     network = _recorded_network(arrays).eval()
     with torch.no_grad():
         weak, full = network(images, salient)
@@ -218,7 +238,7 @@ def boxcaseg_mask_head_loss(arrays: Arrays) -> list[Comparison]:
     """The student's loss on recorded matches, targets and confidences."""
     out: list[Comparison] = []
     head = _head(float(arrays["threshold"]))
-    for tag in _tags(arrays, "_mask_logits"):
+    for tag in _tags(arrays, STUDENT):
         logits, index, scores, target = (
             _tensor(arrays[f"{tag}_{n}"])
             for n in ("mask_logits", "positive_index", "conf_pos", "mask_targets")

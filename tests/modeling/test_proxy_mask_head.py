@@ -179,6 +179,12 @@ def test_scores_become_weights(mode, threshold, expected):
     assert weights.tolist() == expected
 
 
+def test_a_score_must_exceed_the_threshold_in_single_precision():
+    scores = torch.tensor([0.95, 0.9500001, 0.9499999])
+    weights = head(score_mode="threshold", score_threshold=0.95).mask_weights(scores)
+    assert weights.tolist() == [0.0, 1.0, 0.0]
+
+
 def test_the_head_uses_scores_and_ignored_pixels():
     image = proposals(3, gt_scores=torch.tensor([0.5, 1.0, 0.0]))
     image.gt_ignore_masks = IndexedBitMasks(torch.rand(3, 40, 50) < 0.5)

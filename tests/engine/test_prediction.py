@@ -124,7 +124,7 @@ def test_the_folder_refuses_what_does_not_belong_together(tmp_path):
     with PredictionFolder(tmp_path, PROVENANCE, CATEGORIES) as folder:
         folder.start(resume=False)
         other = PredictionFolder(tmp_path, PROVENANCE, CATEGORIES)
-        with pytest.raises(WsisError, match="another run"), other:
+        with pytest.raises(WsisError, match="another run is writing predictions"), other:
             pass
     changed = {**PROVENANCE, "score_threshold": 0.4}
     for provenance, resume, message in (

@@ -224,7 +224,7 @@ class PredictionFolder:
 
     def __enter__(self) -> PredictionFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(locked(self.folder))
+        self._stack.enter_context(locked(self.folder, "run is writing predictions"))
         return self
 
     def __exit__(self, *unused: object) -> None:

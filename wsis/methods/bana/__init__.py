@@ -6,5 +6,7 @@ and one mask per box; a segmentation network is trained on both, trusting them w
 """
 
 from wsis.methods.bana.config import add_bana_config
+from wsis.methods.bana.seg_config import add_bana_seg_config
+from wsis.methods.bana.segmentor import BANASegmentor
 
-__all__ = ["add_bana_config"]
+__all__ = ["BANASegmentor", "add_bana_config", "add_bana_seg_config"]

@@ -19,7 +19,7 @@ from wsis.structures.rle import decode_mask, encode_mask
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
 
 CARD = "document.activeElement.closest('.card')?.getAttribute('aria-posinset')"
-DRAWN = "[...document.querySelectorAll('#cards canvas')].every((c) => c.width > 0)"
+DRAWN = "[...document.querySelectorAll('#cards img')].every((image) => image.hasAttribute('src'))"
 ORANGE, PINK, BLUE = (255, 157, 30), (255, 102, 196), (55, 198, 255)
 
 

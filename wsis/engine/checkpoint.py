@@ -15,10 +15,15 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
+from wsis.methods.bana import key_map as bana
 from wsis.methods.bbam.key_map import from_original_release, is_original_release
 from wsis.methods.boxcaseg.key_map import from_hrnet, is_hrnet
 
-_TRANSLATIONS = ((is_original_release, from_original_release), (is_hrnet, from_hrnet))
+_TRANSLATIONS = (
+    (is_original_release, from_original_release),
+    (is_hrnet, from_hrnet),
+    (bana.is_foreign, bana.from_foreign),
+)
 """Whether weights have foreign names, and the same weights under ours."""
 
 # What a pickle may refer to: builtin containers and NumPy arrays. ``_codecs.encode`` is how Python

@@ -2,6 +2,6 @@
 
 ``dense_crf`` mean-field refinement; ``paste``, ``paste_crf`` small maps into the image; ``iou``
 overlap of masks and boxes; ``seg_metrics`` confusion matrix and its scores; ``contour`` boundary
-F-score; ``label_maps`` class maps to labels; ``merge`` overlapping masks made disjoint; ``bilinear``
-sampling without the channels.
+F-score; ``label_maps`` class maps to labels; ``merge`` overlapping masks made disjoint; ``bilinear``,
+``enlarged`` sampling without the channels.
 """

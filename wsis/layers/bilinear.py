@@ -8,9 +8,10 @@ neighbours (the adjoint of sampling). All of it is exact, and differentiable in 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class BilinearPoints(NamedTuple):
@@ -106,6 +107,53 @@ def spread(values: torch.Tensor, points: BilinearPoints, pixels: int) -> torch.T
     return values.new_zeros(pixels).index_add(0, points.corners.flatten(), shares)
 
 
+_CHUNK = 32
+"""Channels that are multiplied at a time, so that the products stay in a processor's cache."""
+_ALL, _FIRST, _REST = slice(None), slice(None, -1), slice(1, None)
+_PAIRS = (
+    ((_ALL, _ALL), (_ALL, _ALL)),
+    ((_ALL, _FIRST), (_ALL, _REST)),
+    ((_FIRST, _ALL), (_REST, _ALL)),
+    ((_FIRST, _FIRST), (_REST, _REST)),
+    ((_FIRST, _REST), (_REST, _FIRST)),
+)
+"""Rows and columns of both neighbours, for the five products."""
+
+
+class _NeighbourProducts(torch.autograd.Function):
+    """Five sums over the channels without a product of the features' size, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) to (5, N, h, w); each product stands at the smaller row and column of its two pixels."""
+        ctx.save_for_backward(features)
+        images, channels, height, width = features.shape
+        out = features.new_zeros(5, images, height, width)
+        for start in range(0, channels, _CHUNK):
+            part = features[:, start : start + _CHUNK]
+            for total, (one, other) in zip(out, _PAIRS, strict=True):
+                product = (part[(..., *one)] * part[(..., *other)]).sum(dim=1)
+                total[:, : product.shape[1], : product.shape[2]] += product
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Each of the two pixels gets the other's feature times the product's gradient."""
+        (features,) = ctx.saved_tensors
+        with_itself, *others = gradient.contiguous()[:, :, None]
+        out = torch.empty_like(features)
+        for start in range(0, features.shape[1], _CHUNK):
+            part, result = (each[:, start : start + _CHUNK] for each in (features, out))
+            torch.mul(part, 2 * with_itself, out=result)
+            for own, (one, other) in zip(others, _PAIRS[1:], strict=True):
+                a, b = part[(..., *one)], part[(..., *other)]
+                own = own[..., : a.shape[-2], : a.shape[-1]]
+                result[(..., *one)].addcmul_(b, own)
+                result[(..., *other)].addcmul_(a, own)
+        return out
+
+
 def neighbour_products(features: torch.Tensor) -> torch.Tensor:
     """Inner products of each pixel's feature with itself and its neighbours.
 
@@ -116,22 +164,7 @@ def neighbour_products(features: torch.Tensor) -> torch.Tensor:
         (N h w, 5): with itself, the right, the lower and the lower right neighbour, and of the right with the lower
         one; 0 where a neighbour is missing.
     """
-    pad = torch.nn.functional.pad
-
-    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        out = (a * b).sum(dim=1)
-        height, width = features.shape[2:]
-        return pad(out, (0, width - out.shape[2], 0, height - out.shape[1]))
-
-    up, down = features[:, :, :-1], features[:, :, 1:]
-    products = [
-        product(features, features),
-        product(features[..., :-1], features[..., 1:]),
-        product(up, down),
-        product(up[..., :-1], down[..., 1:]),
-        product(up[..., 1:], down[..., :-1]),
-    ]
-    return torch.stack(products, dim=-1).flatten(0, 2)
+    return _NeighbourProducts.apply(features).permute(1, 2, 3, 0).flatten(0, 2)
 
 
 def sampled_square_norms(products: torch.Tensor, points: BilinearPoints) -> torch.Tensor:

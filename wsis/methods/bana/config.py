@@ -8,9 +8,12 @@ from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
 from wsis.errors import ConfigError
+from wsis.layers.dense_crf import DenseCRFParams
+from wsis.methods.bana.pooling import PoolingParams
+from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
+from wsis.methods.bana.samples import SampleParams
 
 POOLINGS = ("bap", "gap")
-MASK_LABELS = ("y_crf", "y_ret", "intersection")
 
 
 @register_config
@@ -98,7 +101,7 @@ def check_keys(keys: CN) -> None:
         ("SCALE_RANGE", 0 < low <= high, "two numbers above 0, the lower one first"),
         ("JITTER", 0 <= keys.JITTER < 1, "at least 0, below 1"),
         ("BG_THRESHOLD", 0 <= keys.BG_THRESHOLD <= 1, "in [0, 1]"),
-        ("MASK_LABEL", keys.MASK_LABEL in MASK_LABELS, f"one of {', '.join(MASK_LABELS)}"),
+        ("MASK_LABEL", keys.MASK_LABEL in LABELS, f"one of {', '.join(LABELS)}"),
     )
     for name, holds, expected in rules:
         if not holds:
@@ -108,3 +111,26 @@ def check_keys(keys: CN) -> None:
 def _pair(values: Any) -> tuple[float, float]:
     """Both values, or numbers that no range admits."""
     return (values[0], values[1]) if len(values) == 2 else (-1, -2)
+
+
+def pooling_params(keys: CN) -> PoolingParams:
+    """How boxes are pooled, from ``cfg.MODEL.BANA``."""
+    rows, columns = keys.ROI_SIZE
+    return PoolingParams(
+        aware=keys.POOLING == "bap",
+        grid_size=keys.GRID_SIZE,
+        roi_size=(rows, columns),
+        align_corners=keys.ROI_ALIGN_CORNERS,
+        min_background=keys.MIN_BACKGROUND,
+    )
+
+
+def sample_params(keys: CN) -> SampleParams:
+    """What the crops of training are drawn from, from ``cfg.MODEL.BANA``."""
+    low, high = keys.SCALE_RANGE
+    return SampleParams(keys.CROP_SIZE, (low, high), keys.JITTER)
+
+
+def label_params(keys: CN) -> LabelParams:
+    """Constants of the pseudo labels, from ``cfg.MODEL.BANA``."""
+    return LabelParams(DenseCRFParams.from_keys(keys.CRF), keys.BG_THRESHOLD, keys.USE_ATTENTION)

@@ -6,6 +6,7 @@ feature is a weighted mean of the map's own pixels, see :mod:`wsis.layers.biline
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,25 @@ from wsis.layers.bilinear import (
 )
 
 EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class PoolingParams:
+    """How boxes are pooled in training.
+
+    Attributes:
+        aware: with background attention.
+        grid_size: G.
+        roi_size: rows and columns of the windows.
+        align_corners: of the sampling.
+        min_background: share of background above which an image's boxes are pooled with attention.
+    """
+
+    aware: bool = True
+    grid_size: int = 4
+    roi_size: tuple[int, int] = (2, 2)
+    align_corners: bool = True
+    min_background: float = 0.125
 
 
 class Lattice(NamedTuple):
@@ -104,7 +124,7 @@ def background_queries(
     Returns:
         (N, J, C) queries and (N, J) counts S.
     """
-    cells = grid_cells(*mask.shape[1:], grid).flatten()
+    cells = grid_cells(mask.shape[1], mask.shape[2], grid).flatten()
     member = functional.one_hot(cells, grid**2).T.to(features)
     weights = member * mask.flatten(1)[:, None]
     counts = weights.sum(dim=2)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torchvision.transforms import functional
 
+from wsis.structures.boxes import box_to_slices
+
 PADDING_RGB = (123, 117, 104)
 """Colour of the padding: the rounded Caffe mean."""
 
@@ -143,3 +145,24 @@ class CropTransform:
         top, left = self.offset
         out = out[top : top + self.crop[0], left : left + self.crop[1]]
         return np.ascontiguousarray(out[:, ::-1] if self.draw.flip else out)
+
+
+def shift_near_edges(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) XYXY with near edges one pixel further right and down, as the original release reads VOC's."""
+    return boxes + np.array([1, 1, 0, 0], dtype=boxes.dtype)
+
+
+def certain_background(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels that no box touches.
+
+    Args:
+        boxes: (N, 4) XYXY in pixels.
+        height, width: of the image.
+
+    Returns:
+        (H, W) uint8, 1 = background.
+    """
+    background = np.ones((height, width), dtype=np.uint8)
+    for box in boxes:
+        background[box_to_slices(box, height, width)] = 0
+    return background

@@ -1,0 +1,199 @@
+"""BANA's stages 1 and 2 as one meta-architecture: a classifier in training, pseudo labels in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from torch import nn
+
+from wsis.errors import ConfigError
+from wsis.layers.dense_crf import load_pydensecrf
+from wsis.methods.bana.coco import VOC_ROWS, voc_rows
+from wsis.methods.bana.config import check_keys, label_params, pooling_params
+from wsis.methods.bana.loader import build_crop_loader
+from wsis.methods.bana.parameter_groups import parameter_groups
+from wsis.methods.bana.pooling import (
+    PoolingParams,
+    background_aware_pooling,
+    box_lattice,
+    classification_targets,
+    mean_cross_entropy,
+)
+from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
+from wsis.methods.bana.refiner import FEATURES, BANARefiner
+from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.structures import Seed
+
+
+@META_ARCH_REGISTRY.register()
+class BANAClassifier(Teacher):
+    """A classifier of box features that are pooled without their background (Oh et al., CVPR 2021).
+
+    In training mode it learns from boxes with classes; in eval mode its features give two semantic pseudo labels and
+    one mask per box.
+    """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+    result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
+    result_packages = ("pydensecrf",)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        rows: Sequence[int | None],
+        num_rows: int,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        pooling: PoolingParams,
+        labels: LabelParams,
+        mask_label: str = "y_crf",
+        sem_seg: bool = False,
+        legacy_box_shift: bool = False,
+    ) -> None:
+        """
+        Args:
+            backbone: its last map is used.
+            rows: of each class, its row of the classifier; None = the classifier does not know it.
+            num_rows: of the classifier, background included.
+            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
+            pooling: of the boxes in training.
+            labels: constants of the pseudo labels.
+            mask_label: the label that masks are cut from, one of :data:`wsis.methods.bana.pseudo_labels.LABELS`.
+            sem_seg: also make the semantic labels.
+            legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.feature, shape = list(backbone.output_shape().items())[-1]
+        self.classifier = nn.Conv2d(shape.channels, num_rows, 1, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        self.rows = tuple(rows)
+        self.pooling = pooling
+        self.labels = labels
+        self.mask_label = mask_label
+        self.label_names = LABELS if sem_seg else ()
+        self.legacy_box_shift = legacy_box_shift
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def check_requirements(cls) -> None:
+        """See :meth:`Teacher.check_requirements`."""
+        load_pydensecrf()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.BANA``, ``PROXY.SEM_SEG`` and Detectron2's keys of the backbone.
+
+        Raises:
+            ConfigError: a value out of its range, or more classes than a label in one byte can name.
+        """
+        keys = cfg.MODEL.BANA
+        check_keys(keys)
+        number = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        if not 2 <= number <= IGNORE:
+            raise ConfigError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES: found {number}, expected 2 to {IGNORE}, background included"
+            )
+        known = keys.VOC_CLASSIFIER
+        return {
+            "backbone": build_backbone(cfg),
+            "rows": voc_rows(number - 1) if known else range(1, number),
+            "num_rows": VOC_ROWS if known else number,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "pooling": pooling_params(keys),
+            "labels": label_params(keys),
+            "mask_label": keys.MASK_LABEL,
+            "sem_seg": cfg.PROXY.SEM_SEG,
+            "legacy_box_shift": keys.LEGACY_BOX_SHIFT,
+        }
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+        """See :func:`wsis.methods.bana.loader.build_crop_loader`.
+
+        Raises:
+            ConfigError: the classifier's classes are not the dataset's.
+        """
+        if cfg.MODEL.BANA.VOC_CLASSIFIER:
+            raise ConfigError("MODEL.BANA.VOC_CLASSIFIER: found True, expected False in training")
+        return build_crop_loader(cfg)
+
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """Backbone and classifier, weights and biases, see :mod:`wsis.methods.bana.parameter_groups`."""
+        return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA.LR_FACTORS)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """The loss in training mode, else see :meth:`Teacher.forward`.
+
+        Args:
+            batched_inputs: in training of :class:`wsis.methods.bana.loader.CropMapper`, crops of one size.
+
+        Returns:
+            ``loss_cls``: mean cross-entropy of all windows of all boxes and of all queries.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = torch.stack([self._normalise(inputs["image"]) for inputs in batched_inputs])
+        masks = torch.stack([inputs["background"] for inputs in batched_inputs])
+        features = self.backbone(images)[self.feature]
+        with torch.autocast(features.device.type, enabled=False):
+            return {"loss_cls": self._loss(features.float(), masks, batched_inputs)}
+
+    def _loss(
+        self, features: torch.Tensor, masks: torch.Tensor, batched_inputs: list[dict[str, Any]]
+    ) -> torch.Tensor:
+        instances = [inputs["instances"] for inputs in batched_inputs]
+        boxes = torch.cat([each.gt_boxes.tensor for each in instances]).cpu()
+        counts = torch.tensor([len(each) for each in instances])
+        image = torch.arange(len(instances)).repeat_interleave(counts)
+        height, width = masks.shape[1:]
+        params = self.pooling
+        # points are laid out on the CPU, where the boxes are, so that a GPU never waits for sizes
+        lattice = box_lattice(
+            boxes / ((boxes.new_tensor([width, height] * 2) - 1) / 2) - 1,
+            image,
+            (features.shape[2], features.shape[3]),
+            params.roi_size,
+            params.align_corners,
+        ).to(features.device)
+        masks = masks.to(features.device, non_blocking=True).float()
+        pooled = background_aware_pooling(
+            features, masks, lattice, params.grid_size, params.min_background, params.aware
+        )
+        classes = torch.cat([each.gt_classes for each in instances]).to(features.device) + 1
+        targets = classification_targets(classes, lattice.windows, pooled.valid)
+        rows = torch.cat([pooled.windows.flatten(0, 1), pooled.queries.flatten(0, 1)])
+        return mean_cross_entropy(rows @ self.classifier.weight[:, :, 0, 0].T, targets)
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`Teacher.propose`; a seed has the image's features, on which the refiner does the rest."""
+        seeds = []
+        for inputs in batched_inputs:
+            features = self.backbone(self._normalise(inputs["image"])[None])[self.feature][0]
+            maps = {FEATURES: features.float().cpu().numpy()}
+            seeds.append(seed_from_inputs(inputs, maps))
+        return seeds
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        self.check_requirements()
+        return BANARefiner(
+            weights=self.classifier.weight[:, :, 0, 0].detach().float().cpu().numpy(),
+            rows=self.rows,
+            params=self.labels,
+            mask_label=self.mask_label,
+            sem_seg=bool(self.label_names),
+            legacy_box_shift=self.legacy_box_shift,
+        )
+
+    def _normalise(self, image: torch.Tensor) -> torch.Tensor:
+        return (image.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std

@@ -1,0 +1,61 @@
+"""Weights of BANA's original release, of Caffe and of torchvision, under the names of our networks (spec 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from wsis.errors import ConfigError
+from wsis.methods.bana.seg_key_map import from_original_head
+from wsis.modeling.backbones.resnet_atrous import from_caffe_resnet, is_caffe_resnet
+from wsis.modeling.backbones.vgg16 import (
+    conv_names,
+    from_torchvision,
+    is_torchvision_vgg16,
+)
+
+BACKBONE = "backbone."
+_VGG = re.compile(r"(?P<place>.*?)(?P<name>(conv[1-5]_[1-3]|fc[67])\.(weight|bias))")
+_CLASSIFIER = re.compile(r"(.*\.)?classifier\.weight")
+
+
+def is_foreign(weights: Mapping[str, object]) -> bool:
+    """Whether these are weights of VGG-16 or an atrous ResNet under other names than ours."""
+    if is_torchvision_vgg16(weights) or is_caffe_resnet(weights):
+        return True
+    places = {found["place"] for name in weights if (found := _VGG.fullmatch(name))}
+    return bool(places) and places != {BACKBONE}
+
+
+def from_foreign(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of backbone and, where there are any, head and classifier; what else the file holds is dropped.
+
+    Args:
+        weights: of Caffe's VGG-16 (``conv1_1.weight``), torchvision's (``features.0.weight``), the original release
+            (``conv1_1.weight`` or ``layer1.conv1.conv.weight`` and ``classifier.weight``, behind any prefix).
+
+    Returns:
+        Names of :class:`wsis.methods.bana.BANAClassifier`, which are those of ``BANASegmentor`` too.
+
+    Raises:
+        ConfigError: a layer of VGG-16 is missing.
+    """
+    if is_torchvision_vgg16(weights):
+        backbone = from_torchvision(weights)
+        return {BACKBONE + name: value for name, value in backbone.items()}
+    if is_caffe_resnet(weights):
+        backbone = from_caffe_resnet(weights)
+    else:
+        named = ((_VGG.fullmatch(name), value) for name, value in weights.items())
+        backbone = {found["name"]: torch.as_tensor(value) for found, value in named if found}
+        for layer in (*conv_names(), "fc6", "fc7"):
+            if f"{layer}.weight" not in backbone or f"{layer}.bias" not in backbone:
+                raise ConfigError(f"weights of VGG-16: {layer} is missing")
+    out = {BACKBONE + name: value for name, value in backbone.items()}
+    out |= from_original_head(weights)
+    for name, value in weights.items():
+        if _CLASSIFIER.fullmatch(name):
+            out["classifier.weight"] = torch.as_tensor(value)
+    return out

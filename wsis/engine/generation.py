@@ -45,6 +45,7 @@ from wsis.engine.workers import (
 from wsis.errors import ConfigError, WsisError
 from wsis.modeling.teacher import Teacher
 from wsis.structures import Seed
+from wsis.structures.proxy_file import remove_torn
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -239,6 +240,7 @@ def _examine(
     for job, state in zip(jobs, states, strict=True):
         if not state.finished:
             job.path.unlink(missing_ok=True)  # it lacks what will be tried again
+            remove_torn(job.path)
     return states
 
 

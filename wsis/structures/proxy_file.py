@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -84,6 +85,13 @@ def _errors_name(target: Path) -> Iterator[None]:
         if not name or name.startswith(f".{target.name}."):
             error.filename = str(target)
         raise
+
+
+def remove_torn(path: str | os.PathLike[str]) -> None:
+    """Removes what writers of ``path`` that were killed have left beside it; nobody may be writing it."""
+    target = Path(path)
+    for torn in target.parent.glob(f".{glob.escape(target.name)}.????????"):
+        torn.unlink(missing_ok=True)
 
 
 def write_json_atomic(path: str | os.PathLike[str], value: Any, indent: int | None = None) -> None:

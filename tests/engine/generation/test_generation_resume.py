@@ -53,6 +53,13 @@ class TestResume:
         assert (unfinished / "proxy/noise.rank0.jsonl").read_bytes() == before
         assert not (unfinished / "proxy/noise.json").exists()
 
+    def test_removes_what_a_killed_writer_of_the_file_has_left(self, data, unfinished, expected):
+        (unfinished / "proxy/.noise.json.ab12cd_9").write_bytes(expected[:100])
+        (unfinished / "proxy/.noise.json.jsonl").touch()
+        assert generate(make_cfg(data, unfinished), resume=True).files[0].read_bytes() == expected
+        hidden = {path.name for path in (unfinished / "proxy").glob(".*")}
+        assert hidden == {".lock", ".noise.json.jsonl"}
+
     def test_of_nothing_is_a_start(self, data, tmp_path, expected):
         assert (
             generate(make_cfg(data, tmp_path / "o"), resume=True).files[0].read_bytes() == expected

@@ -193,3 +193,40 @@ def test_the_two_plain_losses_see_one_map_each(sample) -> None:
     for name, label in (("CE_CRF", y_crf), ("CE_RET", y_ret)):
         expected = functional.cross_entropy(20 * logits, label.long(), ignore_index=IGNORE)
         torch.testing.assert_close(total(LOSSES[name](*sample, NoiseParams())), expected)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_gradient_is_that_of_finite_differences(sample, detach) -> None:
+    logits, y_crf, y_ret = sample
+    params = NoiseParams(temperature=3.0, damping=2.5, weight=0.6)
+    inside = (0.9 * logits.detach()).requires_grad_()
+
+    def both(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(noise_aware_loss(x, y_crf, y_ret, params).values())
+
+    assert torch.autograd.gradcheck(both, inside)
+    if detach:
+        fixed = NoiseParams(temperature=3.0, damping=2.5, weight=0.6, detach_confidence=True)
+        (gradient,) = torch.autograd.grad(
+            noise_aware_loss(inside, y_crf, y_ret, fixed)["loss_wce"], inside
+        )
+        sigma = confidence(inside, y_crf, 2.5).detach()
+        sigma = sigma * unreliable_region(common_label(y_crf, y_ret), y_crf)
+        plain = (sigma * pixel_losses(inside, y_crf, 3.0)).sum() / sigma.sum()
+        torch.testing.assert_close(gradient, torch.autograd.grad(0.6 * plain, inside)[0])
+
+
+def test_each_loss_may_have_a_weight_of_its_own(sample) -> None:
+    losses = noise_aware_loss(*sample, NoiseParams())
+    parts = [torch.autograd.grad(loss, sample[0], retain_graph=True)[0] for loss in losses.values()]
+    weighted = 3 * losses["loss_ce"] + 0.5 * losses["loss_wce"]
+    (gradient,) = torch.autograd.grad(weighted, sample[0])
+    torch.testing.assert_close(gradient, 3 * parts[0] + 0.5 * parts[1])
+
+
+def test_large_scores_do_not_overflow() -> None:
+    logits = torch.tensor([1.0, -0.5, 0.5])[None, :, None, None].repeat(1, 1, 2, 2).requires_grad_()
+    y_crf, y_ret = torch.tensor([1, 0], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 2, 2)
+    losses = noise_aware_loss(logits, y_crf, y_ret, NoiseParams(temperature=1000.0))
+    assert total(losses).isfinite() and losses["loss_wce"].item() == pytest.approx(150.0)
+    assert torch.autograd.grad(total(losses), logits)[0].isfinite().all()

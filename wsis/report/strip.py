@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from wsis.data.images import read_image
+from wsis.data.semantic import read_label
+from wsis.data.source import CocoSource
+from wsis.report.comparison import pick_images
 from wsis.report.overlay import contact_sheet, overlay
-from wsis.structures.pseudo_labels import IGNORE, voc_palette
+from wsis.structures.boxes import xywh_to_xyxy
+from wsis.structures.proxy_file import atomic_writer
+from wsis.structures.pseudo_labels import IGNORE, label_path, voc_palette
 
 HATCH = (255, 255, 255)
 """Colour of what is ignored."""
@@ -86,3 +96,46 @@ def label_strip(
     scale = max(1, round(height / image.shape[0]))
     enlarged = [np.kron(p, np.ones((scale, scale, 1), np.uint8)) for p in columns.values()]
     return contact_sheet([enlarged], list(columns))
+
+
+MapMaker = Callable[[dict[str, Any], np.ndarray], Mapping[str, np.ndarray]]
+"""Titles and maps, (H, W) in [0, 1], of an image entry of a source and its pixels."""
+
+
+def write_strips(
+    source: CocoSource,
+    folders: Mapping[str, str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    count: int,
+    maps: MapMaker | None = None,
+) -> list[Path]:
+    """Writes the strips of some images of a source as PNG files.
+
+    Args:
+        source: images and their boxes.
+        folders: title to folder of label maps.
+        output: folder that the files go to, under the images' names.
+        count: number of images, spread evenly over the source.
+        maps: what else to show, before the labels.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: an image or a label cannot be read, or they differ in size.
+    """
+    paths = []
+    for entry in pick_images(source, count):
+        size = entry["height"], entry["width"]
+        image = read_image(source.path_of(entry), *size)
+        labels = {
+            title: read_label(label_path(folder, "", entry["file_name"]), *size)
+            for title, folder in folders.items()
+        }
+        annotations = [a for a in source.annotations_of(entry["id"]) if "bbox" in a]
+        boxes = [xywh_to_xyxy(a["bbox"]).tolist() for a in annotations]
+        strip = label_strip(image, boxes, labels, maps(entry, image) if maps else None)
+        paths.append(label_path(output, "", entry["file_name"]))
+        with atomic_writer(paths[-1], "wb") as stream:
+            Image.fromarray(strip).save(stream, format="PNG")
+    return paths

@@ -1,0 +1,69 @@
+"""``tools/label_strips.py`` as a user calls it."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+from PIL import Image
+
+from tests.methods.bana.tiny_segmentor import make_cfg, write_label_pair
+from tests.tiny import SIZE
+
+TOOL = Path(__file__).parents[2] / "tools" / "label_strips.py"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """``run(words...)`` on the tiny dataset and its labels; returns exit status, stdout, stderr."""
+    labels = write_label_pair(tmp_path)
+
+    def tool(*words, names=("y_crf", "y_ret")):
+        data = tmp_path / "data"
+        given = ["--json", data / "boxes.json", "--images", data, "--output", tmp_path / "strips"]
+        given += ["--labels", *(f"{name}={labels / name}" for name in names), "--count", 2]
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, [*given, *words])])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return tool
+
+
+def columns(path) -> float:
+    """Number of pictures of 192 px in a strip."""
+    with Image.open(path) as strip:
+        return (strip.width - 4) / (3 * SIZE + 4)
+
+
+def test_a_strip_of_labels(run, tmp_path) -> None:
+    status, printed, error = run()
+    assert (status, error) == (0, "")
+    assert [Path(line).name for line in printed.splitlines()] == ["1.png", "4.png"]
+    assert columns(tmp_path / "strips" / "1.png") == 5
+
+
+def test_with_the_background_attention_of_a_classifier(run, tmp_path) -> None:
+    keys = {"MODEL__META_ARCHITECTURE": "BANAClassifier"}
+    cfg = make_cfg(**keys)
+    torch.save(build_model(cfg).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(yaml.safe_load(cfg.dump())))
+    words = ("--config-file", tmp_path / "c.yaml", "MODEL.WEIGHTS", tmp_path / "w.pth")
+    status, printed, error = run(*words)
+    assert (status, error) == (0, "")
+    assert columns(printed.splitlines()[0]) == 6
+    status, _, error = run(*words, "MODEL.META_ARCHITECTURE", "BANASegmentor")
+    assert status == 2 and "expected BANAClassifier" in error
+
+
+def test_mistakes_are_one_line(run, tmp_path) -> None:
+    status, _, error = run(names=("y_crf", "gone"))
+    assert status == 2 and "gone" in error and error.count("\n") == 1
+    status, _, error = run("--count", "0")
+    assert status == 2 and "--count: found 0" in error

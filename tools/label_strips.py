@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""One picture per image: boxes, the labels made of them, where the first two differ, a prediction, in one strip.
+
+    python tools/label_strips.py --json boxes.json --images DIR --labels y_crf=DIR y_ret=DIR [prediction=DIR]
+      --output DIR [--count N] [--config-file C MODEL.WEIGHTS w.pth]
+
+A folder of labels holds one PNG per image: OUTPUT_DIR/pseudo_labels/<dataset>/<label>, or what train_net.py --eval-only
+writes with TEST.SAVE_LABELS True. With --config-file, the config of a BANAClassifier, and its weights, the background
+attention is shown too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsis.config import load_cfg
+from wsis.data.dicts import to_dicts
+from wsis.data.mapper import TeacherDatasetMapper
+from wsis.data.source import CocoSource, load_source
+from wsis.engine import WsisCheckpointer, WsisTrainer, run_tool
+from wsis.engine.cli import choose_device
+from wsis.errors import ConfigError
+from wsis.methods.bana import BANAClassifier
+from wsis.methods.bana.attention import attention_map
+from wsis.report.strip import MapMaker, write_strips
+
+
+def attention_maker(config_file: str, opts: Sequence[str], source: CocoSource) -> MapMaker:
+    """The background attention of the classifier that a config names."""
+    cfg = load_cfg(config_file, opts)
+    choose_device(cfg, opts)
+    if not cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = len(source.class_names) + 1
+    model = WsisTrainer.build_model(cfg).eval()
+    if not isinstance(model, BANAClassifier):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: found {cfg.MODEL.META_ARCHITECTURE}, expected BANAClassifier"
+        )
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+    WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+    mapper = TeacherDatasetMapper(cfg)
+    records = {record["image_id"]: record for record in to_dicts(source, "box")}
+
+    @torch.no_grad()
+    def make(entry: dict[str, Any], image: np.ndarray) -> dict[str, np.ndarray]:
+        (seed,) = model.propose([mapper(records[entry["id"]], image)])
+        return {"background attention": attention_map(seed)}
+
+    return make
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--json", required=True, metavar="JSON", help="images and boxes")
+    add("--images", default="", metavar="DIR", help="folder that the file's names are relative to")
+    add("--labels", nargs="+", required=True, metavar="NAME=DIR", help="label maps, in this order")
+    add("--output", required=True, metavar="DIR", help="folder of the pictures")
+    add("--count", type=int, default=8, metavar="N", help="number of images, spread evenly (8)")
+    add("--config-file", metavar="FILE", help="of a BANAClassifier, for its background attention")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of that config")
+    args = parser.parse_args(argv)
+    folders = dict(item.partition("=")[::2] for item in args.labels)
+    if not all(folders.values()):
+        raise ConfigError(f"--labels: found {' '.join(args.labels)}, expected NAME=DIR each")
+    if args.count < 1:
+        raise ConfigError(f"--count: found {args.count}, expected at least 1")
+    source = load_source(args.json, args.images, bad_box="skip")
+    maps = attention_maker(args.config_file, args.opts, source) if args.config_file else None
+    for path in write_strips(source, folders, args.output, args.count, maps):
+        print(path)
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,27 @@
+"""The background attention of an image, to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from wsis.layers.enlarged import Enlarged
+from wsis.methods.bana.pseudo_labels import background_attention, union
+from wsis.methods.bana.refiner import FEATURES
+from wsis.structures import Seed
+from wsis.structures.boxes import box_to_slices
+
+
+def attention_map(seed: Seed) -> np.ndarray:
+    """A(p) = ReLU(cos(q, f(p))), q the mean feature of what is outside of all boxes (spec 5), without the threshold.
+
+    Args:
+        seed: what :meth:`wsis.methods.bana.BANAClassifier.propose` returned for the image.
+
+    Returns:
+        (H, W) float32 in [0, 1]; 0 everywhere if the boxes cover the image.
+    """
+    size = seed.height, seed.width
+    features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), size)
+    inside = union([box_to_slices(box, *size) for box in seed.boxes], size)
+    return background_attention(features, ~inside, 0.0).clamp(max=1).numpy()

@@ -26,7 +26,7 @@ from wsis.data.semantic import (
 )
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError
-from wsis.methods.bana.config import check_keys
+from wsis.methods.bana.config import check_keys, sample_params
 from wsis.methods.bana.nal import IGNORE
 from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
 from wsis.structures.pseudo_labels import label_path
@@ -151,9 +151,8 @@ class LabelPairMapper:
         """Reads ``MODEL.BANA``, ``INPUT`` and ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``."""
         keys = cfg.MODEL.BANA
         check_keys(keys)
-        low, high = keys.SCALE_RANGE
         return {
-            "params": SampleParams(keys.CROP_SIZE, (low, high), keys.JITTER),
+            "params": sample_params(keys),
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "image_format": cfg.INPUT.FORMAT,
             "high_bit_depth": cfg.INPUT.HIGH_BIT_DEPTH,

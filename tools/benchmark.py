@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from wsis.engine import run_tool
 from wsis.engine.benchmark import Part, add_part, format_part, run_part
 from wsis.engine.benchmark.bana_seg import benchmark_bana_seg
+from wsis.engine.benchmark.bbam import benchmark_bbam
 from wsis.engine.benchmark.generate import benchmark_generate
 from wsis.engine.benchmark.journal import benchmark_journal
 from wsis.engine.benchmark.processes import benchmark_scale, benchmark_workers
@@ -23,6 +24,7 @@ from wsis.structures.proxy_file import write_json_atomic
 
 PARTS: dict[str, Part] = {
     "bana_seg": benchmark_bana_seg,
+    "bbam": benchmark_bbam,
     "generate": benchmark_generate,
     "journal": benchmark_journal,
     "workers": benchmark_workers,

@@ -13,8 +13,9 @@ from detectron2.structures import Boxes, Instances
 
 from wsis.config import get_cfg
 from wsis.errors import ConfigError
-from wsis.methods.baselines.masks import filled_box, grabcut, inscribed_ellipse, window_around
+from wsis.methods.baselines.masks import filled_box, grabcut, inscribed_ellipse
 from wsis.structures import Seed
+from wsis.structures.boxes import window_around
 from wsis.structures.rle import decode_mask
 
 ARCHITECTURES = ["FilledBox", "InscribedEllipse", "GrabCut", "BoxCRF"]

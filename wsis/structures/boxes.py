@@ -61,6 +61,23 @@ def box_to_slices(box: ArrayLike, height: int, width: int) -> tuple[slice, slice
     return span(y0, y1, height), span(x0, x1, width)
 
 
+def window_around(box: np.ndarray, scale: float, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the window with the box's centre and ``scale`` times its sides.
+
+    Args:
+        box: (4,) XYXY.
+        scale: above 0.
+        height, width: image size in pixels, both at least 1.
+
+    Returns:
+        Row and column slices, see :func:`box_to_slices`.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    grow_x, grow_y = (x1 - x0) * (scale - 1) / 2, (y1 - y0) * (scale - 1) / 2
+    grown = np.array([x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y])
+    return box_to_slices(grown, height, width)
+
+
 def mask_to_box(mask: np.ndarray) -> np.ndarray | None:
     """The tight box of a mask.
 

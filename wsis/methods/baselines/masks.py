@@ -12,7 +12,7 @@ import numpy as np
 
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.structures import Crop
-from wsis.structures.boxes import box_to_slices
+from wsis.structures.boxes import box_to_slices, window_around
 
 MIN_PIXELS = 5
 """GrabCut fits five colour components to the pixels inside and outside: it needs as many of each."""
@@ -48,14 +48,6 @@ def inscribed_ellipse(box: np.ndarray, height: int, width: int) -> Crop:
     inside = distance <= 1
     inside[np.unravel_index(distance.argmin(), distance.shape)] = True
     return inside, columns.start, rows.start
-
-
-def window_around(box: np.ndarray, scale: float, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of the window with the box's centre and ``scale`` times its sides."""
-    x0, y0, x1, y1 = (float(v) for v in box)
-    grow_x, grow_y = (x1 - x0) * (scale - 1) / 2, (y1 - y0) * (scale - 1) / 2
-    grown = np.array([x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y])
-    return box_to_slices(grown, height, width)
 
 
 def _in_window(image: np.ndarray, box: np.ndarray, scale: float) -> tuple[slice, slice, np.ndarray]:

@@ -58,6 +58,9 @@ def add_bbam_config(cfg: CN) -> None:
     cfg.MODEL.BBAM.FILL_OUTSIDE_BOX = False
     # Boxes of an image that are explained together; memory grows with it.
     cfg.MODEL.BBAM.BOXES_PER_BATCH = 4
+    # Pixels of the network's input around a box's proposals that are kept while it is explained; -1 = the whole image,
+    # as published. A small box then costs a fraction, at nearly the same masks. Not for RetinaNet.
+    cfg.MODEL.BBAM.CONTEXT = -1
     # The far edges of boxes belong to them, as in weights of the original release; not so in Detectron2's.
     cfg.MODEL.BBAM.INCLUSIVE_BOXES = False
     _add_demo_keys(cfg)
@@ -84,6 +87,12 @@ def _add_refinement_keys(cfg: CN) -> None:
     cfg.MODEL.BBAM.TOP_CRF.BLUR_BASE = 16.0
     # The slope.
     cfg.MODEL.BBAM.TOP_CRF.BLUR_SLOPE = 48.0
+    # Least and greatest foreground probability inside the box before the CRF. A least value above 0 says that a tight
+    # box is mostly object, which is what small objects need, whose maps are coarse.
+    cfg.MODEL.BBAM.TOP_CRF.PRIOR_RANGE = [0.0, 1.0]
+    # Side of the window around a box that the CRF sees, in box sides; 0 = the whole image. With many small boxes a
+    # window of 2 costs a fraction of the time.
+    cfg.MODEL.BBAM.TOP_CRF.WINDOW = 0.0
     # Foreground probability after the CRF above which a pixel is kept.
     cfg.MODEL.BBAM.TOP_CRF.MARGINAL = 0.9
     # Share of the box that a mask must exceed, unless the box is large.
@@ -141,11 +150,19 @@ def check_keys(keys: CN) -> None:
         ("LEARNING_RATE", keys.LEARNING_RATE > 0, "above 0"),
         ("STEPS", keys.STEPS >= 1, "at least 1"),
         ("FILL", keys.FILL in FILLS, f"one of {', '.join(FILLS)}"),
+        ("CONTEXT", keys.CONTEXT >= 0 or keys.CONTEXT == -1, "at least 0, or -1"),
         ("BOXES_PER_BATCH", keys.BOXES_PER_BATCH >= 1, "at least 1"),
     )
     for name, holds, expected in rules:
         if not holds:
             raise ConfigError(f"MODEL.BBAM.{name}: found {keys[name]!r}, expected {expected}")
+    window, prior = keys.TOP_CRF.WINDOW, keys.TOP_CRF.PRIOR_RANGE
+    if not (window == 0 or window > 1):
+        raise ConfigError(f"MODEL.BBAM.TOP_CRF.WINDOW: found {window!r}, expected 0 or above 1")
+    if len(prior) != 2 or not 0 <= prior[0] <= prior[1] <= 1:
+        raise ConfigError(
+            f"MODEL.BBAM.TOP_CRF.PRIOR_RANGE: found {prior!r}, expected two rising numbers in [0, 1]"
+        )
     thresholds = keys.TOP_CRF.THRESHOLDS
     if not _shares(thresholds) or len(thresholds) != 2:
         raise ConfigError(
@@ -190,10 +207,13 @@ def top_crf_params(keys: CN) -> TopCRFParams:
     """From attribution to masks, from ``cfg.MODEL.BBAM``."""
     node = keys.TOP_CRF
     first, second = node.THRESHOLDS
+    low, high = node.PRIOR_RANGE
     return TopCRFParams(
         thresholds=(first, second),
         blur_base=node.BLUR_BASE,
         blur_slope=node.BLUR_SLOPE,
+        prior_range=(low, high),
+        window=node.WINDOW,
         crf=DenseCRFParams.from_keys(node),
         marginal=node.MARGINAL,
         min_share=node.MIN_SHARE,

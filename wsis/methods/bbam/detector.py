@@ -77,6 +77,8 @@ class ExplainableDetector(ABC):
 
     Attributes:
         scores: how its logits become probabilities.
+        divisor: windows of an image must start at multiples of it to be seen like the image; 0 where proposals
+            belong to the whole image.
 
     Args:
         model: a Detectron2 detector, to be used in eval mode.
@@ -84,6 +86,7 @@ class ExplainableDetector(ABC):
     """
 
     scores: Scores
+    divisor: int = 0
 
     def __init__(self, model: nn.Module, inclusive: bool = False) -> None:
         self.model: Any = model
@@ -162,6 +165,12 @@ class TwoStageDetector(ExplainableDetector):
     """A ``GeneralizedRCNN`` with FPN, C4, C5 or cascade heads."""
 
     scores = staticmethod(softmax_scores)
+
+    def __init__(self, model: nn.Module, inclusive: bool = False) -> None:
+        super().__init__(model, inclusive)
+        backbone = self.model.backbone
+        strides = [shape.stride for shape in backbone.output_shape().values()]
+        self.divisor = max(backbone.size_divisibility, *strides)
 
     def _coder(self) -> Any:
         predictor = self.model.roi_heads.box_predictor

@@ -14,6 +14,7 @@ import torch
 from wsis.methods.bbam.losses import ObjectiveParams, fidelity, mean_over_groups, regulariser
 from wsis.methods.bbam.perturb import MaskBatch, perturb
 from wsis.methods.bbam.targets import Forward, Scores, Target, class_deltas, softmax_scores
+from wsis.methods.bbam.windows import Window, cut, shift
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Step:
         masks: B tensors (h_i, w_i).
         gradients: of the objective, likewise.
         losses: (B,) objective of each box.
-        images: (B, 3, H, W) perturbed images.
+        images: (B, 3, H, W) perturbed images or windows.
         logits, deltas: the detector's answers for all proposals of the batch.
     """
 
@@ -64,13 +65,18 @@ class _Batch:
         params: ObjectiveParams,
         fill: torch.Tensor | None,
         scores: Scores,
+        windows: Sequence[Window] | None,
     ) -> None:
         self.forward, self.images, self.fill = forward, images, fill
         self.params, self.scores = params, scores
         counts = [len(target.proposals) for target in targets]
         device = images.device
-        self.masks = MaskBatch([target.mask for target in targets], *images.shape[-2:])
+        self.masks = MaskBatch([target.mask for target in targets], *images.shape[-2:], windows)
         self.proposals = [target.proposals for target in targets]
+        if windows is not None:
+            self.images = cut(images, windows)
+            self.fill = None if fill is None else cut(fill, windows)
+            self.proposals = [shift(p, w) for p, w in zip(self.proposals, windows, strict=True)]
         self.classes = torch.tensor([target.class_index for target in targets], device=device)
         self.classes = self.classes.repeat_interleave(torch.tensor(counts, device=device))
         self.clean_scores = torch.cat([target.scores for target in targets]).detach()
@@ -101,6 +107,7 @@ def explain(
     *,
     fill: torch.Tensor | None = None,
     scores: Scores = softmax_scores,
+    windows: Sequence[Window] | None = None,
     observe: Callable[[Step], None] | None = None,
 ) -> list[torch.Tensor]:
     """The attribution masks of a batch of boxes.
@@ -114,6 +121,8 @@ def explain(
         params: optimisation.
         fill: see :func:`wsis.methods.bbam.perturb.perturb`; (3, H, W) or (B, 3, H, W).
         scores: how logits become probabilities.
+        windows: B windows of one size, in which the boxes are explained instead of in the whole image (an
+            approximation, for detectors whose proposals are boxes).
         observe: called once per step with the boxes that have proposals, in their order.
 
     Returns:
@@ -134,6 +143,7 @@ def explain(
         params.objective,
         None if fill is None else pick(fill),
         scores,
+        None if windows is None else [windows[i] for i in active],
     )
     values = batch.masks.values.requires_grad_()
     optimiser = torch.optim.Adam([values], lr=params.learning_rate)

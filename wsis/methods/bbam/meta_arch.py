@@ -30,6 +30,7 @@ from wsis.methods.bbam.fills import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
 from wsis.methods.bbam.targets import Target
 from wsis.methods.bbam.top_crf import TopCRFParams
+from wsis.methods.bbam.windows import Window, same_size, window_of
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -62,6 +63,7 @@ class BBAM(Teacher):
         fill: str = "mean",
         fill_outside_box: bool = False,
         boxes_per_batch: int = 4,
+        context: int = -1,
         inclusive_boxes: bool = False,
         mcg_folders: tuple[str, ...] = (),
         sem_seg: bool = False,
@@ -77,6 +79,7 @@ class BBAM(Teacher):
             fill: "mean", "blur" or "blurrandom".
             fill_outside_box: hide pixels outside of the box only.
             boxes_per_batch: boxes of an image that are explained together.
+            context: pixels around the proposals that are kept while a box is explained; below 0 the whole image.
             inclusive_boxes: the far edges of the detector's boxes belong to them.
             mcg_folders: of MCG proposals; empty = without.
             sem_seg: also make semantic labels.
@@ -97,6 +100,12 @@ class BBAM(Teacher):
         self.explainer, self.target_params, self.top_crf = explainer, targets, top_crf
         self.fill, self.fill_outside_box = fill, fill_outside_box
         self.boxes_per_batch = boxes_per_batch
+        self.context = context
+        if context >= 0 and not self.view.divisor:
+            raise ConfigError(
+                f"MODEL.BBAM.CONTEXT: found {context}, expected -1: a {type(detector).__name__}'s anchors belong to "
+                "the whole image"
+            )
         self.mcg_folders = mcg_folders
         self.label_names = (LABEL,) if sem_seg else ()
         self.high_bit_depth = high_bit_depth
@@ -135,6 +144,7 @@ class BBAM(Teacher):
             "fill": keys.FILL,
             "fill_outside_box": keys.FILL_OUTSIDE_BOX,
             "boxes_per_batch": keys.BOXES_PER_BATCH,
+            "context": keys.CONTEXT,
             "inclusive_boxes": keys.INCLUSIVE_BOXES,
             "mcg_folders": folders,
             "sem_seg": cfg.PROXY.SEM_SEG,
@@ -173,20 +183,46 @@ class BBAM(Teacher):
         targets = self.view.targets(image, boxes, classes, ids, self.target_params)
         masks = [target.mask for target in targets]
         active = [i for i, target in enumerate(targets) if len(target.proposals)]
+        windows = self._windows(targets, boxes, active, (height, width))
+        if windows:  # alike ones together
+            active.sort(key=lambda i: (windows[i].height * windows[i].width, i))
         for start in range(0, len(active), self.boxes_per_batch):
             chosen = active[start : start + self.boxes_per_batch]
             fill = self._fill(inputs, image, boxes[chosen], [ids[i] for i in chosen])
-            found = self._explain(image, [targets[i] for i in chosen], fill)
+            around = same_size([windows[i] for i in chosen]) if windows else None
+            found = self._explain(image, [targets[i] for i in chosen], fill, around)
             for i, mask in zip(chosen, found, strict=True):
                 masks[i] = mask
         maps = {str(i): mask.float().cpu().numpy() for i, mask in enumerate(masks)}
         return seed_from_inputs(inputs, maps)
 
+    def _windows(
+        self,
+        targets: list[Target],
+        boxes: torch.Tensor,
+        active: list[int],
+        size: tuple[int, int],
+    ) -> dict[int, Window]:
+        """The windows of the boxes that are explained; none where the whole image is wanted."""
+        if self.context < 0:
+            return {}
+        divisor = self.view.divisor
+        return {
+            i: window_of(targets[i].proposals, boxes[i], self.context, size, divisor)
+            for i in active
+        }
+
     def _explain(
-        self, image: torch.Tensor, targets: list[Target], fill: torch.Tensor | None
+        self,
+        image: torch.Tensor,
+        targets: list[Target],
+        fill: torch.Tensor | None,
+        windows: list[Window] | None,
     ) -> list[torch.Tensor]:
-        view = self.view
-        return explain(view.forward, image, targets, self.explainer, fill=fill, scores=view.scores)
+        forward, scores = self.view.forward, self.view.scores
+        return explain(
+            forward, image, targets, self.explainer, fill=fill, scores=scores, windows=windows
+        )
 
     def _fill(
         self, inputs: dict[str, Any], image: torch.Tensor, boxes: torch.Tensor, ids: Sequence[int]

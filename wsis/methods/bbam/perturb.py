@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from wsis.methods.bbam.windows import Window
+
 BLUR_KERNEL, BLUR_SIGMA, NOISE_STD = 11, 5.0, 0.2
 
 
@@ -34,7 +36,7 @@ def interpolation_matrix(cells: int, pixels: int, like: torch.Tensor) -> torch.T
 
 
 class MaskBatch:
-    """Masks of different resolution in one zero-padded tensor, for images of one size.
+    """Masks of different resolution in one zero-padded tensor, for images of one size or windows of them.
 
     Attributes:
         values: (B, h, w) float, h and w the largest of all; what an optimiser works on.
@@ -43,24 +45,34 @@ class MaskBatch:
     Args:
         masks: B tensors (h_i, w_i) of one floating type on one device, at least one.
         height, width: size of the images.
+        windows: B windows of one size; what is upsampled is then each mask's part in its window.
     """
 
-    def __init__(self, masks: Sequence[torch.Tensor], height: int, width: int) -> None:
+    def __init__(
+        self,
+        masks: Sequence[torch.Tensor],
+        height: int,
+        width: int,
+        windows: Sequence[Window] | None = None,
+    ) -> None:
         self._sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
         rows, columns = (max(size[axis] for size in self._sizes) for axis in (0, 1))
         self.values = masks[0].new_zeros((len(masks), rows, columns))
         self.valid = torch.zeros_like(self.values)
-        self._to_rows = masks[0].new_zeros((len(masks), height, rows))
-        self._to_columns = masks[0].new_zeros((len(masks), columns, width))
-        for i, mask in enumerate(masks):
+        windows = windows or [Window(0, 0, height, width)] * len(masks)
+        self._to_rows = masks[0].new_zeros((len(masks), windows[0].height, rows))
+        self._to_columns = masks[0].new_zeros((len(masks), columns, windows[0].width))
+        for i, (mask, window) in enumerate(zip(masks, windows, strict=True)):
             h, w = self._sizes[i]
             self.values[i, :h, :w] = mask
             self.valid[i, :h, :w] = 1
-            self._to_rows[i, :, :h] = interpolation_matrix(h, height, mask)
-            self._to_columns[i, :w] = interpolation_matrix(w, width, mask).T
+            down = interpolation_matrix(h, height, mask)[window.y0 : window.y0 + window.height]
+            right = interpolation_matrix(w, width, mask)[window.x0 : window.x0 + window.width]
+            self._to_rows[i, : len(down), :h] = down
+            self._to_columns[i, :w, : len(right)] = right.T
 
     def upsample(self) -> torch.Tensor:
-        """The masks at image size, bilinear with aligned corners: (B, 1, H, W)."""
+        """The masks at the size of image or window, bilinear with aligned corners: (B, 1, H, W); 0 beyond the image."""
         return torch.bmm(self._to_rows, self.values).bmm(self._to_columns)[:, None]
 
     def split(self, values: torch.Tensor) -> list[torch.Tensor]:

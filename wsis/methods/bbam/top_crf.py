@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
+from wsis.structures.boxes import window_around
 
 Slices = tuple[slice, slice]
 Refine = Callable[[np.ndarray], np.ndarray]
@@ -30,6 +31,8 @@ class TopCRFParams:
         thresholds: of foreground and of the region outside of which is background: a threshold t
             saturates the share 1 - t of the box.
         blur_base, blur_slope: width of the blur, base + slope sqrt(A / image).
+        window: side of the window around a box that the CRF sees, in box sides; 0, published: the image.
+        prior_range: least and greatest foreground probability inside a box; published: 0 to 1.
         crf: kernel and steps.
         marginal: foreground probability after the CRF above which a pixel is kept.
         min_share: share of A that a mask must exceed, unless the box is large.
@@ -42,6 +45,8 @@ class TopCRFParams:
     thresholds: tuple[float, float] = (0.85, 0.2)
     blur_base: float = 16.0
     blur_slope: float = 48.0
+    prior_range: tuple[float, float] = (0.0, 1.0)
+    window: float = 0.0
     crf: DenseCRFParams = field(
         default_factory=lambda: DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10)
     )
@@ -91,15 +96,20 @@ def _only(values: np.ndarray, box: Slices) -> np.ndarray:
 
 
 def prior_from_map(
-    attribution: np.ndarray, box: Slices, threshold: float, params: TopCRFParams
+    attribution: np.ndarray,
+    box: Slices,
+    threshold: float,
+    params: TopCRFParams,
+    image_area: int | None = None,
 ) -> np.ndarray | None:
-    """Foreground probability of a box: its highest pixels saturated, then blurred.
+    """Foreground probability of a box: its highest pixels saturated, blurred, brought to ``prior_range``.
 
     Args:
         attribution: (H, W) float32, at least 0.
         box: of the object.
         threshold: the share 1 - threshold of the box becomes 1 before the blur.
-        params: width of the blur.
+        params: width of the blur, range of the result.
+        image_area: pixels of the image, if the map is a window of it.
 
     Returns:
         (H, W) float32 in [0, 1], 0 outside the box; None where the map is 0 all over the box.
@@ -112,13 +122,20 @@ def prior_from_map(
     saturating = np.partition(inside, rank, axis=None)[rank] + 1e-8
     saturated = np.zeros_like(attribution)
     saturated[box] = (inside / saturating).clip(0, 1)
-    size = int(params.blur_base + params.blur_slope * math.sqrt(area / attribution.size))
+    size = int(
+        params.blur_base + params.blur_slope * math.sqrt(area / (image_area or attribution.size))
+    )
     blurred = _only(cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size), box)
-    return blurred / blurred.max()
+    low, high = params.prior_range
+    return _only(low + (high - low) * (blurred / blurred.max()), box)
 
 
 def refine_prior(
-    prior: np.ndarray, box: Slices, refine: Refine, params: TopCRFParams
+    prior: np.ndarray,
+    box: Slices,
+    refine: Refine,
+    params: TopCRFParams,
+    image_area: int | None = None,
 ) -> np.ndarray:
     """The mask of a box, with stronger priors where it comes out too small.
 
@@ -127,13 +144,15 @@ def refine_prior(
         box: of the object.
         refine: the CRF.
         params: what is too small, and the stronger priors.
+        image_area: pixels of the image, if the prior is a window of it.
 
     Returns:
         (H, W) bool.
     """
     area = box_area(box)
     first = refine(prior) > params.marginal
-    if first.sum() > area * params.min_share or area / prior.size > params.large_share:
+    large = area / (image_area or prior.size) > params.large_share
+    if first.sum() > area * params.min_share or large:
         return first
     mask = first
     for value in params.priors:
@@ -175,6 +194,7 @@ def box_masks(
     attribution: np.ndarray | None,
     refine: Refine,
     params: TopCRFParams,
+    image_area: int | None = None,
 ) -> BoxMasks:
     """Both masks of one box, whatever there is to make them from.
 
@@ -184,10 +204,17 @@ def box_masks(
         attribution: (H, W) float32 map, or None where there is none.
         refine: the CRF of the image.
         params: constants.
+        image_area: pixels of the image, if all this is a window of it.
     """
     if attribution is not None:
-        priors = [prior_from_map(attribution, box, t, params) for t in params.thresholds]
-        made = [refine_prior(prior, box, refine, params) for prior in priors if prior is not None]
+        priors = [
+            prior_from_map(attribution, box, t, params, image_area) for t in params.thresholds
+        ]
+        made = [
+            refine_prior(prior, box, refine, params, image_area)
+            for prior in priors
+            if prior is not None
+        ]
         if len(made) == 2:
             return BoxMasks(made[0], made[1], "ok" if made[0].any() else "empty")
     mask = mask_without_map(shape, box, refine, params)
@@ -203,7 +230,9 @@ def top_crf(
     attributions: Iterable[np.ndarray | None],
     params: TopCRFParams,
 ) -> Iterator[BoxMasks]:
-    """The masks of all boxes of an image, one after the other; the CRF is built once for them.
+    """The masks of all boxes of an image, one after the other.
+
+    The CRF is built once for the image, or once per box for its window.
 
     Args:
         image: (H, W, 3) uint8 RGB, original size.
@@ -217,7 +246,36 @@ def top_crf(
     """
     if not boxes:
         return
-    refine = foreground_crf(image, params.crf)
     shape = (image.shape[0], image.shape[1])
+    whole = None if params.window else foreground_crf(image, params.crf)
     for box, attribution in zip(boxes, attributions, strict=True):
-        yield box_masks(shape, box, attribution, refine, params)
+        if whole is not None:
+            yield box_masks(shape, box, attribution, whole, params)
+        else:
+            yield _masks_in_window(image, box, attribution, params)
+
+
+def _masks_in_window(
+    image: np.ndarray, box: Slices, attribution: np.ndarray | None, params: TopCRFParams
+) -> BoxMasks:
+    """Both masks of one box from its surroundings alone; outside of the window they are 0."""
+    rows, columns = box
+    height, width = image.shape[:2]
+    edges = np.array([columns.start, rows.start, columns.stop, rows.stop])
+    window = window_around(edges, params.window, height, width)
+    inside = tuple(
+        slice(part.start - around.start, part.stop - around.start)
+        for part, around in zip(box, window, strict=True)
+    )
+    view = np.ascontiguousarray(image[window])
+    made = box_masks(
+        (view.shape[0], view.shape[1]),
+        (inside[0], inside[1]),
+        None if attribution is None else attribution[window],
+        foreground_crf(view, params.crf),
+        params,
+        height * width,
+    )
+    masks = np.zeros((2, height, width), dtype=bool)
+    masks[(slice(None), *window)] = made.foreground, made.region
+    return BoxMasks(masks[0], masks[1], made.status)

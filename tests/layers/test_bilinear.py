@@ -1,0 +1,90 @@
+"""Samples without the channels are those with them, and so are their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from wsis.layers.bilinear import (
+    bilinear_points,
+    grid_points,
+    neighbour_products,
+    sample,
+    sampled_square_norms,
+    spread,
+)
+
+SIZE = (5, 7)
+
+
+def rows_of(features):
+    """(N, C, h, w) to (N h w, C)."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+@pytest.fixture
+def features():
+    return torch.rand(2, 40, *SIZE, dtype=torch.float64).float()
+
+
+@pytest.fixture
+def points():
+    """Some in the maps, some on their edges, some beyond."""
+    y, x = torch.rand(60) * 8 - 1.5, torch.rand(60) * 10 - 1.5
+    y[:3], x[:3] = torch.tensor([0.0, 4.0, 2.0]), torch.tensor([0.0, 6.0, 6.0])
+    return y, x, torch.arange(60) % 2
+
+
+def plain_samples(features, y, x, image):
+    height, width = SIZE
+    grid = torch.stack([x / (width - 1), y / (height - 1)], dim=-1) * 2 - 1
+    maps = features[image]
+    return functional.grid_sample(maps, grid[:, None, None], align_corners=True)[:, :, 0, 0]
+
+
+def test_samples_are_pytorchs(features, points):
+    y, x, image = points
+    found = sample(rows_of(features), bilinear_points(y, x, SIZE, image))
+    assert torch.allclose(found, plain_samples(features, y, x, image), atol=1e-5)
+
+
+def test_norms_are_those_of_the_samples(features, points):
+    y, x, image = points
+    found = sampled_square_norms(neighbour_products(features), bilinear_points(y, x, SIZE, image))
+    expected = plain_samples(features, y, x, image).square().sum(dim=1)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_norms_without_the_diagonals_are_wrong(features, points):
+    y, x, image = points
+    products = neighbour_products(features)
+    products[:, 3:] = 0
+    found = sampled_square_norms(products, bilinear_points(y, x, SIZE, image))
+    expected = plain_samples(features, y, x, image).square().sum(dim=1)
+    assert not torch.allclose(found, expected, rtol=1e-2)
+
+
+def test_gradients_of_the_products():
+    features = torch.rand(1, 33, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(neighbour_products, features)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 1)])
+def test_thin_maps(size):
+    features = torch.rand(1, 3, *size, requires_grad=True)
+    points = grid_points((6, 5), size)
+    found = sampled_square_norms(neighbour_products(features), points)
+    enlarged = functional.interpolate(features, size=(6, 5), mode="bilinear", align_corners=True)
+    assert torch.allclose(found.view(6, 5), enlarged.square().sum(dim=1)[0], atol=1e-5)
+    found.sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
+def test_spreading_is_the_adjoint_of_sampling(features, points):
+    y, x, image = points
+    where = bilinear_points(y, x, SIZE, image)
+    weights, table = torch.rand(60), rows_of(features)
+    there = (weights[:, None] * sample(table, where)).sum(dim=0)
+    back = spread(weights, where, len(table)) @ table
+    assert torch.allclose(there, back, rtol=1e-5)

@@ -1,0 +1,209 @@
+"""The classifier in training and in eval mode, its refiner, its optimizer."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from tests.methods.bana.tiny_classifier import make_cfg, make_classifier, make_inputs, make_sample
+from tests.methods.bbam.tiny_detector import needs_crf
+from wsis.engine.solver import build_optimizer
+from wsis.errors import ConfigError
+from wsis.structures.rle import decode_mask, encode_mask
+
+BATCH = [([[5, 6, 30, 40], [20, 10, 60, 62]], [0, 1]), ([[1, 1, 20, 20]], [1])]
+BOXES = [[4.0, 5.0, 26.0, 30.0], [30.0, 8.0, 52.0, 36.0]]
+
+
+def test_it_learns_the_classes_of_its_boxes():
+    model = make_classifier().train()
+    optimizer = build_optimizer(make_cfg(), model)
+    batch = [make_sample(*each) for each in BATCH]
+    losses = []
+    for _ in range(25):
+        loss = model(batch)["loss_cls"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("pooling", ["bap", "gap"])
+@pytest.mark.parametrize("batch", [BATCH, [([], []), BATCH[1]], [([], [])] * 2], ids=str)
+def test_batches_with_few_boxes_or_none(pooling, batch):
+    model = make_classifier({"MODEL.BANA.POOLING": pooling}).train()
+    loss = model([make_sample(*each) for each in batch])["loss_cls"]
+    loss.backward()
+    assert torch.isfinite(loss) and loss > 0
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_nothing_at_all_is_a_loss_of_zero():
+    model = make_classifier().train()
+    sample = make_sample([], [])
+    sample["background"][:] = 0
+    loss = model([sample, sample])["loss_cls"]
+    loss.backward()
+    assert loss == 0
+
+
+def test_learning_rates_are_1_2_10_20_and_biases_do_not_decay():
+    keys = {"MODEL.VGG.NORM": "", "MODEL.BANA.LR_FACTORS": [2.0, 10.0, 20.0]}
+    keys |= {"SOLVER.BASE_LR": 0.001, "SOLVER.WEIGHT_DECAY_BIAS": 0.0, "SOLVER.WEIGHT_DECAY": 5e-4}
+    cfg = make_cfg(keys)
+    model = build_model(cfg)
+    model.classifier.bias = torch.nn.Parameter(torch.zeros(3))  # the published one has none
+    groups = build_optimizer(cfg, model).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.002, 0.01, 0.02])
+    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0, 5e-4, 0.0]
+    found = [id(p) for group in groups for p in group["params"]]
+    assert len(found) == len(set(found)) == len(list(model.parameters()))
+    assert set(found) == {id(p) for p in model.parameters()}
+    assert {id(p) for p in groups[2]["params"]} == {id(model.classifier.weight)}
+
+
+@needs_crf
+def test_eval_mode_makes_a_mask_per_box_and_three_labels():
+    model = make_classifier({"PROXY.SEM_SEG": True}).eval()
+    (result,) = model([make_inputs(BOXES, [1, 0])])
+    proxy, labels = result["proxy"], result["sem_seg"]
+    assert proxy.annotation_ids.tolist() == [11, 12] and proxy.gt_classes.tolist() == [1, 0]
+    assert proxy.pred_masks.shape == (2, 40, 56)
+    assert set(labels) == set(model.label_names) == {"y_crf", "y_ret", "intersection"}
+    for mask, box, value in zip(proxy.pred_masks.numpy(), BOXES, (2, 1), strict=True):
+        x0, y0, x1, y1 = (int(v) for v in box)
+        window = np.zeros_like(mask)
+        window[y0:y1, x0:x1] = True
+        expected = window & (labels["y_crf"] == value)
+        assert np.array_equal(mask, expected if expected.any() else window)
+
+
+@needs_crf
+def test_no_box_is_no_mask():
+    (result,) = make_classifier({"PROXY.SEM_SEG": True}).eval()([make_inputs([], [])])
+    assert len(result["proxy"]) == 0
+    assert not any(label.any() for label in result["sem_seg"].values())
+
+
+@torch.no_grad()
+def refined(keys=None, void=None, change=None, boxes=BOXES, classes=(1, 0)):
+    """What the refiner makes of an image."""
+    model = make_classifier({"PROXY.SEM_SEG": True} | (keys or {})).eval()
+    inputs = make_inputs(boxes, list(classes))
+    (seed,) = model.propose([inputs])
+    seed = pickle.loads(pickle.dumps(seed))
+    seed.void = void or []
+    refine = pickle.loads(pickle.dumps(model.refiner()))
+    if change:
+        change(refine)
+    return refine(seed, inputs["original_image"]), seed
+
+
+@needs_crf
+def test_a_seed_is_features_at_the_networks_size():
+    _, seed = refined()
+    assert {name: value.shape for name, value in seed.maps.items()} == {"features": (64, 5, 7)}
+    assert seed.maps["features"].dtype == np.float32
+
+
+@needs_crf
+def test_masks_of_the_intersection_ignore_where_the_labels_differ():
+    masks, seed = refined({"MODEL.BANA.MASK_LABEL": "intersection"})
+    label = masks.sem_seg["intersection"]
+    for i, value in enumerate((2, 1)):
+        x0, y0, x1, y1 = (int(v) for v in seed.boxes[i])
+        window = np.zeros(label.shape, bool)
+        window[y0:y1, x0:x1] = True
+        if masks.status[i] == "ok":
+            assert np.array_equal(decode_mask(masks.masks[i]), window & (label == value))
+            ignored = masks.ignore_masks[i]
+            found = np.zeros_like(window) if ignored is None else decode_mask(ignored)
+            assert np.array_equal(found, window & (label == 255))
+    assert "ok" in masks.status
+
+
+@needs_crf
+def test_a_box_without_a_pixel_is_filled_and_counted(monkeypatch):
+    nothing = np.zeros((40, 56), np.uint8)
+    monkeypatch.setattr(
+        "wsis.methods.bana.refiner.semantic_labels", lambda *_: (nothing, nothing.copy())
+    )
+    masks, _ = refined()
+    assert masks.status == ["fallback", "fallback"] and masks.scores == [1.0, 1.0]
+    assert decode_mask(masks.masks[0]).sum() == 22 * 25
+
+
+@needs_crf
+def test_what_the_teacher_was_not_asked_about_is_no_background():
+    region = np.zeros((40, 56), bool)
+    region[:, 54:] = True
+    assert region.any()
+    seen = []
+
+    def spy(*arguments):
+        seen.append(arguments[2].background)
+        nothing = np.zeros((40, 56), np.uint8)
+        return nothing, nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
+        refined()
+        refined(void=[encode_mask(region)])
+    assert torch.equal(seen[0] & ~seen[1], torch.from_numpy(region))
+
+
+@needs_crf
+def test_the_boxes_of_the_original_release():
+    keys = {"MODEL.BANA.LEGACY_BOX_SHIFT": True}
+    seen = []
+
+    def spy(*arguments):
+        seen.append(arguments[2].boxes[0])
+        nothing = np.zeros((40, 56), np.uint8)
+        return nothing, nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
+        refined()
+        refined(keys)
+    assert seen == [(slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26))]
+
+
+@needs_crf
+def test_a_voc_classifier_on_coco():
+    keys = {"MODEL.BANA.VOC_CLASSIFIER": True, "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 81}
+    masks, _ = refined(keys, classes=(0, 79))
+    assert set(np.unique(masks.sem_seg["y_crf"])) <= {0, 1, 80}
+    model = make_classifier(keys)
+    assert model.classifier.weight.shape[0] == 21
+    with pytest.raises(ConfigError, match="MODEL.BANA.VOC_CLASSIFIER: found True"):
+        model.build_train_loader(make_cfg(keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"MODEL.BANA.POOLING": "max"},
+            "MODEL.BANA.POOLING: found 'max', expected one of bap, gap",
+        ),
+        ({"MODEL.BANA.GRID_SIZE": 0}, "MODEL.BANA.GRID_SIZE: found 0"),
+        ({"MODEL.BANA.ROI_SIZE": [2]}, r"MODEL.BANA.ROI_SIZE: found \[2\]"),
+        ({"MODEL.BANA.MIN_BACKGROUND": 1.0}, "MODEL.BANA.MIN_BACKGROUND: found 1.0"),
+        ({"MODEL.BANA.MASK_LABEL": "y"}, "MODEL.BANA.MASK_LABEL: found 'y', expected one of y_crf"),
+        ({"MODEL.BANA.SCALE_RANGE": [2.0, 1.0]}, "MODEL.BANA.SCALE_RANGE"),
+        ({"MODEL.BANA.JITTER": 1.0}, "MODEL.BANA.JITTER: found 1.0"),
+        ({"MODEL.BANA.CRF.ITERATIONS": 0}, "iterations is 0"),
+        ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 256}, "found 256, expected 2 to 255"),
+        ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 0}, "found 0, expected 2 to 255"),
+        ({"MODEL.BANA.VOC_CLASSIFIER": True}, "found a dataset of 2 classes, expected COCO's 80"),
+    ],
+)
+def test_values_out_of_range_are_named(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(make_cfg(keys))

@@ -25,7 +25,9 @@ def is_foreign(weights: Mapping[str, object]) -> bool:
     """Whether these are weights of VGG-16 or an atrous ResNet under other names than ours."""
     if is_torchvision_vgg16(weights) or is_caffe_resnet(weights):
         return True
-    places = {found["place"] for name in weights if (found := _VGG.fullmatch(name))}
+    found = [match for name in weights if (match := _VGG.fullmatch(name))]
+    # detectors have layers called fc6, too
+    places = {match["place"] for match in found if match["name"].startswith("conv")}
     return bool(places) and places != {BACKBONE}
 
 

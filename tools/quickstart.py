@@ -18,7 +18,8 @@ from PIL import Image
 
 from wsis.data.registration import get_source
 from wsis.engine import run_tool
-from wsis.engine.comparison import Comparison, format_results, load_plan
+from wsis.engine.comparison import Comparison, format_results
+from wsis.engine.plan import load_plan
 from wsis.report.comparison import student_sheet, teacher_sheet
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ import pytest
 from wsis.engine.comparison import (
     TRUE_MASKS,
     Comparison,
-    Plan,
     StepError,
     format_results,
-    load_plan,
+    true_masks,
 )
+from wsis.engine.plan import Plan, TeacherPlan, load_plan
 from wsis.errors import ConfigError
 
 TRAIN = """
@@ -39,6 +40,8 @@ import json, pathlib, sys
 quality = {"overall": {"mIoU": 0.5}, "status": {"ok": 3}}
 pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(quality))
 """
+
+WITH = "{title: t, train_boxes: a, train_masks: b, val: c, detector: d, student: e, teachers: "
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def comparison(tmp_path, names):
         val=val,
         detector="student.yaml",
         student="student.yaml",
-        teachers={"filled box": "fill.yaml", "box + CRF": "fill.yaml"},
+        teachers={"filled box": TeacherPlan("fill.yaml"), "box + CRF": TeacherPlan("fill.yaml")},
         custom=[[name, str(tmp_path / "data.json"), ""] for name in names],
     )
     return Comparison(plan, checkout, tmp_path / "out")
@@ -89,6 +92,49 @@ def test_every_row_is_scored_against_the_true_masks(comparison):
     table = format_results(results)
     assert "| box + CRF" in table
     assert "0.25" in table
+
+
+def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(comparison, names):
+    boxes, masks, _ = names
+    data = Path(comparison.custom[0][1])
+    document = json.loads(data.read_text())
+    document["images"] = [
+        {"id": i, "file_name": f"{i}.png", "height": 9, "width": 9} for i in (1, 2)
+    ]
+    document["annotations"] = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 5, 5]} for i in (1, 2)
+    ]
+    data.write_text(json.dumps(document))
+    (comparison.checkout / "datasets").mkdir()
+    tool = "datasets/take_images.py"
+    (comparison.checkout / tool).write_text(Path(tool).read_text())
+    generate = comparison.checkout / "tools" / "generate_proxy_masks.py"
+    generate.write_text(generate.read_text().replace(f"{boxes}.json", f"{boxes}_1.json"))
+    teachers = {"few": TeacherPlan("fill.yaml", "own", images=1, processes=2, opts=["SEED", "2"])}
+    plan = replace(comparison.plan, teachers=teachers)
+    few = Comparison(plan, comparison.checkout, comparison.output)
+    results = few.run()
+    assert list(results["rows"]) == [TRUE_MASKS, true_masks(1), "few"]
+    assert results["rows"]["few"]["share"] == 0.25
+    taken = json.loads((comparison.output / f"{boxes}_1.json").read_text())
+    assert [each["id"] for each in taken["images"]] == [1]
+    assert [each["id"] for each in taken["annotations"]] == [1]
+    commands = results["commands"]
+    assert f"('{boxes}_1',)" in commands["few-teacher"]
+    proxies = commands["few-proxies"]
+    weights = proxies[proxies.index("MODEL.WEIGHTS") + 1]
+    assert weights == str(few.folder("few") / "teacher" / "model_final.pth")
+    assert proxies[proxies.index("--num-gpus") + 1] == "2"
+    assert proxies[-2:] == ["SEED", "2"]
+    assert f"('{masks}_1',)" in commands[f"{few.folder(true_masks(1)).name}-student"]
+
+
+def test_a_teacher_may_have_the_detectors_weights(comparison):
+    plan = replace(comparison.plan, teachers={"a": TeacherPlan("fill.yaml", "detector")})
+    results = Comparison(plan, comparison.checkout, comparison.output).run()
+    command = results["commands"]["a-proxies"]
+    detector = comparison.output / "detector" / "model_final.pth"
+    assert command[command.index("MODEL.WEIGHTS") + 1] == str(detector)
 
 
 def test_started_again_it_repeats_nothing(comparison):
@@ -140,6 +186,10 @@ def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
         ("- a", "found list"),
         ("titel: a", "no such key titel"),
         ("title: a", "key 'train_boxes' is missing"),
+        (WITH + "{a: {config: c, wights: own}}}", "teachers: a: no such key wights"),
+        (WITH + "{a: {weights: own}}}", "teachers: a: key 'config' is missing"),
+        (WITH + "{a: {config: c, weights: mine}}}", "teachers: a: key 'weights': found 'mine'"),
+        (WITH + "{a: 3}}", "teachers: a: found int"),
     ],
 )
 def test_a_bad_plan_is_one_line(tmp_path, text, message):
@@ -155,5 +205,5 @@ def test_the_plans_of_the_project_load():
     assert plans
     for path in plans:
         plan = load_plan(path, {"data": "data", "output": "out"})
-        for config in (plan.detector, plan.student, *plan.teachers.values()):
+        for config in (plan.detector, plan.student, *(t.config for t in plan.teachers.values())):
             assert Path(config).is_file()

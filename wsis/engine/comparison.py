@@ -15,17 +15,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.modeling import META_ARCH_REGISTRY
 from tabulate import tabulate
 
 from wsis.config import load_cfg
 from wsis.data.registration import get_source, register_custom
+from wsis.engine.plan import Plan, TeacherPlan
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import share_of_upper_bound
 from wsis.modeling.teacher import Teacher
@@ -36,68 +35,13 @@ logger = logging.getLogger(__name__)
 TRUE_MASKS = "true masks"
 
 
+def true_masks(images: int = 0) -> str:
+    """The row of the upper bound on so many training images; 0 = all."""
+    return f"{TRUE_MASKS}, {images} images" if images else TRUE_MASKS
+
+
 class StepError(WsisError):
     """A command of the plan failed; its output stands above."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to compare. Paths are relative to the checkout.
-
-    Args:
-        title: of the table.
-        train_boxes, train_masks: the training data without and with masks, same ids; the masks only
-            score the proxies and train the upper bound.
-        val: the data that students are judged on.
-        detector: config of the box detector that every student starts from.
-        student: config of the student.
-        teachers: name of the row to the teacher's config.
-        prepare: a command that makes the data, run by the same Python; may be empty.
-        custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
-        opts: ``KEY VALUE`` pairs for every training, such as the size of the run.
-    """
-
-    title: str
-    train_boxes: str
-    train_masks: str
-    val: str
-    detector: str
-    student: str
-    teachers: dict[str, str]
-    prepare: list[str] = field(default_factory=list)
-    custom: list[list[str]] = field(default_factory=list)
-    opts: list[str] = field(default_factory=list)
-
-
-def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = None) -> Plan:
-    """Reads a plan from YAML.
-
-    Args:
-        path: the file.
-        replace: ``{name}`` in its texts to what takes its place.
-
-    Raises:
-        ConfigError: missing, not YAML, or a key is missing or unknown.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        for name, value in (replace or {}).items():
-            text = text.replace("{" + name + "}", value)
-        document = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
-    known = {f.name: f for f in fields(Plan)}
-    for key in document:
-        if key not in known:
-            raise ConfigError(f"{path}: no such key {key}; known: {', '.join(known)}")
-    for key in ("title", "train_boxes", "train_masks", "val", "detector", "student", "teachers"):
-        if not document.get(key):
-            raise ConfigError(f"{path}: key '{key}' is missing")
-    return Plan(**document)
 
 
 class Comparison:
@@ -123,12 +67,13 @@ class Comparison:
         """
         for config in (self.plan.detector, self.plan.student):
             load_cfg(self.checkout / config, self.plan.opts)
-        for config in self.plan.teachers.values():
-            cfg = load_cfg(self.checkout / config)
-            teacher = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-            if not issubclass(teacher, Teacher):
-                raise ConfigError(f"{config}: {cfg.MODEL.META_ARCHITECTURE} is not a teacher")
-            teacher.check_requirements()
+        for teacher in self.plan.teachers.values():
+            cfg = load_cfg(self.checkout / teacher.config, teacher.opts)
+            kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+            if not issubclass(kind, Teacher):
+                name = cfg.MODEL.META_ARCHITECTURE
+                raise ConfigError(f"{teacher.config}: {name} is not a teacher")
+            kind.check_requirements()
 
     def run(self) -> dict[str, Any]:
         """All steps.
@@ -150,12 +95,16 @@ class Comparison:
         self._train("detector", self.plan.detector, self.plan.train_boxes, detector)
         weights = str(detector / "model_final.pth")
         rows: dict[str, dict[str, Any]] = {}
-        rows[TRUE_MASKS] = self._student(TRUE_MASKS, self.plan.train_masks, "mask", weights)
-        rows[TRUE_MASKS]["proxy_mIoU"] = 1.0
-        for name, config in self.plan.teachers.items():
-            rows[name] = self._teacher_row(name, config, weights)
-        for row in rows.values():
-            row["share"] = share_of_upper_bound(row["AP"], rows[TRUE_MASKS]["AP"])
+        for name in self.rows:
+            if name in self.plan.teachers:
+                rows[name] = self._teacher_row(name, self.plan.teachers[name], weights)
+                bound = true_masks(self._images(name))
+            else:
+                _, masks = self._data(self._images(name))
+                rows[name] = self._student(name, masks, "mask", weights)
+                rows[name]["proxy_mIoU"] = 1.0
+                bound = name
+            rows[name]["share"] = share_of_upper_bound(rows[name]["AP"], rows[bound]["AP"])
         steps = [json.loads(p.read_text()) for p in sorted((self.output / "steps").glob("*.json"))]
         results = {
             "title": self.plan.title,
@@ -170,18 +119,55 @@ class Comparison:
 
     def folder(self, row: str) -> Path:
         """Where a row's files lie."""
-        return self.output / row.replace(" + ", "_").replace(" ", "_")
+        return self.output / row.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
 
     def proxy_file(self, row: str) -> Path:
         """A row's proxy masks; of the true masks the file that has them."""
-        if row == TRUE_MASKS:
-            return Path(get_source(self.plan.train_masks, bad_box="skip").json_file)
-        return self.folder(row) / "proxy" / f"{self.plan.train_boxes}.json"
+        boxes, masks = self._names(self._images(row))
+        if row not in self.plan.teachers:
+            return Path(get_source(masks, bad_box="skip").json_file)
+        return self.folder(row) / "proxy" / f"{boxes}.json"
 
     @property
     def rows(self) -> list[str]:
-        """Names of the rows, the upper bound first."""
-        return [TRUE_MASKS, *self.plan.teachers]
+        """Names of the rows, each after the upper bound that it is compared with."""
+        names = [true_masks(self.plan.images)]
+        for name in self.plan.teachers:
+            names += [true_masks(self._images(name)), name]
+        return list(dict.fromkeys(names))
+
+    def _images(self, row: str) -> int:
+        """How many training images a row has; 0 = all."""
+        if row in self.plan.teachers:
+            return self.plan.teachers[row].images or self.plan.images
+        return next(
+            n
+            for n in (self.plan.images, *(t.images for t in self.plan.teachers.values()))
+            if true_masks(n) == row
+        )
+
+    def _names(self, images: int) -> tuple[str, str]:
+        """Names of the training data without and with masks."""
+        names = self.plan.train_boxes, self.plan.train_masks
+        return (f"{names[0]}_{images}", f"{names[1]}_{images}") if images else names
+
+    def _data(self, images: int) -> tuple[str, str]:
+        """The training data without and with masks, cut to the first images if there are to be fewer."""
+        names = self._names(images)
+        known = {entry[0] for entry in self.custom}
+        for whole, name in zip((self.plan.train_boxes, self.plan.train_masks), names, strict=True):
+            if name == whole or name in known:
+                continue
+            source = get_source(whole, bad_box="skip")
+            path = str(self.output / f"{name}.json")
+            self.step(
+                f"data-{name}",
+                ["datasets/take_images.py", "--json", str(source.json_file)]
+                + ["--count", str(images), "--output", path],
+            )
+            self.custom.append([name, path, source.image_root])
+            self._register()
+        return names
 
     def predictions(self, row: str) -> Path:
         """What a row's student predicts on the validation data: a COCO results file."""
@@ -193,24 +179,41 @@ class Comparison:
         cfg.DATASETS.CUSTOM = self.custom
         register_custom(cfg)
 
-    def _teacher_row(self, name: str, config: str, weights: str) -> dict[str, Any]:
+    def _teacher_row(self, name: str, teacher: TeacherPlan, detector: str) -> dict[str, Any]:
+        boxes, masks = self._data(self._images(name))
         folder, proxies = self.folder(name), self.proxy_file(name)
+        keys = {"OUTPUT_DIR": str(folder), "DATASETS__TRAIN": f"('{boxes}',)"}
+        if teacher.weights == "own":
+            own = folder / "teacher"
+            trained = {**keys, "OUTPUT_DIR": str(own), "DATASETS__TEST": "()"}
+            self.step(
+                f"{folder.name}-teacher",
+                ["tools/train_net.py", "--resume", "--config-file", teacher.config]
+                + self._opts(**trained)
+                + teacher.opts,
+            )
+            keys["MODEL__WEIGHTS"] = str(own / "model_final.pth")
+        elif teacher.weights:
+            keys["MODEL__WEIGHTS"] = detector
+        several = ["--num-gpus", str(teacher.processes)] if teacher.processes > 1 else []
         self.step(
             f"{folder.name}-proxies",
-            ["tools/generate_proxy_masks.py", "--resume", "--config-file", config]
-            + self._opts(OUTPUT_DIR=str(folder), DATASETS__TRAIN=f"('{self.plan.train_boxes}',)"),
+            ["tools/generate_proxy_masks.py", "--resume", "--config-file", teacher.config]
+            + several
+            + self._opts(**keys)
+            + teacher.opts,
         )
         quality = folder / "proxy_quality.json"
-        truth = str(self.proxy_file(TRUE_MASKS))
+        truth = str(get_source(masks, bad_box="skip").json_file)
         self.step(
             f"{folder.name}-quality",
             ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies), "--gt", truth]
             + ["--output", str(quality)],
         )
-        dataset = f"{self.plan.train_boxes}_{folder.name}"
-        root = get_source(self.plan.train_boxes, bad_box="skip").image_root
+        dataset = f"{boxes}_{folder.name}"
+        root = get_source(boxes, bad_box="skip").image_root
         self.custom.append([dataset, str(proxies), root])
-        row = self._student(name, dataset, "proxy", weights)
+        row = self._student(name, dataset, "proxy", detector)
         scores = read_json(quality)
         row["proxy_mIoU"] = scores["overall"]["mIoU"]
         row["status"] = scores["status"]

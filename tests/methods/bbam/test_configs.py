@@ -21,14 +21,18 @@ from wsis.modeling.pair_mask_head import PairMaskHead
 ROOT = Path(wsis.__file__).parents[1] / "configs"
 TEACHERS = sorted(path.name for path in (ROOT / "BBAM").glob("bbam_*.yaml"))
 STUDENTS = sorted(path.name for path in (ROOT / "BBAM").glob("mask_rcnn_*.yaml"))
-NAME = re.compile(r"(?:bbam|mask_rcnn)_(?:retinanet_)?(R_\d+_FPN)_([a-z]+)(?:_original)?\.yaml")
+NAME = re.compile(
+    r"(?:bbam|mask_rcnn)_(?:retinanet_)?(R_\d+_FPN)_([a-z]+)(_cpu|_quickstart)?(?:_original)?\.yaml"
+)
 
 
 def plain(name, arch):
     """The config of the same detector or student without BBAM."""
-    backbone, data = NAME.fullmatch(name).groups()
+    backbone, data, kind = NAME.fullmatch(name).groups()
     folder = data.upper() if data in ("voc", "coco") else data
-    return load_cfg(ROOT / folder / f"{arch}_rcnn_{backbone}_{data}.yaml")
+    if kind == "_quickstart":
+        folder, kind = "quickstart", ""
+    return load_cfg(ROOT / folder / f"{arch}_rcnn_{backbone}_{data}{kind or ''}.yaml")
 
 
 def changes(cfg, other):

@@ -12,11 +12,13 @@ from wsis.methods.bbam.top_crf import (
     BoxMasks,
     TopCRFParams,
     box_masks,
+    foreground_crf,
     mask_without_map,
     prior_from_map,
     refine_prior,
     top_crf,
 )
+from wsis.structures.boxes import window_around
 
 needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 PARAMS = TopCRFParams()
@@ -212,3 +214,45 @@ def test_a_box_without_mask_leaves_the_others_theirs() -> None:
 def test_an_image_without_boxes_needs_no_crf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(module, "DenseCRF")
     assert list(top_crf(scene(), [], [], CRF)) == []
+
+
+def test_a_prior_range_trusts_the_box():
+    params = replace(PARAMS, prior_range=(0.4, 0.8))
+    prior = prior_from_map(ramp(), BOX, 0.5, params)
+    assert prior[BOX].min() >= 0.4
+    assert prior[BOX].max() == pytest.approx(0.8)
+    outside = prior.copy()
+    outside[BOX] = 0
+    assert not outside.any()
+    published = prior_from_map(ramp(), BOX, 0.5, PARAMS)
+    assert prior[BOX] == pytest.approx(0.4 + 0.4 * published[BOX])
+
+
+@needs_crf
+def test_a_window_gives_the_masks_of_its_part_of_the_image():
+    params = replace(CRF, window=2.0)
+    image, shape = scene(), scene().shape[:2]
+    maps = [peak(14, 9), peak(28, 35)]
+    for box, attribution, made in zip(
+        (FIRST, SECOND), maps, top_crf(image, [FIRST, SECOND], maps, params), strict=True
+    ):
+        edges = np.array([box[1].start, box[0].start, box[1].stop, box[0].stop])
+        rows, columns = window_around(edges, 2.0, *shape)
+        inner = tuple(
+            slice(a.start - b.start, a.stop - b.start)
+            for a, b in zip(box, (rows, columns), strict=True)
+        )
+        view = np.ascontiguousarray(image[rows, columns])
+        alone = box_masks(
+            view.shape[:2],
+            inner,
+            attribution[rows, columns],
+            foreground_crf(view, params.crf),
+            params,
+            shape[0] * shape[1],
+        )
+        assert made.status == alone.status
+        assert made.foreground.any()
+        assert np.array_equal(made.foreground[rows, columns], alone.foreground)
+        assert made.foreground.sum() == alone.foreground.sum()
+        assert np.array_equal(made.region[rows, columns], alone.region)

@@ -1,0 +1,101 @@
+"""BBAM's benchmark on a tiny detector: its rows, and the loop that it compares with."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from tests.methods.bbam.tiny_detector import COMMON, SIZE, needs_crf
+from wsis.config import load_cfg
+from wsis.engine.benchmark import bbam
+from wsis.engine.benchmark.bbam import CURVE, agreement, benchmark_bbam
+from wsis.engine.trainer import WsisTrainer
+from wsis.structures import ProxyMasks
+from wsis.structures.rle import encode_mask
+
+
+@needs_crf
+def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
+    document = {"_BASE_": "", "MODEL": {**COMMON, "META_ARCHITECTURE": "BBAM"}}
+    del document["_BASE_"]
+    document["MODEL"]["BBAM"] = {**COMMON["BBAM"], "MIN_IOU": [0.0]}
+    document["INPUT"] = {"MIN_SIZE_TEST": SIZE}
+    config = tmp_path / "bbam.yaml"
+    config.write_text(yaml.safe_dump(document))
+    cfg = load_cfg(config)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    torch.manual_seed(0)
+    torch.save({"model": WsisTrainer.build_model(cfg).state_dict()}, tmp_path / "w.pth")
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[10:40, 10:40] = True
+    boxes = [[10, 10, 30, 30], [20, 18, 30, 40]]
+    source = {
+        "images": [{"id": 1, "file_name": "a.png", "height": SIZE, "width": SIZE}],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": box,
+                "segmentation": encode_mask(mask),
+            }
+            for i, box in enumerate(boxes, 1)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(source))
+    monkeypatch.setattr(
+        bbam,
+        "CURVE",
+        {"other": {"SEED": 1}, "short": {"STEPS": 2, "MAX_POSITIVES": 2, "CONTEXT": 8}},
+    )
+    published = bbam.get_cfg()
+    published.MODEL.BBAM.update(STEPS=4, NUM_PROPOSALS=8, MAX_POSITIVES=4)
+    monkeypatch.setattr(bbam, "get_cfg", lambda: published)
+    rows = benchmark_bbam(
+        config=str(config),
+        weights=str(tmp_path / "w.pth"),
+        json=str(tmp_path / "truth.json"),
+        images=str(tmp_path),
+        truth=str(tmp_path / "truth.json"),
+        boxes=2,
+        plain_boxes=2,
+        plain_steps=1,
+        repeats=1,
+    )
+    assert [row["way"] for row in rows[:3]] == [
+        "plain loop",
+        "one box at a time",
+        "exact mode, 2 boxes at a time",
+    ]
+    assert rows[3]["value"] < 1e-9
+    assert [row["mode"] for row in rows[4:]] == ["exact", "other", "short"]
+    assert rows[4]["IoU with exact"] == rows[4]["times as fast"] == 1
+    assert all(0 <= row["proxy mIoU"] <= 1 for row in rows[4:])
+
+
+def test_two_empty_masks_agree_and_disjoint_ones_do_not():
+    def of(*masks):
+        return ProxyMasks.__new__(ProxyMasks), [encode_mask(m) for m in masks]
+
+    left, right = np.zeros((2, 4, 4), dtype=bool)
+    left[:, 0] = True
+    right[:, 3] = True
+    nothing = np.zeros((4, 4), dtype=bool)
+    pairs = []
+    for masks in ((left, nothing), (right, nothing)):
+        each, codes = of(*masks)
+        each.masks = codes
+        pairs.append([each])
+    assert agreement(*pairs) == 0.5
+    assert agreement(pairs[0], pairs[0]) == 1
+
+
+def test_every_point_of_the_curve_changes_keys_that_the_exact_mode_sets():
+    assert all(set(changes) <= {*bbam.EXACT, "SEED"} for changes in CURVE.values())

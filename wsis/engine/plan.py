@@ -1,0 +1,123 @@
+"""What to compare, read from YAML."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wsis.errors import ConfigError
+
+WEIGHTS = ("", "detector", "own")
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """One row of a comparison.
+
+    Args:
+        config: of the teacher, relative to the checkout.
+        weights: "" = it has none; "detector" = those of the box detector; "own" = trained by its config on the
+            training boxes first.
+        images: masks are made for so many of the training images, and its student is compared with one on true masks
+            of the same; 0 = all that the plan uses.
+        opts: ``KEY VALUE`` pairs for its training and generation.
+        processes: that generate its masks.
+    """
+
+    config: str
+    weights: str = ""
+    images: int = 0
+    opts: list[str] = field(default_factory=list)
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. Paths are relative to the checkout.
+
+    Args:
+        title: of the table.
+        train_boxes, train_masks: the training data without and with masks, same ids; the masks only
+            score the proxies and train the upper bound.
+        val: the data that students are judged on.
+        detector: config of the box detector that every student starts from.
+        student: config of the student.
+        teachers: name of the row to the teacher, or to its config's path alone.
+        prepare: a command that makes the data, run by the same Python; may be empty.
+        custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
+        opts: ``KEY VALUE`` pairs for every training, such as the size of the run.
+        images: teachers and students see the first so many training images only; 0 = all.
+    """
+
+    title: str
+    train_boxes: str
+    train_masks: str
+    val: str
+    detector: str
+    student: str
+    teachers: dict[str, TeacherPlan]
+    prepare: list[str] = field(default_factory=list)
+    custom: list[list[str]] = field(default_factory=list)
+    opts: list[str] = field(default_factory=list)
+    images: int = 0
+
+
+def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = None) -> Plan:
+    """Reads a plan from YAML.
+
+    Args:
+        path: the file.
+        replace: ``{name}`` in its texts to what takes its place.
+
+    Raises:
+        ConfigError: missing, not YAML, or a key is missing or unknown.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        for name, value in (replace or {}).items():
+            text = text.replace("{" + name + "}", value)
+        document = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
+    _check_keys(path, "", document, Plan)
+    for key in ("title", "train_boxes", "train_masks", "val", "detector", "student", "teachers"):
+        if not document.get(key):
+            raise ConfigError(f"{path}: key '{key}' is missing")
+    teachers = {
+        name: _teacher(path, name, entry) for name, entry in dict(document["teachers"]).items()
+    }
+    return Plan(**{**document, "teachers": teachers})
+
+
+def _teacher(path: str | os.PathLike[str], name: str, entry: Any) -> TeacherPlan:
+    if isinstance(entry, str):
+        return TeacherPlan(entry)
+    where = f"teachers: {name}: "
+    _check_keys(path, where, entry, TeacherPlan)
+    if not entry.get("config"):
+        raise ConfigError(f"{path}: {where}key 'config' is missing")
+    teacher = TeacherPlan(**entry)
+    if teacher.weights not in WEIGHTS:
+        raise ConfigError(
+            f"{path}: {where}key 'weights': found {teacher.weights!r}, expected one of {', '.join(WEIGHTS[1:])}"
+        )
+    return teacher
+
+
+def _check_keys(path: str | os.PathLike[str], where: str, document: Any, kind: type) -> None:
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path}: {where}found {type(document).__name__}, expected keys and values"
+        )
+    known = {f.name for f in fields(kind)}
+    for key in document:
+        if key not in known:
+            raise ConfigError(
+                f"{path}: {where}no such key {key}; known: {', '.join(sorted(known))}"
+            )

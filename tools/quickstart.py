@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 from PIL import Image
 
 from wsis.data.registration import get_source
+from wsis.data.source import load_source
 from wsis.engine import run_tool
 from wsis.engine.comparison import Comparison, format_results
 from wsis.engine.plan import load_plan
 from wsis.report.comparison import student_sheet, teacher_sheet
+from wsis.report.page import write_page
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,16 +49,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"steps: {sum(results['seconds'].values()) / 60:.1f} minutes in all")
     print(
-        f"written: {output / 'results.json'}, {output / 'teachers.png'}, {output / 'students.png'}"
+        f"written: {output / 'results.json'}, {output / 'teachers.png'}, {output / 'students.png'}, "
+        f"{output / 'report'}/*/index.html"
     )
 
 
 def _draw(comparison: Comparison) -> None:
-    """The two pictures of a finished plan."""
+    """The two pictures of a finished plan, and a page to look through each teacher's masks."""
     plan = comparison.plan
     proxies = {name: comparison.proxy_file(name) for name in plan.teachers}
     train = get_source(plan.train_masks, bad_box="skip")
     Image.fromarray(teacher_sheet(train, proxies)).save(comparison.output / "teachers.png")
+    for name, path in proxies.items() if find_spec("jinja2") else ():
+        truth = comparison.truth(name)
+        masks = load_source(path, truth.image_root, bad_box="skip")
+        write_page(comparison.output / "report" / comparison.folder(name).name, masks, truth)
     predictions = {name: comparison.predictions(name) for name in comparison.rows}
     val = get_source(plan.val, bad_box="skip")
     Image.fromarray(student_sheet(val, predictions)).save(comparison.output / "students.png")

@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from wsis.config import load_cfg
 from wsis.data.registration import get_source, register_custom
+from wsis.data.source import CocoSource
 from wsis.engine.plan import Plan, TeacherPlan
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import share_of_upper_bound
@@ -123,10 +124,14 @@ class Comparison:
 
     def proxy_file(self, row: str) -> Path:
         """A row's proxy masks; of the true masks the file that has them."""
-        boxes, masks = self._names(self._images(row))
         if row not in self.plan.teachers:
-            return Path(get_source(masks, bad_box="skip").json_file)
+            return Path(self.truth(row).json_file)
+        boxes, _ = self._names(self._images(row))
         return self.folder(row) / "proxy" / f"{boxes}.json"
+
+    def truth(self, row: str) -> CocoSource:
+        """The true masks of the images that a row has."""
+        return get_source(self._names(self._images(row))[1], bad_box="skip")
 
     @property
     def rows(self) -> list[str]:
@@ -180,7 +185,7 @@ class Comparison:
         register_custom(cfg)
 
     def _teacher_row(self, name: str, teacher: TeacherPlan, detector: str) -> dict[str, Any]:
-        boxes, masks = self._data(self._images(name))
+        boxes, _ = self._data(self._images(name))
         folder, proxies = self.folder(name), self.proxy_file(name)
         keys = {"OUTPUT_DIR": str(folder), "DATASETS__TRAIN": f"('{boxes}',)"}
         if teacher.weights == "own":
@@ -204,7 +209,7 @@ class Comparison:
             + teacher.opts,
         )
         quality = folder / "proxy_quality.json"
-        truth = str(get_source(masks, bad_box="skip").json_file)
+        truth = str(self.truth(name).json_file)
         self.step(
             f"{folder.name}-quality",
             ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies), "--gt", truth]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,20 @@ from wsis.structures.rle import decode_mask, segmentation_to_rle
 Annotation = dict[str, Any]
 
 
-def pick_images(source: CocoSource, count: int, least: int = 2) -> list[dict[str, Any]]:
-    """Images spread evenly over a source, those with at least ``least`` boxes first choice."""
-    rich = [im for im in source.images if len(source.annotations_of(im["id"])) >= least]
-    images = rich or source.images
+def pick_images(
+    source: CocoSource, count: int, least: int = 2, among: Iterable[Any] | None = None
+) -> list[dict[str, Any]]:
+    """Images spread evenly over a source, those with at least ``least`` boxes first choice.
+
+    Args:
+        source: of the images.
+        count: at most so many.
+        least: boxes.
+        among: ids of images to choose from; None = all.
+    """
+    wanted = {image["id"] for image in source.images} if among is None else set(among)
+    known = [image for image in source.images if image["id"] in wanted]
+    images = [im for im in known if len(source.annotations_of(im["id"])) >= least] or known
     places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
     return [images[i] for i in dict.fromkeys(places.tolist())]
 
@@ -39,7 +49,7 @@ def _masks(annotations: Sequence[Annotation], image: dict[str, Any]) -> list[np.
 def teacher_sheet(
     truth: CocoSource, proxies: Mapping[str, Path], count: int = 4, height: int = 200
 ) -> np.ndarray:
-    """Boxes, each teacher's masks, and the true masks, one image per row.
+    """Boxes, each teacher's masks, and the true masks, one image per row: images that all teachers have masks of.
 
     Args:
         truth: source with true masks.
@@ -48,8 +58,11 @@ def teacher_sheet(
         height: pictures are enlarged by a whole number towards this many pixels.
     """
     files = {name: load_source(path, bad_box="skip") for name, path in proxies.items()}
+    common = {image["id"] for image in truth.images}
+    for proxy in files.values():
+        common &= {image["id"] for image in proxy.images}
     rows = []
-    for image in pick_images(truth, count):
+    for image in pick_images(truth, count, among=common):
         pixels = read_image(truth.path_of(image), image["height"], image["width"])
         scale = max(1, round(height / image["height"]))
         annotations = truth.annotations_of(image["id"])

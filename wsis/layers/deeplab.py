@@ -62,12 +62,13 @@ class AtrousSum(nn.Module):
         self, in_channels: int, out_channels: int, rates: Sequence[int] = (6, 12, 18, 24)
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
+        branches = [
             nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate, bias=False)
             for rate in rates
-        )
-        for branch in self.branches:
+        ]
+        for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
+        self.branches = nn.ModuleList(branches)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, in, h, w) to (N, out, h, w), not negative."""

@@ -31,6 +31,8 @@ class BANASegmentor(nn.Module):
 
     makes_semantic_maps = True
     needs_original_image = True
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
 
     @configurable
     def __init__(

@@ -10,6 +10,7 @@ from wsis.errors import ConfigError
 NORMALISATIONS = ("legacy", "unified")
 CONFIDENCES = ("legacy", "exact")
 HEADS = ("full", "weak")
+SALIENT_CROPS = ("image", "box")
 
 
 @register_config
@@ -36,7 +37,10 @@ def add_boxcaseg_config(cfg: CN) -> None:
     cfg.MODEL.BOXCASEG.JITTER_SCALE = [0.5, 1.5]
     # Side of the samples in training, in pixels.
     cfg.MODEL.BOXCASEG.CROP_SIZE = 288
-    # Side to which salient images are resized, in pixels; a window of CROP_SIZE is cut out of them.
+    # What is cut out of a salient image. "image": a window of the whole image, as published; "box": a crop around its
+    # masks, jittered like that of a box (the original release has that too, unused).
+    cfg.MODEL.BOXCASEG.SALIENT_CROP = "image"
+    # Side to which whole salient images are resized, in pixels; a window of CROP_SIZE is cut out of them.
     cfg.MODEL.BOXCASEG.SALIENT_SIZE = 320
     # Side to which each box is resized when masks are made, in pixels.
     cfg.MODEL.BOXCASEG.TEST_SIZE = 320
@@ -109,6 +113,7 @@ def check_keys(keys: CN) -> None:
             keys.SALIENT_SIZE >= keys.CROP_SIZE,
             f"at least CROP_SIZE {keys.CROP_SIZE}",
         ),
+        ("SALIENT_CROP", keys.SALIENT_CROP in SALIENT_CROPS, " or ".join(SALIENT_CROPS)),
         ("TEST_SIZE", keys.TEST_SIZE >= 32, "at least 32"),
         ("NORMALISATION", keys.NORMALISATION in NORMALISATIONS, " or ".join(NORMALISATIONS)),
         ("CONFIDENCE", keys.CONFIDENCE in CONFIDENCES, " or ".join(CONFIDENCES)),

@@ -1,0 +1,65 @@
+"""The classifier's configs: what they say, and that their models build."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from detectron2.modeling import build_model
+
+import wsis
+from wsis.config import flatten, get_cfg, load_cfg
+from wsis.data.builtin_paths import BUILTIN
+from wsis.methods.bana import BANAClassifier
+
+ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
+NAMES = sorted(path.stem for path in ROOT.glob("bana_classifier_*.yaml"))
+
+
+def load(name):
+    return load_cfg(ROOT / f"{name}.yaml")
+
+
+def test_every_dataset_has_both_backbones():
+    expected = {
+        f"bana_classifier_{backbone}_{data}"
+        for backbone in ("vgg16", "R_101")
+        for data in ("voc", "coco", "nuclei", "shapes")
+    }
+    assert set(NAMES) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_of_a_classifier_on_boxes(name):
+    cfg = load(name)
+    assert cfg.MODEL.META_ARCHITECTURE == "BANAClassifier"
+    assert cfg.WSIS.SUPERVISION == "box" and cfg.PROXY.SEM_SEG
+    (dataset,) = cfg.DATASETS.TRAIN
+    assert dataset in BUILTIN and dataset.startswith(re.split("_", name)[-1])
+    vgg = cfg.MODEL.BACKBONE.NAME == "build_atrous_vgg16_backbone"
+    assert vgg == ("vgg16" in name)
+    assert cfg.SOLVER.WARMUP_ITERS == 0 or cfg.MODEL.WEIGHTS == ""
+    assert all(step < cfg.SOLVER.MAX_ITER for step in cfg.SOLVER.STEPS)
+
+
+def test_published_values_are_the_defaults():
+    cfg = load("bana_classifier_vgg16_voc")
+    assert flatten(cfg.MODEL.BANA) == flatten(get_cfg().MODEL.BANA)
+    assert flatten(cfg.MODEL.VGG) == flatten(get_cfg().MODEL.VGG)
+    solver = cfg.SOLVER
+    assert (solver.BASE_LR, solver.MAX_ITER, tuple(solver.STEPS)) == (1e-3, 8000, (5000,))
+    assert (solver.IMS_PER_BATCH, solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_BIAS) == (20, 5e-4, 0.0)
+    assert cfg.MODEL.PIXEL_MEAN == [104.008, 116.669, 122.675] and cfg.INPUT.FORMAT == "BGR"
+    assert cfg.INPUT.MIN_SIZE_TEST == 0 and cfg.SEED == 13
+
+
+@pytest.mark.parametrize("name", ["bana_classifier_vgg16_shapes", "bana_classifier_vgg16_nuclei"])
+def test_a_small_one_is_built_and_starts_from_nothing(name):
+    cfg = load(name)
+    cfg.MODEL.DEVICE, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "cpu", 4
+    model = build_model(cfg)
+    assert isinstance(model, BANAClassifier)
+    assert sum(p.numel() for p in model.parameters()) < 2e6
+    assert cfg.MODEL.WEIGHTS == "" and cfg.MODEL.BANA.LR_FACTORS == [1.0, 1.0, 1.0]
+    assert cfg.SOLVER.IMS_PER_BATCH <= 8 and cfg.MODEL.BANA.CRF.BILATERAL_XY_STD == 20.0

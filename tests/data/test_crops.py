@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsis.data.crops import box_in_window, draw_jitter, jittered_windows
+from wsis.data.crops import draw_jitter, jittered_windows
 
 SHIFT, SCALE = 0.25, (0.5, 1.5)
 
@@ -59,12 +59,3 @@ def test_jitter_is_drawn_row_by_row_in_its_range() -> None:
     np.testing.assert_allclose(jitter.max(axis=0), [0.25, 0.25, 1.5, 1.5], atol=0.01)
     first = draw_jitter(np.random.default_rng(1), 1, SHIFT, SCALE)
     np.testing.assert_array_equal(first[0], jitter[0])
-
-
-def test_box_in_window_is_the_window_of_the_filled_box() -> None:
-    dense = np.zeros((20, 30), dtype=bool)
-    dense[4:9, 10:18] = True  # of 4.5..8.2, 10..17.1: every pixel that is touched
-    box = (10, 4.5, 17.1, 8.2)
-    for x0, y0, x1, y1 in ((0, 0, 30, 20), (12, 5, 15, 8), (15, 2, 25, 19), (20, 10, 22, 12)):
-        got = box_in_window(box, (x0, y0, x1, y1), 20, 30)
-        np.testing.assert_array_equal(got, dense[y0:y1, x0:x1])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wsis.structures.boxes import box_to_slices
-
 
 def draw_jitter(
     rng: np.random.Generator, number: int, shift: float, scale: tuple[float, float]
@@ -55,20 +53,3 @@ def jittered_windows(
         near = np.where(empty, np.maximum(near - 1, 0), near)
         far = np.where(empty, near + 1, far)
     return np.concatenate([near, far], axis=1)
-
-
-def box_in_window(box: ArrayLike, window: ArrayLike, height: int, width: int) -> np.ndarray:
-    """Which pixels of a window the box touches.
-
-    Args:
-        box: (4,) XYXY in pixels of the image.
-        window: (4,) integer X0, Y0, X1, Y1, far edges exclusive.
-        height, width: image size in pixels.
-
-    Returns:
-        (Y1 - Y0, X1 - X0) bool.
-    """
-    rows, columns = box_to_slices(box, height, width)
-    x0, y0, x1, y1 = (int(v) for v in np.asarray(window))
-    y, x = np.arange(y0, y1)[:, None], np.arange(x0, x1)
-    return (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)

@@ -8,11 +8,12 @@ from wsis.methods.boxcaseg.transforms import (
     MEAN,
     STD,
     SalientWindow,
+    box_label,
     box_pixels,
     is_grey,
     nearest,
-    resize_image,
     resize_mask,
+    resize_planes,
     salient_sample,
 )
 
@@ -55,8 +56,16 @@ def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(5, 7), (30, 44), (3, 60), (1, 9), (1, 1), (12, 12)])
 def test_resize_is_the_definition(shape: tuple[int, int], mirror: bool) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    expected = plain_resize(image, 12, mirror)
-    np.testing.assert_allclose(resize_image(image, 12, mirror=mirror), expected, atol=1e-3)
+    expected = plain_resize(image, 12, mirror).transpose(2, 0, 1)
+    np.testing.assert_allclose(resize_planes(image, 12, mirror=mirror), expected, atol=1e-3)
+
+
+def test_resized_into_given_memory() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 9, 3), dtype=np.uint8)
+    out = np.empty((2, 3, 12, 12), dtype=np.float32)
+    for mirror in (True, False):
+        resize_planes(image, 12, mirror=mirror, out=out[1])
+        np.testing.assert_array_equal(out[1], resize_planes(image, 12, mirror=mirror))
 
 
 @pytest.mark.parametrize("length", [1, 5, 12, 13, 40])
@@ -65,6 +74,18 @@ def test_nearest_is_the_pixel_under_the_centre(length: int) -> None:
     np.testing.assert_array_equal(index, np.floor((np.arange(12) + 0.5) * length / 12))
     mask = np.arange(length * 3).reshape(3, length)
     np.testing.assert_array_equal(resize_mask(mask, 12)[4], mask[1, index])
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 0, 30, 20), (12, 5, 15, 8), (15, 2, 25, 19), (20, 10, 22, 12)]
+)
+def test_box_label_is_the_resized_mask_of_the_box(window: tuple[int, int, int, int]) -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    touched = slice(4, 9), slice(10, 18)
+    mask[touched] = True
+    x0, y0, x1, y1 = window
+    crop = slice(y0, y1), slice(x0, x1)
+    np.testing.assert_array_equal(box_label(touched, crop, 16), resize_mask(mask[crop], 16))
 
 
 def test_white_in_both_domains() -> None:

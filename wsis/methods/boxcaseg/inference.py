@@ -28,8 +28,8 @@ def prepare_crops(
     """
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     out = np.empty((len(corners), 3, size, size), dtype=np.float32)
-    for i, box in enumerate(corners):
-        out[i] = box_pixels(image[box_to_slices(box, *image.shape[:2])], size, normalisation)
+    for box, target in zip(corners, out, strict=True):
+        box_pixels(image[box_to_slices(box, *image.shape[:2])], size, normalisation, target)
     return torch.from_numpy(out)
 
 

@@ -9,18 +9,19 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from wsis.data.build import training_dicts
-from wsis.data.crops import box_in_window, draw_jitter, jittered_windows
+from wsis.data.crops import draw_jitter, jittered_windows
 from wsis.data.dicts import to_dicts
 from wsis.data.images import read_image
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError, DataError
 from wsis.methods.boxcaseg.transforms import (
     SalientWindow,
+    box_label,
     box_pixels,
     is_grey,
-    resize_mask,
     salient_sample,
 )
+from wsis.structures.boxes import box_to_slices, mask_to_box
 from wsis.structures.rle import RLE, decode_mask, segmentation_to_rle
 
 
@@ -75,6 +76,7 @@ class SampleParams:
     jitter_scale: tuple[float, float]
     normalisation: str
     high_bit_depth: str = "minmax"
+    salient_crop: str = "image"
 
 
 def sample_params(cfg: CfgNode) -> SampleParams:
@@ -88,6 +90,7 @@ def sample_params(cfg: CfgNode) -> SampleParams:
         (low, high),
         keys.NORMALISATION,
         cfg.INPUT.HIGH_BIT_DEPTH,
+        keys.SALIENT_CROP,
     )
 
 
@@ -175,24 +178,29 @@ def box_samples(
     height, width, size = image.height, image.width, params.crop_size
     pixels = read_image(image.file_name, height, width, params.high_bit_depth)
     out = Samples.empty(len(chosen), size, salient=False)
-    for k, (i, rng) in enumerate(zip(chosen, rngs, strict=True)):
-        window = jittered_window(image, i, rng, params)
-        x0, y0, x1, y1 = window.tolist()
-        out.images[k] = box_pixels(pixels[y0:y1, x0:x1], size, params.normalisation)
-        out.labels[k] = resize_mask(box_in_window(image.boxes[i], window, height, width), size)
+    windows = sample_windows(image, chosen, rngs, params)
+    for k, (i, window) in enumerate(zip(chosen, windows, strict=True)):
+        box_pixels(pixels[window], size, params.normalisation, out.images[k])
+        touched = box_to_slices(image.boxes[i], height, width)
+        out.labels[k] = box_label(touched, window, size)
     return out
 
 
-def jittered_window(
-    image: BoxImage, chosen: int, rng: np.random.Generator, params: SampleParams
-) -> np.ndarray:
-    """What is cut out for a box: (4,) int64 XYXY, far edges exclusive, never empty."""
-    jitter = draw_jitter(rng, 1, params.jitter_shift, params.jitter_scale)
-    return jittered_windows(image.boxes[chosen], jitter, image.height, image.width)[0]
+def sample_windows(
+    image: BoxImage,
+    chosen: Sequence[int],
+    rngs: Sequence[np.random.Generator],
+    params: SampleParams,
+) -> list[tuple[slice, slice]]:
+    """What :func:`box_samples` cuts out: rows and columns of each, never empty."""
+    drawn = [draw_jitter(rng, 1, params.jitter_shift, params.jitter_scale) for rng in rngs]
+    boxes, jitter = image.boxes[list(chosen)], np.concatenate(drawn)
+    windows = jittered_windows(boxes, jitter, image.height, image.width)
+    return [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1 in windows.tolist()]
 
 
 def whole_sample(image: SalientImage, rng: np.random.Generator, params: SampleParams) -> Samples:
-    """A window of a salient image, turned upside down half of the time; a single sample.
+    """A window of a salient image, or a crop around its mask, turned upside down half of the time; a single sample.
 
     Args:
         image: with its masks.
@@ -209,15 +217,26 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     for code in image.masks:
         mask |= decode_mask(code)
     out = Samples.empty(1, params.crop_size, salient=True)
+    window, resized = salient_window(rng, params), params.salient_size
+    if params.salient_crop == "box":
+        pixels, mask = _around_mask(pixels, mask, rng, params)
+        window, resized = window._replace(top=0, left=0), params.crop_size
     out.images[0], out.labels[0] = salient_sample(
-        pixels,
-        mask,
-        salient_window(rng, params),
-        params.salient_size,
-        params.crop_size,
-        params.normalisation,
+        pixels, mask, window, resized, params.crop_size, params.normalisation
     )
     return out
+
+
+def _around_mask(
+    pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator, params: SampleParams
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a jittered crop of the mask's tight box sees of both; all of them where the mask is empty."""
+    box = mask_to_box(mask)
+    if box is None:
+        return pixels, mask
+    jitter = draw_jitter(rng, 1, params.jitter_shift, params.jitter_scale)
+    x0, y0, x1, y1 = jittered_windows(box, jitter, *mask.shape)[0].tolist()
+    return pixels[y0:y1, x0:x1], mask[y0:y1, x0:x1]
 
 
 def salient_window(rng: np.random.Generator, params: SampleParams) -> SalientWindow:

@@ -17,47 +17,60 @@ DARK = 1e-6
 """The brightest value up to which an image counts as black, and is not stretched."""
 
 
-def resize_image(image: np.ndarray, size: int, *, mirror: bool = True) -> np.ndarray:
-    """An image as a square, its aspect ignored, as scikit-image resizes with order 1.
+def resize_planes(
+    image: np.ndarray, size: int, *, mirror: bool = True, out: np.ndarray | None = None
+) -> np.ndarray:
+    """An image as a square, its aspect ignored, as scikit-image resizes with order 1; channels first.
 
     Along each side: where it shrinks by a factor f, a Gaussian of standard deviation (f - 1) / 2, cut off at four of
     them; then linear interpolation with half-pixel centres.
 
     Args:
-        image: (H, W, C) uint8 or float32, no side 0.
+        image: (H, W, C) uint8, no side 0.
         size: S.
         mirror: beyond its border the image is mirrored, the border pixels not repeated (scikit-image's "reflect");
             else it is 0 there ("constant"), though no value falls below the image's lowest.
+        out: (C, S, S) float32, where to write.
 
     Returns:
-        (S, S, C) float32 in the range of the image.
+        (C, S, S) float32 in 0..255.
     """
-    pixels = np.ascontiguousarray(image, dtype=np.float32)
-    for axis in (0, 1):
-        pixels = _resize_axis(pixels, axis, size, mirror)
-    return pixels if mirror else np.maximum(pixels, np.float32(image.min()), out=pixels)
+    height, width, channels = image.shape
+    if out is None:
+        out = np.empty((channels, size, size), dtype=np.float32)
+    across, down = _smoothing(width, size), _smoothing(height, size)
+    border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
+    fade = np.multiply.outer(1 - _beyond(height, size), 1 - _beyond(width, size))
+    for plane, target in zip(cv2.split(image), out, strict=True):
+        pixels = np.asarray(plane, dtype=np.float32)
+        if len(across) > 1 or len(down) > 1:
+            smooth = cv2.sepFilter2D(pixels, -1, across, down, borderType=border)
+            pixels = np.asarray(smooth, dtype=np.float32)
+        if mirror:
+            rows = np.empty((size, width), dtype=np.float32)
+            cv2.resize(pixels, (width, size), rows, interpolation=cv2.INTER_LINEAR)
+            _mirror(pixels, rows)
+            cv2.resize(rows, (size, size), target, interpolation=cv2.INTER_LINEAR)
+            _mirror(rows.T, target.T)
+        else:
+            cv2.resize(pixels, (size, size), target, interpolation=cv2.INTER_LINEAR)
+            target *= fade
+    return out if mirror else np.maximum(out, np.float32(image.min()), out=out)
 
 
-def _resize_axis(image: np.ndarray, axis: int, size: int, mirror: bool) -> np.ndarray:
-    length, shape = image.shape[axis], list(image.shape)
-    shape[axis] = size
-    kernel = _smoothing(length, size)
-    if len(kernel) > 1:
-        one = np.ones(1)
-        across, down = (one, kernel) if axis == 0 else (kernel, one)
-        border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
-        smoothed = cv2.sepFilter2D(image, -1, across, down, borderType=border)
-        image = np.asarray(smoothed, dtype=np.float32).reshape(image.shape)
-    out = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).reshape(shape)
-    # the first and last samples of an enlarged side, for which OpenCV repeats the border pixel
-    beyond = 0.5 - (np.arange(size) + 0.5) * (length / size)
-    beyond = beyond[beyond > 0].astype(np.float32)
-    lines, given = np.moveaxis(out, axis, 0), np.moveaxis(image, axis, 0)
-    for reached, source in ((lines, given), (lines[::-1], given[::-1])):
-        outer = source[min(1, length - 1)] if mirror else np.float32(0)
-        step = (outer - source[0])[None]
-        reached[: len(beyond)] = source[0] + beyond[:, None, None] * step
-    return out
+def _mirror(given: np.ndarray, made: np.ndarray) -> None:
+    """Mends the first and last lines of an enlarged side, for which OpenCV repeats the border line.
+
+    Args:
+        given: (n, w) before.
+        made: (S, w) after.
+    """
+    beyond = _beyond(len(given), len(made))
+    number = np.count_nonzero(beyond) // 2
+    outer = min(1, len(given) - 1)
+    share = beyond[:number, None]
+    made[:number] = given[0] + share * (given[outer] - given[0])
+    made[::-1][:number] = given[-1] + share * (given[-1 - outer] - given[-1])
 
 
 def _smoothing(length: int, size: int) -> np.ndarray:
@@ -68,6 +81,16 @@ def _smoothing(length: int, size: int) -> np.ndarray:
         return np.ones(1)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return kernel / kernel.sum()
+
+
+def _beyond(length: int, size: int) -> np.ndarray:
+    """How far each sample of a side of so many pixels lies outside of its first and last pixel's centres.
+
+    Returns:
+        (size,) float32 in pixels, 0 for most; the same from either end.
+    """
+    before = (0.5 - (np.arange(size) + 0.5) * (length / size)).clip(min=0)
+    return np.asarray(before + before[::-1], dtype=np.float32)
 
 
 def nearest(length: int, size: int) -> np.ndarray:
@@ -93,10 +116,12 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (S, S), of the same type.
     """
-    return mask[nearest(mask.shape[0], size)[:, None], nearest(mask.shape[1], size)]
+    return mask[nearest(mask.shape[0], size)][:, nearest(mask.shape[1], size)]
 
 
-def box_pixels(crop: np.ndarray, size: int, normalisation: str) -> np.ndarray:
+def box_pixels(
+    crop: np.ndarray, size: int, normalisation: str, out: np.ndarray | None = None
+) -> np.ndarray:
     """A box crop as the network sees it, in training and when masks are made.
 
     Args:
@@ -104,13 +129,33 @@ def box_pixels(crop: np.ndarray, size: int, normalisation: str) -> np.ndarray:
         size: S.
         normalisation: "legacy": resized with 0 beyond the border, v / 255 - BOX_MEAN; "unified": resized with mirrored
             borders, (v / 255 - MEAN) / STD.
+        out: (3, S, S) float32, where to write.
 
     Returns:
         (3, S, S) float32.
     """
+    planes = resize_planes(crop, size, mirror=normalisation != "legacy", out=out)
     if normalisation == "legacy":
-        return _planes(resize_image(crop, size, mirror=False), np.full(3, 255.0), BOX_MEAN)
-    return _planes(resize_image(crop, size), 255 * STD, MEAN / STD)
+        return _normalise(planes, np.full(3, 255.0), BOX_MEAN)
+    return _normalise(planes, 255 * STD, MEAN / STD)
+
+
+def box_label(touched: tuple[slice, slice], window: tuple[slice, slice], size: int) -> np.ndarray:
+    """Which pixels of a resized box crop are inside of the box, see :func:`resize_mask`.
+
+    Args:
+        touched: rows and columns of the image that the box touches.
+        window: rows and columns of the crop.
+        size: S.
+
+    Returns:
+        (S, S) bool.
+    """
+    inside = []
+    for box, crop in zip(touched, window, strict=True):
+        kept = crop.start + nearest(crop.stop - crop.start, size)
+        inside.append((kept >= box.start) & (kept < box.stop))
+    return np.logical_and.outer(*inside)
 
 
 class SalientWindow(NamedTuple):
@@ -150,28 +195,28 @@ def salient_sample(
     """
     step = -1 if window.flip_rows else 1
     rows, columns = (slice(start, start + size) for start in (window.top, window.left))
-    pixels = resize_image(image, resized)[::step][rows, columns]
+    planes = resize_planes(image, resized)[:, ::step][:, rows, columns]
     label = resize_mask(mask, resized)[::step][rows, columns]
-    return _salient_pixels(pixels, normalisation), label[None]
+    return _salient_pixels(np.ascontiguousarray(planes), normalisation), label[None]
 
 
-def _salient_pixels(pixels: np.ndarray, normalisation: str) -> np.ndarray:
-    """(S, S, C) in 0..255 to (3, S, S), see :func:`salient_sample`."""
-    grey = pixels.shape[2] == 1
+def _salient_pixels(planes: np.ndarray, normalisation: str) -> np.ndarray:
+    """(C, S, S) in 0..255 to (3, S, S), see :func:`salient_sample`; may change its input."""
+    grey = len(planes) == 1
     if normalisation != "legacy":
-        colour = np.repeat(pixels, 3, axis=2) if grey else pixels
-        return _planes(colour, 255 * STD, MEAN / STD)
+        colour = np.repeat(planes, 3, axis=0) if grey else planes
+        return _normalise(colour, 255 * STD, MEAN / STD)
     mean, std = (MEAN[:1], STD[:1]) if grey else (MEAN, STD)
-    brightest = float(pixels.max())
-    planes = _planes(pixels, (brightest if brightest > DARK else 1.0) * std, mean / std)
+    brightest = float(planes.max())
+    planes = _normalise(planes, (brightest if brightest > DARK else 1.0) * std, mean / std)
     return np.repeat(planes, 3, axis=0) if grey else planes
 
 
-def _planes(pixels: np.ndarray, divisor: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """(S, S, C) to (C, S, S), v / divisor - offset by channel."""
-    planes: np.ndarray = np.stack(cv2.split(np.ascontiguousarray(pixels)))
-    planes *= (1 / divisor).astype(np.float32)[:, None, None]
-    planes -= offset.astype(np.float32)[:, None, None]
+def _normalise(planes: np.ndarray, divisor: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(C, S, S), v / divisor - offset by channel, in place."""
+    for plane, scale, shift in zip(planes, 1 / divisor, offset, strict=True):
+        plane *= np.float32(scale)
+        plane -= np.float32(shift)
     return planes
 
 

@@ -12,6 +12,7 @@ byte by byte. Training must use the same learning rate in every iteration and en
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import select
@@ -36,7 +37,6 @@ from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.launch import _process_group
-from wsis.engine.workers import _context
 
 
 def start(work: Callable[[], object], errors: Path) -> int:
@@ -97,6 +97,25 @@ def in_ranks(number: int, work: Callable[[], object], meeting: Path) -> None:
         os.waitpid(other, 0)
 
 
+def ready_for_workers() -> None:
+    """One process from which the workers of all runs are forked, as starting it takes seconds. It may end with a run
+    that is killed while asking for a worker, and is started again then.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["wsis.engine", "tests.noise", "tests.tiny"])
+    end = time.monotonic() + 60
+    while True:
+        forkserver.ensure_running()
+        try:
+            trial = context.Process(target=int)  # it comes after all that was asked for before
+            trial.start()
+            trial.join()
+            return
+        except (OSError, EOFError):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
 class Generation:
     """Kills of generation.
 
@@ -128,11 +147,8 @@ class Generation:
     def run(self, output: Path, setting: tuple[int, int], seconds: float | None) -> bool:
         """Starts or continues a generation; returns whether it is finished after so many seconds."""
         ranks, workers = setting
-        if (
-            workers
-        ):  # one for all runs, as starting it takes seconds; it may end with a run that is killed
-            _context()
-            forkserver.ensure_running()
+        if workers:
+            ready_for_workers()
         output.mkdir(exist_ok=True)
         (output / "slow").touch()
         cfg = make_cfg(self.folder / "data", output, PROXY__NUM_WORKERS=workers)

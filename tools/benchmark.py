@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from wsis.engine import run_tool
 from wsis.engine.benchmark import Part, add_part, format_part, run_part
+from wsis.engine.benchmark.bana import benchmark_bana_labels, benchmark_bana_pooling
 from wsis.engine.benchmark.bana_seg import benchmark_bana_seg
 from wsis.engine.benchmark.bbam import benchmark_bbam
 from wsis.engine.benchmark.generate import benchmark_generate
@@ -23,6 +24,8 @@ from wsis.report.benchmark import benchmark_report
 from wsis.structures.proxy_file import write_json_atomic
 
 PARTS: dict[str, Part] = {
+    "bana_pooling": benchmark_bana_pooling,
+    "bana_labels": benchmark_bana_labels,
     "bana_seg": benchmark_bana_seg,
     "bbam": benchmark_bbam,
     "generate": benchmark_generate,

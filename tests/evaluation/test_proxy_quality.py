@@ -153,6 +153,26 @@ def test_void_pixels_belong_to_nobody(document, square):
     assert score(proxy, gt)["overall"]["mIoU"] == 1
 
 
+def test_void_as_background_and_absent_classes_as_zero(document, square):
+    """As BoxCaseg counts (mIoU*): one class of two has a mask, at an IoU of 0.64 with the void ring covered."""
+    gt = document({"mask": square(1, 1, 8, 8)}, {"mask": square(20, 1)})
+    gt["images"][0]["void"] = encode_mask(square(0, 0) & ~square(1, 1, 8, 8))
+    proxy = document({"mask": square(0, 0), "bbox": [1, 1, 8, 8]}, {"mask": square(20, 1)})
+    quality = score(proxy, gt)
+    assert quality["overall"]["class_mIoU"] == quality["overall"]["IoU75"] == 1
+    counted = quality["void_as_background"]
+    assert counted["mIoU"] == pytest.approx(0.82)
+    assert counted["class_mIoU"] == pytest.approx(0.41)
+    assert (counted["IoU50"], counted["IoU70"]) == (1, 0.5)
+    assert "class mean 0.410, IoU25/50/70/75 1.000, 1.000, 0.500, 0.500" in format_quality(quality)
+    gt["categories"], proxy["categories"] = gt["categories"][:1], proxy["categories"][:1]
+    del gt["images"][0]["void"]
+    same = score(proxy, gt)
+    assert same["void_as_background"]["class_mIoU"] == same["overall"]["class_mIoU"]
+    assert "mIoU*" not in format_quality(same)
+    assert score(proxy)["void_as_background"] is None
+
+
 @pytest.mark.parametrize(
     ("side", "size"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")]
 )

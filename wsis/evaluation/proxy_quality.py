@@ -13,6 +13,7 @@ import pycocotools.mask as coco_mask
 
 from wsis.data.source import CocoSource
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
+from wsis.layers.iou import class_means
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, rle_area
 
@@ -45,6 +46,10 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         - ``mIoU_outside_ignored``: the same, the ignored pixels left out of both masks too;
         - ``class_mIoU`` (overall only): mean of the classes' ``mIoU``.
 
+        ``void_as_background`` (None without ground truth) has ``mIoU``, ``class_mIoU`` and ``IoU25`` ... ``IoU75`` with
+        void pixels counted as background, and in ``class_mIoU`` 0 for a class without a mask: as BoxCaseg's numbers
+        are (mIoU*).
+
         Sizes are COCO's, by the area of the true mask, else of the box.
 
     Raises:
@@ -72,7 +77,20 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
             group["mIoU"] for group in result["per_class"].values() if group["mIoU"] is not None
         ]
         result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
+    result["void_as_background"] = _void_as_background(pairs, values) if gt is not None else None
     return result
+
+
+def _void_as_background(pairs: MaskPairs, values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """See :func:`proxy_quality`."""
+    iou = values["mIoU"].copy()
+    void = np.array([code is not None for code in pairs.void], dtype=bool)
+    rows = void & (values["found"] > 0) & ~np.isnan(iou)
+    iou[rows] = _paired_iou_of(pairs, rows, [None] * len(iou))
+    scored = ~np.isnan(iou)
+    means = class_means(iou[scored], pairs.classes[scored], len(pairs.class_names))
+    shares = {f"IoU{round(100 * t)}": _mean(iou[scored] >= t) for t in IOU_THRESHOLDS}
+    return {"mIoU": _mean(iou), "class_mIoU": float(np.nan_to_num(means).mean()), **shares}
 
 
 def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:

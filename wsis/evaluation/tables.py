@@ -55,6 +55,13 @@ def format_quality(quality: dict[str, Any]) -> str:
         notes.append(
             f"ground truth: {quality['ground_truth']} masks, {quality['without_true_mask']} annotations without one"
         )
+        counted = quality["void_as_background"]
+        if abs(counted["class_mIoU"] - (overall["class_mIoU"] or 0)) > 1e-9:
+            shares = ", ".join(f"{counted[f'IoU{k}'] or 0:.3f}" for k in (25, 50, 70, 75))
+            notes.append(
+                f"void as background, 0 for classes without a mask (BoxCaseg's mIoU*): class mean "
+                f"{counted['class_mIoU']:.3f}, IoU25/50/70/75 {shares}"
+            )
     else:
         notes.append("ground truth: none; how well masks fit their boxes")
     return "\n".join([table, *notes])

@@ -8,7 +8,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
-from tests.tiny import SIZE, write_dataset
+from tests.tiny import SIZE, write_dataset, write_json
 from wsis.config import get_cfg
 from wsis.data.registration import register_dataset
 from wsis.data.semantic import read_label, truth_reader
@@ -108,6 +108,21 @@ def test_label_maps_are_written_on_demand(images, tmp_path, save):
     for path, image in zip(paths, images, strict=False):
         assert path.parent.name == "sem_seg_a"
         np.testing.assert_array_equal(read_label(path), truth_reader(NAME)(image))
+
+
+def test_a_dataset_without_truth_has_its_labels_written_and_no_score(tmp_path):
+    document = write_dataset(tmp_path / "data", number=1)
+    del document["annotations"][0]["segmentation"]
+    write_json(tmp_path / "data", document)
+    name = f"{NAME}_untrue"
+    register_dataset(name, str(tmp_path / "data" / "boxes.json"), str(tmp_path / "data"))
+    with pytest.raises(ConfigError, match="expected true labels"):
+        SemanticEvaluator(name, str(tmp_path / "out"))
+    evaluator = SemanticEvaluator(name, str(tmp_path / "out"), save_labels=True)
+    label = np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 3
+    evaluator.process([{"image_id": 1}], [{"sem_seg": one_hot(label.astype(np.uint8))}])
+    assert np.isnan(evaluator.evaluate()["sem_seg"]["mIoU"])
+    np.testing.assert_array_equal(read_label(tmp_path / "out" / "sem_seg" / "1.png"), label)
 
 
 def test_classes_may_be_one(images):

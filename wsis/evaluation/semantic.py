@@ -17,7 +17,8 @@ from detectron2.utils import comm
 from numpy.typing import ArrayLike
 
 from wsis.data.registration import get_source
-from wsis.data.semantic import truth_reader
+from wsis.data.semantic import LabelReader, truth_reader
+from wsis.errors import ConfigError
 from wsis.evaluation.semantic_quality import (
     count_pixels,
     format_semantic,
@@ -25,7 +26,7 @@ from wsis.evaluation.semantic_quality import (
     semantic_quality,
 )
 from wsis.structures.proxy_file import write_json_atomic
-from wsis.structures.pseudo_labels import label_path, write_label
+from wsis.structures.pseudo_labels import IGNORE, label_path, write_label
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class SemanticEvaluator(DatasetEvaluator):
         dataset_name: a registered dataset with label maps or instance masks.
         output_dir: folder for the result, or None.
         class_agnostic: all classes of the truth are one.
-        save_labels: also write the label maps.
+        save_labels: also write the label maps; without any truth only this.
         num_workers: processes for maps that are still to be made; -1 = one per core, shared out among the processes of
             this machine, 0 = none.
         distributed: add up the counts of all processes.
@@ -69,13 +70,22 @@ class SemanticEvaluator(DatasetEvaluator):
         names = ["object"] if class_agnostic else source.class_names
         self.class_names = ["background", *names]
         self._images = {image["id"]: image for image in source.images}
-        self._truth = truth_reader(dataset_name, class_agnostic)
         self._output_dir = output_dir
         self._save_labels = save_labels and output_dir is not None
+        self._truth = self._find_truth(dataset_name, class_agnostic)
         self._num_workers = num_workers
         self._distributed = distributed
         self._pool: ProcessPoolExecutor | None = None
         self.reset()
+
+    def _find_truth(self, dataset_name: str, class_agnostic: bool) -> LabelReader:
+        try:
+            return truth_reader(dataset_name, class_agnostic)
+        except ConfigError as error:
+            if not self._save_labels:
+                raise
+            logger.warning("%s: label maps are written, and nothing is scored", error)
+            return lambda image: np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
 
     def reset(self) -> None:
         """Forgets all counts."""

@@ -15,7 +15,7 @@ from wsis.config import load_cfg
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.registration import register_custom
 from wsis.engine.solver import build_poly_schedule
-from wsis.methods.bana import BANASegmentor
+from wsis.methods.bana import BANAClassifier, BANASegmentor
 from wsis.methods.bana.config import check_keys
 from wsis.methods.bana.seg_config import check_seg_keys, protocol_params
 
@@ -45,7 +45,9 @@ def test_the_network_is_what_the_name_says(name) -> None:
     groups = model.parameter_groups(cfg)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR"
-    assert cfg.INPUT.FORMAT == "BGR" and cfg.INPUT.MIN_SIZE_TEST == 0
+    assert cfg.INPUT.FORMAT == "BGR"
+    enlarged = name == "deeplab_v1_vgg16_nuclei.yaml"
+    assert (512 if enlarged else 0) == cfg.INPUT.MIN_SIZE_TEST
     assert cfg.WSIS.SUPERVISION == "box"
 
 
@@ -120,3 +122,16 @@ def test_published_learning_rates(name, rates) -> None:
         optimizer.step()
         schedule.step()
     np.testing.assert_allclose(list(found.values()), list(rates.values()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("data", ["shapes", "nuclei", "voc"])
+def test_stage_3_can_start_from_the_classifier(data) -> None:
+    states = []
+    for kind, name in ((BANAClassifier, "bana_classifier"), (BANASegmentor, "deeplab_v1")):
+        cfg = load_cfg(ROOT / f"{name}_vgg16_{data}.yaml")
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
+        with torch.device("meta"):
+            states.append({n: v.shape for n, v in kind(cfg).state_dict().items()})
+        pixels = (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
+        states[-1]["pixels"] = tuple(map(tuple, pixels))
+    assert states[0] == states[1]

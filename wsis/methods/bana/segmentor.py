@@ -104,7 +104,7 @@ class BANASegmentor(nn.Module):
         """Raises ConfigError or DataError where the training would, before it starts."""
         training_records(cfg)
         LabelPairMapper(cfg)
-        for name in cfg.DATASETS.TEST:
+        for name in () if cfg.TEST.SAVE_LABELS else cfg.DATASETS.TEST:
             truth_reader(name)
 
     @classmethod

@@ -128,8 +128,9 @@ def background_queries(
     member = functional.one_hot(cells, grid**2).T.to(features)
     weights = member * mask.flatten(1)[:, None]
     counts = weights.sum(dim=2)
-    means = torch.bmm(weights / (counts[:, :, None] + EPS), features.flatten(2).mT)
-    return means, counts
+    # in this order the features' gradient lies in memory as the features do
+    means = torch.bmm(features.flatten(2), (weights / (counts[:, :, None] + EPS)).mT)
+    return means.mT, counts
 
 
 def box_lattice(
@@ -272,7 +273,8 @@ def pool_windows(features: torch.Tensor, attention: torch.Tensor, lattice: Latti
     maps = attention.new_zeros(size).index_add(
         0, (row[:, None] * pixels + corner).flatten(), share.flatten()
     )
-    means = torch.bmm(maps.view(images, -1, pixels), features.flatten(2).mT)
+    rows = lattice.boxes_per_image * windows
+    means = torch.bmm(features.flatten(2), maps.view(images, rows, pixels).mT).mT
     return means.reshape(-1, windows, channels).index_select(0, lattice.row_of_box)
 
 

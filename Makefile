@@ -11,11 +11,12 @@ PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.wsis
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install test lint demo clean
+.PHONY: help install test lint demo demo-all clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     install, then the quickstart: shapes, proxy masks, Mask R-CNN, table and pictures"
+	@echo "make demo-all the same with every teacher there is"
 	@echo "make test     install, then all tests"
 	@echo "make lint     install, then ruff (rules and format) and mypy"
 	@echo "make install  $(VENV) with PyTorch, Detectron2 and wsis (editable)"
@@ -25,6 +26,9 @@ install: $(STAMPS)/wsis
 
 demo: install
 	$(PY) tools/quickstart.py --plan configs/plans/quickstart.yaml --output output/demo
+
+demo-all: install
+	$(PY) tools/quickstart.py --plan configs/plans/all.yaml --output output/demo-all
 
 test: export OMP_NUM_THREADS ?= 1
 test: install

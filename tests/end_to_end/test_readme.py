@@ -25,7 +25,7 @@ def blocks(language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
-def test_your_own_boxes_in_three_commands(tmp_path):
+def test_your_own_boxes_in_three_commands_and_three_more(tmp_path):
     for name in ("tools", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     document = write_dataset(tmp_path / "images")
@@ -34,7 +34,10 @@ def test_your_own_boxes_in_three_commands(tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps(document))
     (script,) = [block for block in blocks() if "DATA=" in block]
     assert script.count("python tools/") == 3
-    script = script.rstrip() + SMALL  # the third command takes the smallest training there is
+    (more,) = [block for block in blocks() if "check_dataset" in block]
+    assert more.count("python tools/") == 3
+    # the third command takes the smallest training there is
+    script = f"{script.rstrip()}{SMALL}\n{more.rstrip()} MODEL.DEVICE cpu"
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -53,6 +56,8 @@ def test_your_own_boxes_in_three_commands(tmp_path):
     proxies = json.loads((tmp_path / "output/grabcut/proxy/mine.json").read_text())
     assert len(proxies["annotations"]) == len(document["annotations"])
     assert (tmp_path / "output/student/model_final.pth").is_file()
+    assert (tmp_path / "output/report/index.html").is_file()
+    assert json.loads((tmp_path / "output/found/predictions.json").read_text())["images"]
 
 
 def test_the_notebook_example():
@@ -78,6 +83,6 @@ def test_every_file_that_is_named_is_there(page):
 
 def test_every_make_target_that_is_named_is_there():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text()))
     assert {"demo", "test", "lint"} <= targets
     assert [t for t in targets if not re.search(rf"^{t}:", makefile, flags=re.M)] == []

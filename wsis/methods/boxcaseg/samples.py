@@ -221,8 +221,8 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     if params.salient_crop == "box":
         pixels, mask = _around_mask(pixels, mask, rng, params)
         window, resized = window._replace(top=0, left=0), params.crop_size
-    out.images[0], out.labels[0] = salient_sample(
-        pixels, mask, window, resized, params.crop_size, params.normalisation
+    _, out.labels[0] = salient_sample(
+        pixels, mask, window, resized, params.crop_size, params.normalisation, out.images[0]
     )
     return out
 

@@ -42,10 +42,11 @@ def resize_planes(
     border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
     fade = np.multiply.outer(1 - _beyond(height, size), 1 - _beyond(width, size))
     for plane, target in zip(cv2.split(image), out, strict=True):
-        pixels = np.asarray(plane, dtype=np.float32)
         if len(across) > 1 or len(down) > 1:
-            smooth = cv2.sepFilter2D(pixels, -1, across, down, borderType=border)
+            smooth = cv2.sepFilter2D(plane, cv2.CV_32F, across, down, borderType=border)
             pixels = np.asarray(smooth, dtype=np.float32)
+        else:
+            pixels = np.asarray(plane, dtype=np.float32)
         if mirror:
             rows = np.empty((size, width), dtype=np.float32)
             cv2.resize(pixels, (width, size), rows, interpolation=cv2.INTER_LINEAR)
@@ -136,8 +137,8 @@ def box_pixels(
     """
     planes = resize_planes(crop, size, mirror=normalisation != "legacy", out=out)
     if normalisation == "legacy":
-        return _normalise(planes, np.full(3, 255.0), BOX_MEAN)
-    return _normalise(planes, 255 * STD, MEAN / STD)
+        return _normalise(planes, np.full(3, 255.0), BOX_MEAN, planes)
+    return _normalise(planes, 255 * STD, MEAN / STD, planes)
 
 
 def box_label(touched: tuple[slice, slice], window: tuple[slice, slice], size: int) -> np.ndarray:
@@ -178,6 +179,7 @@ def salient_sample(
     resized: int,
     size: int,
     normalisation: str,
+    out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A window of a salient image and its mask.
 
@@ -189,6 +191,7 @@ def salient_sample(
         size: S, of the window.
         normalisation: "legacy": (v / max v - MEAN) / STD, max over all pixels and channels of the window, and with the
             numbers of R for all three channels of a grey image; "unified": (v / 255 - MEAN) / STD.
+        out: (3, S, S) float32, where to write.
 
     Returns:
         Image (3, S, S) float32 and label (1, S, S) bool.
@@ -197,27 +200,27 @@ def salient_sample(
     rows, columns = (slice(start, start + size) for start in (window.top, window.left))
     planes = resize_planes(image, resized)[:, ::step][:, rows, columns]
     label = resize_mask(mask, resized)[::step][rows, columns]
-    return _salient_pixels(np.ascontiguousarray(planes), normalisation), label[None]
+    mean, std, brightest = MEAN, STD, 255.0
+    if normalisation == "legacy":
+        brightest = float(planes.max())
+        brightest = brightest if brightest > DARK else 1.0
+        if len(planes) == 1:
+            mean, std = MEAN[[0, 0, 0]], STD[[0, 0, 0]]
+    if out is None:
+        out = np.empty((3, size, size), dtype=np.float32)
+    return _normalise(planes, brightest * std, mean / std, out), label[None]
 
 
-def _salient_pixels(planes: np.ndarray, normalisation: str) -> np.ndarray:
-    """(C, S, S) in 0..255 to (3, S, S), see :func:`salient_sample`; may change its input."""
-    grey = len(planes) == 1
-    if normalisation != "legacy":
-        colour = np.repeat(planes, 3, axis=0) if grey else planes
-        return _normalise(colour, 255 * STD, MEAN / STD)
-    mean, std = (MEAN[:1], STD[:1]) if grey else (MEAN, STD)
-    brightest = float(planes.max())
-    planes = _normalise(planes, (brightest if brightest > DARK else 1.0) * std, mean / std)
-    return np.repeat(planes, 3, axis=0) if grey else planes
-
-
-def _normalise(planes: np.ndarray, divisor: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """(C, S, S), v / divisor - offset by channel, in place."""
-    for plane, scale, shift in zip(planes, 1 / divisor, offset, strict=True):
-        plane *= np.float32(scale)
-        plane -= np.float32(shift)
-    return planes
+def _normalise(
+    planes: np.ndarray, divisor: np.ndarray, offset: np.ndarray, out: np.ndarray
+) -> np.ndarray:
+    """(3, S, S) or (1, S, S), v / divisor - offset by channel, into ``out`` (3, S, S), which may be the input."""
+    for target, plane, scale, shift in zip(
+        out, np.broadcast_to(planes, out.shape), 1 / divisor, offset, strict=True
+    ):
+        np.multiply(plane, np.float32(scale), out=target)
+        target -= np.float32(shift)
+    return out
 
 
 def is_grey(image: np.ndarray) -> bool:

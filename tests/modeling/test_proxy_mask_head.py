@@ -219,7 +219,9 @@ def test_wrong_settings():
         ConfigError, match=r"SCORE_MODE: found 'half', expected one of none, weight"
     ):
         head(score_mode="half")
-    with pytest.raises(ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected at least 0, below 1"):
+    with pytest.raises(
+        ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected at least 0, below 1"
+    ):
         head(score_mode="threshold", score_threshold=1.5)
 
 

@@ -71,7 +71,8 @@ class _Batch:
         self.params, self.scores = params, scores
         counts = [len(target.proposals) for target in targets]
         device = images.device
-        self.masks = MaskBatch([target.mask for target in targets], *images.shape[-2:], windows)
+        height, width = images.shape[-2:]
+        self.masks = MaskBatch([target.mask for target in targets], height, width, windows)
         self.proposals = [target.proposals for target in targets]
         if windows is not None:
             self.images = cut(images, windows)

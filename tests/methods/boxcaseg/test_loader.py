@@ -118,6 +118,14 @@ def test_same_batches_for_any_number_of_workers(make_cfg: MakeCfg, share: float)
     assert_equal(take(build_joint_loader(make_cfg(*opts)), 7), alone)
 
 
+def test_workers_start_after_opencv_has_worked_with_many_threads(make_cfg: MakeCfg) -> None:
+    """Its pool of threads does not survive a fork: a worker that used it would wait for ever."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000), dtype=np.float32), (0, 0), 3)
+    alone = take(build_joint_loader(make_cfg()), 3)
+    assert_equal(take(build_joint_loader(make_cfg("DATALOADER.NUM_WORKERS", 2)), 3), alone)
+
+
 def test_seed_decides(make_cfg: MakeCfg) -> None:
     first, again, other = (
         take(build_joint_loader(make_cfg("SEED", seed)), 4) for seed in (1, 1, 2)

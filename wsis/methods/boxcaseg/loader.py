@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -13,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.utils.data import DataLoader, Dataset
 
+from wsis.data.fork import before_workers
 from wsis.errors import WsisError
 from wsis.methods.boxcaseg.config import check_keys
 from wsis.methods.boxcaseg.sampler import EpochSampler, overlapping
@@ -115,13 +115,14 @@ class JointLoader:
             DataError: an image cannot be read.
         """
         size = self.sampler.batch_size // self.sampler.processes
+        if self.num_workers:
+            before_workers()
         made = iter(
             DataLoader(
                 self.samples,
                 batch_size=None,
                 sampler=self.tasks(_iterations_done()),
                 num_workers=self.num_workers,
-                worker_init_fn=_one_thread,
             )
         )
         waiting: dict[int, dict[str, Any]] = {}
@@ -224,7 +225,3 @@ def _iterations_done() -> int:
         return get_event_storage().iter
     except AssertionError:
         return 0
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)

@@ -257,6 +257,7 @@ def benchmark_bbam(
     plain_boxes: int = 6,
     plain_steps: int = 5,
     repeats: int = 3,
+    masks: int = 0,
 ) -> list[Row]:
     """BBAM against the plain loop, and faster modes against the exact one.
 
@@ -268,7 +269,7 @@ def benchmark_bbam(
         weights: of its detector.
         json, images: boxes to explain.
         truth: the same with masks; "" = unknown.
-        boxes: so many.
+        boxes: so many; 0 = no faster modes.
         plain_boxes, plain_steps: of the comparison with the plain loop.
         repeats: of that comparison.
     """
@@ -279,7 +280,9 @@ def benchmark_bbam(
     rows = _against_plain(
         Bench(cfg.clone(), json, images, "", plain_boxes), exact, plain_steps, repeats
     )
-    return rows + _curve(Bench(cfg, json, images, truth, boxes), exact)
+    if masks:
+        rows.append(_masks_of_plain_loop(Bench(cfg.clone(), json, images, "", masks), exact))
+    return rows + (_curve(Bench(cfg, json, images, truth, boxes), exact) if boxes else [])
 
 
 def _against_plain(bench: Bench, exact: Changes, steps: int, repeats: int) -> list[Row]:
@@ -300,6 +303,28 @@ def _against_plain(bench: Bench, exact: Changes, steps: int, repeats: int) -> li
     bench.model.float()
     worst = max(float((a - b).abs().max()) for a, b in zip(plain, ours, strict=True))
     return [*rows, {"float64, 20 steps": "largest difference of a mask", "value": worst}]
+
+
+def _masks_of_plain_loop(bench: Bench, exact: Changes) -> Row:
+    """How far masks after the CRF agree between the plain loop and the exact mode, all steps in float32."""
+    model = bench.model
+    ours, *_ = bench.explain_all(exact)
+
+    def explain_plainly(
+        image: torch.Tensor, targets: list[Target], fill: torch.Tensor | None, windows: object
+    ) -> list[torch.Tensor]:
+        with torch.enable_grad():
+            return [_plain(model, image, each, model.explainer, rpn=False) for each in targets]
+
+    model.__dict__["_explain"] = explain_plainly
+    try:
+        plain, *_ = bench.explain_all(exact)
+    finally:
+        del model.__dict__["_explain"]
+    return {
+        "float32, all steps": "mean IoU of masks after the CRF",
+        "value": agreement(plain, ours),
+    }
 
 
 def _double(target: Target) -> Target:

@@ -16,7 +16,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 
 help:
 	@echo "make demo     install, then the quickstart: shapes, proxy masks, Mask R-CNN, table and pictures"
-	@echo "make demo-all the same with every teacher there is"
+	@echo "make demo-all every teacher there is, in the same table; goes on where make demo ended"
 	@echo "make test     install, then all tests"
 	@echo "make lint     install, then ruff (rules and format) and mypy"
 	@echo "make install  $(VENV) with PyTorch, Detectron2 and wsis (editable)"
@@ -25,10 +25,10 @@ help:
 install: $(STAMPS)/wsis
 
 demo: install
-	$(PY) tools/quickstart.py --plan configs/plans/quickstart.yaml --output output/demo
+	$(PY) tools/quickstart.py --plan configs/plans/quickstart.yaml --output output/demo --jobs 2
 
 demo-all: install
-	$(PY) tools/quickstart.py --plan configs/plans/all.yaml --output output/demo-all
+	$(PY) tools/quickstart.py --plan configs/plans/all.yaml --output output/demo --jobs 2
 
 test: export OMP_NUM_THREADS ?= 1
 test: install

@@ -10,6 +10,7 @@ results.json and pictures into the output folder. Started again it continues whe
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from wsis.data.source import load_source
 from wsis.engine import run_tool
 from wsis.engine.comparison import Comparison, format_results
 from wsis.engine.plan import load_plan
+from wsis.errors import ConfigError
 from wsis.report.comparison import student_sheet, teacher_sheet
 from wsis.report.page import write_page
 
@@ -36,18 +38,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", default="", metavar="DIR", help="takes the place of {data} in the plan"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="rows that are made at a time (default 1)"
+    )
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs: found {args.jobs}, expected 1 or more")
     setup_logger(name="wsis")
     output = Path(args.output).absolute()
     plan = load_plan(args.plan, {"data": args.data, "output": str(output)})
-    comparison = Comparison(plan, Path(__file__).resolve().parent.parent, output)
+    comparison = Comparison(plan, Path(__file__).resolve().parent.parent, output, args.jobs)
+    start = time.monotonic()
     results = comparison.run()
+    minutes = (time.monotonic() - start) / 60
     _draw(comparison)
     print(f"\n{plan.title}\n\n{format_results(results)}\n")
     print(
         f"detector: box AP {results['detector']['AP']:.1f}, AP50 {results['detector']['AP50']:.1f}"
     )
-    print(f"steps: {sum(results['seconds'].values()) / 60:.1f} minutes in all")
+    steps = sum(results["seconds"].values()) / 60
+    print(f"{minutes:.1f} minutes; {steps:.1f} of all steps one by one, those done before included")
     print(
         f"written: {output / 'results.json'}, {output / 'teachers.png'}, {output / 'students.png'}, "
         f"{output / 'report'}/*/index.html"

@@ -12,6 +12,7 @@ from wsis.engine.comparison import (
     TRUE_MASKS,
     Comparison,
     StepError,
+    cores,
     format_results,
     true_masks,
 )
@@ -157,6 +158,30 @@ def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(compariso
     assert again.run()["rows"]["filled box"]["AP"] == 10
 
 
+def test_rows_side_by_side_are_those_one_after_another(comparison, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    tool = comparison.checkout / "tools" / "train_net.py"
+    tool.write_text(
+        "import os\nprint(os.environ.get('OMP_NUM_THREADS', 'all'))\n" + tool.read_text()
+    )
+    alone = comparison.run()
+    several = Comparison(comparison.plan, comparison.checkout, tmp_path / "several", jobs=2)
+    assert several.run()["rows"] == alone["rows"]
+    logs = several.output / "logs"
+    assert (logs / "detector.txt").read_text() == "all\n"
+    assert (logs / "filled_box-student.txt").read_text() == f"{max(1, cores() // 2)}\n"
+
+
+def test_a_row_that_fails_stops_those_not_yet_begun(comparison):
+    tool = comparison.checkout / "tools" / "generate_proxy_masks.py"
+    tool.write_text("raise SystemExit('error: no such thing')")
+    teachers = {f"row {i}": TeacherPlan("fill.yaml") for i in range(20)}
+    plan = replace(comparison.plan, teachers=teachers)
+    with pytest.raises(StepError, match="-proxies failed .*error: no such thing"):
+        Comparison(plan, comparison.checkout, comparison.output, jobs=2).run()
+    assert len(list((comparison.output / "logs").glob("*-proxies.txt"))) < 10
+
+
 def test_a_folder_of_another_plan_is_refused(comparison):
     comparison.step(
         "a", ["tools/evaluate_proxy_masks.py", "--output", str(comparison.output / "x")]
@@ -207,3 +232,13 @@ def test_the_plans_of_the_project_load():
         plan = load_plan(path, {"data": "data", "output": "out"})
         for config in (plan.detector, plan.student, *(t.config for t in plan.teachers.values())):
             assert Path(config).is_file()
+
+
+def test_demo_all_goes_on_where_the_demo_ended():
+    names = {"data": "data", "output": "out"}
+    demo = load_plan("configs/plans/quickstart.yaml", names)
+    every = load_plan("configs/plans/all.yaml", names)
+    first = dict(list(every.teachers.items())[: len(demo.teachers)])
+    assert list(first) == list(demo.teachers)
+    assert replace(every, title=demo.title, teachers=first) == demo
+    assert len(every.teachers) > len(demo.teachers)

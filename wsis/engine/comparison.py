@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ class Comparison:
         plan: what to compare.
         checkout: folder that holds ``tools/`` and ``configs/``.
         output: folder of everything that is made.
+        jobs: rows that are made at a time, each with its share of the cores; they have nothing but the detector in
+            common.
     """
 
-    def __init__(self, plan: Plan, checkout: Path, output: Path) -> None:
+    def __init__(self, plan: Plan, checkout: Path, output: Path, jobs: int = 1) -> None:
         self.plan = plan
         self.checkout = checkout
         self.output = output
+        self.jobs = jobs
+        self.environment: dict[str, str] = {}
         self.custom = [list(entry) for entry in plan.custom]
 
     def check(self) -> None:
@@ -93,19 +98,12 @@ class Comparison:
             self.step("data", self.plan.prepare)
         self._register()
         detector = self.output / "detector"
-        self._train("detector", self.plan.detector, self.plan.train_boxes, detector)
+        boxes = self.plan.train_boxes
+        self._train("detector", self.plan.detector, self.custom, boxes, detector)
         weights = str(detector / "model_final.pth")
-        rows: dict[str, dict[str, Any]] = {}
         for name in self.rows:
-            if name in self.plan.teachers:
-                rows[name] = self._teacher_row(name, self.plan.teachers[name], weights)
-                bound = true_masks(self._images(name))
-            else:
-                _, masks = self._data(self._images(name))
-                rows[name] = self._student(name, masks, "mask", weights)
-                rows[name]["proxy_mIoU"] = 1.0
-                bound = name
-            rows[name]["share"] = share_of_upper_bound(rows[name]["AP"], rows[bound]["AP"])
+            self._data(self._images(name))
+        rows = self._make_rows(weights)
         steps = [json.loads(p.read_text()) for p in sorted((self.output / "steps").glob("*.json"))]
         results = {
             "title": self.plan.title,
@@ -117,6 +115,31 @@ class Comparison:
         }
         write_json_atomic(self.output / "results.json", results, indent=2)
         return results
+
+    def _make_rows(self, detector: str) -> dict[str, dict[str, Any]]:
+        """Every row with its share; when one fails, those that run are finished and no other is begun."""
+        if self.jobs > 1:
+            self.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
+        pool = ThreadPoolExecutor(self.jobs)
+        made = {name: pool.submit(self._row, name, detector) for name in self.rows}
+        try:
+            wait(made.values(), return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        rows = {name: row.result() for name, row in made.items() if not row.cancelled()}
+        for name, row in rows.items():
+            bound = rows[true_masks(self._images(name))]
+            row["share"] = share_of_upper_bound(row["AP"], bound["AP"])
+        return rows
+
+    def _row(self, name: str, detector: str) -> dict[str, Any]:
+        if name in self.plan.teachers:
+            return self._teacher_row(name, self.plan.teachers[name], detector)
+        _, masks = self._data(self._images(name))
+        return {
+            **self._student(name, self.custom, masks, "mask", detector),
+            "proxy_mIoU": 1.0,
+        }
 
     def folder(self, row: str) -> Path:
         """Where a row's files lie."""
@@ -194,7 +217,7 @@ class Comparison:
             self.step(
                 f"{folder.name}-teacher",
                 ["tools/train_net.py", "--resume", "--config-file", teacher.config]
-                + self._opts(**trained)
+                + self._opts(self.custom, **trained)
                 + teacher.opts,
             )
             keys["MODEL__WEIGHTS"] = str(own / "model_final.pth")
@@ -205,7 +228,7 @@ class Comparison:
             f"{folder.name}-proxies",
             ["tools/generate_proxy_masks.py", "--resume", "--config-file", teacher.config]
             + several
-            + self._opts(**keys)
+            + self._opts(self.custom, **keys)
             + teacher.opts,
         )
         quality = folder / "proxy_quality.json"
@@ -217,25 +240,31 @@ class Comparison:
         )
         dataset = f"{boxes}_{folder.name}"
         root = get_source(boxes, bad_box="skip").image_root
-        self.custom.append([dataset, str(proxies), root])
-        row = self._student(name, dataset, "proxy", detector)
+        custom = [*self.custom, [dataset, str(proxies), root]]
+        row = self._student(name, custom, dataset, "proxy", detector)
         scores = read_json(quality)
         row["proxy_mIoU"] = scores["overall"]["mIoU"]
         row["status"] = scores["status"]
         return row
 
-    def _student(self, row: str, dataset: str, supervision: str, weights: str) -> dict[str, Any]:
+    def _student(
+        self, row: str, custom: list[Any], dataset: str, supervision: str, weights: str
+    ) -> dict[str, Any]:
         folder = self.folder(row) / "student"
         keys = {"MODEL__WEIGHTS": weights, "WSIS__SUPERVISION": supervision}
-        self._train(f"{folder.parent.name}-student", self.plan.student, dataset, folder, **keys)
+        step = f"{folder.parent.name}-student"
+        self._train(step, self.plan.student, custom, dataset, folder, **keys)
         scores = _scores(folder, self.plan.val)["segm"]
         return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
 
-    def _train(self, step: str, config: str, dataset: str, folder: Path, **keys: str) -> None:
+    def _train(
+        self, step: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
+    ) -> None:
         self.step(
             step,
             ["tools/train_net.py", "--resume", "--config-file", config]
             + self._opts(
+                custom,
                 OUTPUT_DIR=str(folder),
                 DATASETS__TRAIN=f"('{dataset}',)",
                 DATASETS__TEST=f"('{self.plan.val}',)",
@@ -244,9 +273,9 @@ class Comparison:
             + self.plan.opts,
         )
 
-    def _opts(self, **keys: str) -> list[str]:
+    def _opts(self, custom: list[Any], **keys: str) -> list[str]:
         opts = [text for key, value in keys.items() for text in (key.replace("__", "."), value)]
-        return opts + (["DATASETS.CUSTOM", repr(self.custom)] if self.custom else [])
+        return opts + (["DATASETS.CUSTOM", repr(custom)] if custom else [])
 
     def step(self, name: str, command: Sequence[str]) -> None:
         """Runs one command in its own process, unless its mark says that it is done.
@@ -274,6 +303,7 @@ class Comparison:
             status = subprocess.run(
                 [sys.executable, *command],
                 cwd=self.checkout,
+                env={**self.environment, **os.environ},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             ).returncode
@@ -288,11 +318,17 @@ def _scores(folder: Path, dataset: str) -> dict[str, Any]:
     return read_json(folder / "inference" / "results.json")[dataset]
 
 
+def cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _machine() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu_cores": cores,
+        "cpu_cores": cores(),
         "device": device,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -248,3 +248,34 @@ def test_table_names_every_group(document, square):
         assert word in text
     assert "large" not in text and "ignored" not in text
     assert "mIoU" not in format_quality(score(proxy))
+
+
+def test_masks_above_each_score(document, square):
+    """Ten masks of score 0.05, 0.15 ...; the k-th one covers k of ten columns."""
+    scores = [0.05 + 0.1 * k for k in range(10)]
+    gt = document(*({"mask": square(0, 0)} for _ in scores))
+    proxy = document(
+        *(
+            {"mask": square(0, 0, k + 1, 10), "bbox": [0, 0, 10, 10], "score": round(value, 6)}
+            for k, value in enumerate(scores)
+        ),
+    )
+    groups = score(proxy, gt)["per_score"]
+    assert [g["above"] for g in groups] == pytest.approx(
+        [0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85]
+    )
+    assert [g["count"] for g in groups] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert [g["mIoU"] for g in groups[-2:]] == pytest.approx([0.95, 1])
+    for quality in (score(proxy, gt), score(proxy)):
+        assert "score > 0.75" in format_quality(quality)
+
+
+def test_one_score_for_all_is_no_choice(document, square):
+    masks = [{"mask": square(0, 0)}, {"mask": square(20, 0)}]
+    assert score(document(*masks))["per_score"] == []
+    empty = document(*masks, {"bbox": [0, 0, 5, 5], "status": "empty", "score": 0.0})
+    assert score(empty)["per_score"] == []
+    for annotation in empty["annotations"][:1]:
+        annotation["score"] = 0.5
+    groups = score(empty)["per_score"]
+    assert [(g["above"], g["count"]) for g in groups] == [(0, 2), (0.5, 1)]

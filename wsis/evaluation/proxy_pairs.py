@@ -26,6 +26,7 @@ class MaskPairs:
         ids: (N,) annotation ids.
         classes: (N,) index into ``class_names``.
         status: N of ``ok``, ``fallback``, ``empty``, ``failed``, ``given``.
+        scores: (N,) confidence in [0, 1], 1 where the file has none, 0 where no mask was found.
         boxes: (N, 4) float64 XYXY in original pixels, clipped to the image.
         masks: N codes; None where no mask was found (``empty``, ``failed``).
         ignored: N codes of pixels that the student's mask loss skips, or None.
@@ -38,6 +39,7 @@ class MaskPairs:
     ids: np.ndarray
     classes: np.ndarray
     status: list[str]
+    scores: np.ndarray
     boxes: np.ndarray
     masks: list[RLE | None]
     ignored: list[RLE | None]
@@ -62,7 +64,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
     sizes = _image_sizes(proxy)
     void_of = _void_of_images(proxy if gt is None else gt)
     rows: list[tuple[Any, ...]] = []
-    boxes = []
+    boxes, scores = [], []
     num_crowd = 0
     for annotation in proxy.annotations:
         truth = true_of.get(annotation["id"], {})
@@ -81,6 +83,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
         void = void_of.get(annotation["image_id"])
         rows.append((annotation["id"], class_index, status, mask, ignored, true_mask, void))
         boxes.append(clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size))
+        scores.append(0.0 if mask is None else float(annotation.get("score", 1.0)))
     ids, classes, statuses, masks, ignores, true_masks, voids = (
         zip(*rows, strict=True) if rows else ((),) * 7
     )
@@ -89,6 +92,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
         ids=np.array(ids, dtype=np.int64),
         classes=np.array(classes, dtype=np.int64),
         status=list(statuses),
+        scores=np.array(scores, dtype=np.float64),
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         masks=list(masks),
         ignored=list(ignores),

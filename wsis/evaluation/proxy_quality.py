@@ -46,6 +46,9 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         - ``mIoU_outside_ignored``: the same, the ignored pixels left out of both masks too;
         - ``class_mIoU`` (overall only): mean of the classes' ``mIoU``.
 
+        ``per_score`` is a list of such groups: the masks with a score above ``above``, which rises, as students leave
+        masks out by ``MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD``; empty where all masks have one score.
+
         ``void_as_background`` (None without ground truth) has ``mIoU``, ``class_mIoU`` and ``IoU25`` ... ``IoU75`` with
         void pixels counted as background, and in ``class_mIoU`` 0 for a class without a mask: as BoxCaseg's numbers
         are (mIoU*).
@@ -69,6 +72,10 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         "per_class": {n: _summary(values, names == n) for n in pairs.class_names},
         "per_size": {n: _summary(values, sizes == i) for i, n in enumerate(SIZE_NAMES)},
         "per_status": {n: _summary(values, status == n) for n in sorted(set(pairs.status))},
+        "per_score": [
+            {"above": t, **_summary(values, pairs.scores > t)}
+            for t in _score_thresholds(pairs.scores[values["found"] > 0])
+        ],
     }
     if pairs.num_crowd:
         result["status"]["crowd"] = pairs.num_crowd
@@ -79,6 +86,14 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
         result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
     result["void_as_background"] = _void_as_background(pairs, values) if gt is not None else None
     return result
+
+
+def _score_thresholds(scores: np.ndarray) -> list[float]:
+    """0, and what a tenth, two tenths ... of the (N,) scores are at most, rounded down to two digits; below 1."""
+    if not len(scores) or scores.min() == scores.max():
+        return []
+    tenths = np.quantile(scores, np.arange(1, 10) / 10, method="lower")
+    return sorted({0.0, *(np.floor(tenths[tenths < 1] * 100) / 100).tolist()})
 
 
 def _void_as_background(pairs: MaskPairs, values: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ _HEADERS = {
 
 
 def format_quality(quality: dict[str, Any]) -> str:
-    """The result of :func:`wsis.evaluation.proxy_quality.proxy_quality` as one table: all masks, then by class, size
-    and status; rows and columns that say nothing are left out.
+    """The result of :func:`wsis.evaluation.proxy_quality.proxy_quality` as one table: all masks, then by class, size,
+    status, and score above a threshold; rows and columns that say nothing are left out.
     """
     overall = quality["overall"]
     columns = [c for c in _COLUMNS if c in overall and not (c == "ignored" and not overall[c])]
@@ -40,6 +40,7 @@ def format_quality(quality: dict[str, Any]) -> str:
         full = {n: group for n, group in quality[f"per_{kind}"].items() if group["count"]}
         if kind != "status" or len(full) > 1:
             groups += [(f"{kind} {name}", group) for name, group in full.items()]
+    groups += [(f"score > {group['above']:.2f}", group) for group in quality["per_score"]]
     rows = [[name, *(group.get(column) for column in columns)] for name, group in groups]
     table = tabulate(
         rows,

@@ -82,6 +82,26 @@ def test_without_a_salient_sample_the_full_head_rests():
         assert torch.equal(network.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("elsewhere", [0, 3])
+def test_shared_norms_do_not_wait_for_a_process_without_a_salient_sample(elsewhere, monkeypatch):
+    """Every process takes part in the full head's norms, or none does."""
+    network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(small()).train()
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda count: count.add_(elsewhere))
+    calls = []
+    for norm in (network.fcn[1], network.transfer_bn):
+        monkeypatch.setattr(norm, "forward", lambda x, norm=norm: calls.append(norm) or x)
+    images, nothing = torch.randn(2, 3, 32, 32), torch.tensor([False, False])
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.distributed.is_initialized", lambda: True)
+        patch.setattr("torch.nn.SyncBatchNorm.forward", torch.nn.BatchNorm2d.forward)
+        _, full = network(images, nothing)
+    assert full.shape == (0, 1, 8, 8) and len(calls) == (2 if elsewhere else 0)
+    saliency_loss(full, torch.zeros(0, 1, 32, 32)).backward()
+    reached = [parameter.grad is not None for parameter in network.full_parameters()]
+    assert any(reached) == bool(elsewhere)
+    assert not any(p.grad.any() for p in network.parameters() if p.grad is not None)
+
+
 def test_who_learns_from_what():
     network = small().train()
     labels, salient = torch.rand(4, 1, 32, 32).round(), torch.tensor([True, True, False, True])

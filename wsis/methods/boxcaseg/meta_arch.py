@@ -142,11 +142,10 @@ class BoxCaseg(Teacher):
         # channels last: a quarter less time for a step on a CPU
         weak, full = self.network(images.contiguous(memory_format=torch.channels_last), salient)
         tightness, smoothness = weak_losses(weak, labels, self.pairwise_weight)
-        if len(full):
-            saliency = saliency_loss(full, labels[salient])
-        else:  # every parameter takes part in every step, as several processes need it
+        saliency = saliency_loss(full, labels[salient])
+        if not len(full):  # every parameter takes part in every step, as several processes need it
             parts = [parameter.sum() for parameter in self.network.full_parameters()]
-            saliency = torch.stack(parts).sum() * 0.0
+            saliency = saliency + torch.stack(parts).sum() * 0.0
         return {"loss_mil": tightness, "loss_pairwise": smoothness, "loss_saliency": saliency}
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -61,12 +61,25 @@ class BoxCasegNetwork(HRNet):
 
         Returns:
             Logits of the weak head (N, 1, h, w) and of the full head (M, 1, h, w), of stride 4. With M = 0 the full
-            head does not run, and its batch norms stay as they are.
+            head does not run, and its batch norms stay as they are; unless norms are shared by several processes and
+            another one runs it, which would wait for this one: then the first sample, whatever it is, passes through.
         """
         features = self.features(images)
         weak = self.last_layer(features)
+        elsewhere = self._runs_elsewhere(salient)
         chosen = features[salient]
-        return weak, self.full(chosen) if len(chosen) else weak[:0]
+        if len(chosen):
+            return weak, self.full(chosen)
+        return weak, self.full(features[:1])[:0] if elsewhere else weak[:0]
+
+    def _runs_elsewhere(self, salient: torch.Tensor) -> bool:
+        """Whether some process has a salient sample, where batch norms are those of all processes together."""
+        shared = isinstance(self.transfer_bn, nn.SyncBatchNorm) and self.training
+        if not (shared and distributed.is_initialized()):
+            return False
+        count = salient.sum()
+        distributed.all_reduce(count)
+        return bool(count)
 
     def full(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of the full head, (N, 1, h, w), from (N, channels, h, w)."""

@@ -21,7 +21,13 @@ from wsis.config import get_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.errors import ConfigError, DataError
 from wsis.methods.boxcaseg import samples as samples_module
-from wsis.methods.boxcaseg.loader import Batch, JointLoader, JointSamples, build_joint_loader
+from wsis.methods.boxcaseg.loader import (
+    TOGETHER,
+    Batch,
+    JointLoader,
+    JointSamples,
+    build_joint_loader,
+)
 from wsis.methods.boxcaseg.sampler import EpochSampler
 from wsis.methods.boxcaseg.samples import (
     BoxImage,
@@ -190,6 +196,7 @@ def test_task_spans_no_more_than_the_window(make_cfg: MakeCfg) -> None:
     for task in itertools.islice(loader.tasks(), 500):
         assert task.places == sorted(task.places)
         assert task.places[-1] - task.places[0] < loader.sampler.window == 512
+        assert len(task.samples) <= TOGETHER
         places += task.places
     assert len(places) == len(set(places))
 

@@ -151,6 +151,18 @@ def test_epochs_go_on_where_they_are_told_to() -> None:
         np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[start:])
     number, first, _ = next(sampler.epochs(13))
     assert (number, first) == (1, 4)
+    mixed = ratio(weak_share=0.0, overlapped=np.ones(1200, dtype=bool), drop=0.5)
+    whole = np.concatenate([mixed.epoch(e) for e in range(3)])
+    parts = itertools.takewhile(lambda part: part[0] < 3, mixed.epochs(30))
+    np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[30:])
+
+
+def test_epochs_that_are_left_out_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    real = EpochSampler.epoch
+    monkeypatch.setattr(EpochSampler, "epoch", lambda s, n: drawn.append(n) or real(s, n))
+    next(ratio().epochs(9 * 150 + 2))
+    assert drawn == [150]
 
 
 # input

@@ -29,6 +29,10 @@ from wsis.methods.boxcaseg.samples import (
 
 Batch = list[dict[str, Any]]
 
+TOGETHER = 32
+"""Most samples in a task. What one reading of the image costs each of so many is little, and what workers have made
+lies in shared memory, which containers have little of."""
+
 
 class Task(NamedTuple):
     """Samples of one image, made together.
@@ -181,7 +185,7 @@ class JointLoader:
             left = of_image[int(self.samples.images[sample])]
             if left and left[-1] == k:
                 members = []
-                while left and left[-1] < k + self.sampler.window:
+                while left and left[-1] < k + self.sampler.window and len(members) < TOGETHER:
                     members.append(left.pop())
                 yield members
 

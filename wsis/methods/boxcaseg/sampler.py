@@ -90,6 +90,11 @@ class EpochSampler:
         """Box crops in each batch, where the share is fixed."""
         return int(round(self.batch_size * self.weak_share, 6))
 
+    @property
+    def _fixed_batches(self) -> int:
+        """Batches of an epoch, where the share is fixed."""
+        return max(self.num_salient // (self.batch_size - self.weak_per_batch), 1)
+
     def epoch(self, number: int) -> np.ndarray:
         """(T, batch_size) int64 samples, T at least 1; what does not fill a batch is left out."""
         rng = np.random.default_rng((self.seed, number))
@@ -109,8 +114,7 @@ class EpochSampler:
     def _fixed_epoch(self, boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Box crops are dealt to the processes in turn, salient images fill up each process's part."""
         weak, processes = self.weak_per_batch, self.processes
-        salient = self.batch_size - weak
-        batches = max(self.num_salient // salient, 1)
+        salient, batches = self.batch_size - weak, self._fixed_batches
         passes = -(-batches * weak // len(boxes))
         order = np.concatenate(
             [boxes[grouped_order(self.images[boxes], rng, processes)] for _ in range(passes)]
@@ -133,7 +137,9 @@ class EpochSampler:
         Yields:
             Number of an epoch, number of its first batch that is not left out, (T, batch_size) samples from there on.
         """
-        for number in itertools.count():
+        done = start // self._fixed_batches if self.fixed else 0  # not drawn: COCO's take a second
+        start -= done * self._fixed_batches if done else 0
+        for number in itertools.count(done):
             batches = self.epoch(number)
             if start < len(batches):
                 yield number, start, batches[start:]

@@ -197,7 +197,8 @@ def bbam_mcg(arrays: Arrays) -> list[Comparison]:
 def bbam_semantic(arrays: Arrays) -> list[Comparison]:
     """One label map."""
     boxes = xywh_to_xyxy(arrays["boxes_xywh"])
-    label = semantic_label(arrays["classes"], boxes, arrays["fg"], arrays["fg_or_ignore"])
+    masks = [[(mask > 0, 0, 0) for mask in arrays[name]] for name in ("fg", "fg_or_ignore")]
+    label = semantic_label(arrays["classes"], boxes, *masks, *arrays["label"].shape)
     return [exact("label", label, arrays["label"])]
 
 

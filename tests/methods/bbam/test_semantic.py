@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
 from wsis.methods.bbam.semantic import contained_boxes, semantic_label
+from wsis.structures import Crop
 
 SHAPE = (8, 10)
 
@@ -15,8 +18,17 @@ def mask(rows: slice, columns: slice) -> np.ndarray:
 
 def label(*instances: tuple[int, list[int], np.ndarray], region=None) -> np.ndarray:
     labels, boxes, masks = zip(*instances, strict=True)
-    foreground = np.stack(masks)
-    return semantic_label(labels, boxes, foreground, foreground if region is None else region)
+    regions = masks if region is None else region
+    return semantic_label(
+        labels, boxes, [crop(m) for m in masks], [crop(m) for m in regions], *SHAPE
+    )
+
+
+def crop(mask: np.ndarray) -> Crop:
+    """The mask on the smallest window that holds it."""
+    rows, columns = np.nonzero(mask)
+    x0, y0 = columns.min(), rows.min()
+    return mask[y0 : rows.max() + 1, x0 : columns.max() + 1], int(x0), int(y0)
 
 
 LEFT = mask(slice(0, 8), slice(0, 6))
@@ -64,5 +76,17 @@ def test_doubt_of_any_instance_wins_over_all() -> None:
 
 
 def test_an_image_without_boxes_is_background() -> None:
-    none = np.zeros((0, *SHAPE), dtype=bool)
-    assert (semantic_label([], np.zeros((0, 4)), none, none) == np.zeros(SHAPE)).all()
+    found = semantic_label([], np.zeros((0, 4)), [], [], *SHAPE)
+    assert found.shape == SHAPE and not found.any()
+
+
+def test_masks_of_hundreds_of_boxes_are_not_all_spread_at_once() -> None:
+    size, number = 1000, 400  # 0.4 GB as images
+    small = [(np.ones((5, 5), dtype=bool), 40 * (i % 20), 40 * (i // 20)) for i in range(number)]
+    boxes = [[x, y, x + 5, y + 5] for _, x, y in small]
+    tracemalloc.start()
+    found = semantic_label([1] * number, boxes, small, small, size, size)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found == 1).sum() == 25 * number
+    assert peak < 20 * size * size

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsis.errors import DataError
-from wsis.layers.paste import place_crop
 from wsis.methods.bbam.maps import map_at_image
 from wsis.methods.bbam.mcg import SegmentProposals, load_mcg, refine_box
 from wsis.methods.bbam.semantic import IGNORE, semantic_label
@@ -109,14 +108,13 @@ def _label(
 ) -> np.ndarray:
     """The semantic label; class c becomes c + 1, and background in a box without mask is ignored."""
     found = np.array([state != "empty" for state in status], dtype=bool)
-
-    def dense(windows: list[Crop]) -> np.ndarray:
-        out = np.zeros((len(windows), seed.height, seed.width), dtype=bool)
-        for i in np.flatnonzero(found):
-            out[i] = place_crop(*windows[i], seed.height, seed.width)
-        return out
-
-    label = semantic_label(seed.classes + 1, seed.boxes, dense(crops), dense(regions))
+    nothing = np.zeros((1, 1), dtype=bool), 0, 0
+    certain, possible = (
+        [window if known else nothing for window, known in zip(windows, found, strict=True)]
+        for windows in (crops, regions)
+    )
+    size = seed.height, seed.width
+    label = semantic_label(seed.classes + 1, seed.boxes, certain, possible, *size)
     for i in np.flatnonzero(~found):
         inside = label[boxes[i]]
         inside[inside == 0] = IGNORE

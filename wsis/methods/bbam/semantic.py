@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+from wsis.layers.paste import place_crop
+from wsis.structures import Crop
 
 IGNORE = 255
 
@@ -24,7 +29,12 @@ def contained_boxes(boxes: ArrayLike) -> np.ndarray:
 
 
 def semantic_label(
-    labels: ArrayLike, boxes: ArrayLike, foreground: np.ndarray, region: np.ndarray
+    labels: ArrayLike,
+    boxes: ArrayLike,
+    foreground: Sequence[Crop],
+    region: Sequence[Crop],
+    height: int,
+    width: int,
 ) -> np.ndarray:
     """One label per pixel.
 
@@ -35,19 +45,21 @@ def semantic_label(
     Args:
         labels: (N,) integer class ids, 1 to 254; 0 is background.
         boxes: (N, 4) XYXY.
-        foreground: (N, H, W) bool.
-        region: (N, H, W) bool, foreground or uncertain.
+        foreground: N masks on windows of the image.
+        region: N masks, foreground or uncertain, likewise.
+        height, width: image size in pixels.
 
     Returns:
-        (H, W) uint8, 255 = ignore; all background for an image without boxes.
+        (height, width) uint8, 255 = ignore; all background for an image without boxes.
     """
     ids = np.asarray(labels, dtype=np.int64).reshape(-1)
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    foreground, region = foreground.astype(bool), region.astype(bool)
-    out = np.zeros(foreground.shape[1:], dtype=np.uint8)
-    taken = np.zeros(out.shape, dtype=np.int64)
+    out = np.zeros((height, width), dtype=np.uint8)
+    taken = np.zeros_like(out)
     for label in np.unique(ids):
-        covered = foreground[ids == label].any(axis=0)
+        covered = np.zeros(out.shape, dtype=bool)
+        for i in np.flatnonzero(ids == label):
+            _window(covered, foreground[i])[foreground[i][0]] = True
         taken += covered
         out[covered] = label
     out[taken > 1] = IGNORE
@@ -55,6 +67,15 @@ def semantic_label(
     inner = contained_boxes(corners)
     for i in np.argsort(-area, kind="stable"):
         if inner[i]:
-            out[foreground[i]] = ids[i]
-    out[(region & ~foreground).any(axis=0)] = IGNORE
+            _window(out, foreground[i])[foreground[i][0]] = ids[i]
+    for certain, possible in zip(foreground, region, strict=True):
+        doubtful = place_crop(*possible, height, width)
+        _window(doubtful, certain)[certain[0]] = False
+        out[doubtful] = IGNORE
     return out
+
+
+def _window(canvas: np.ndarray, crop: Crop) -> np.ndarray:
+    """The pixels of an image that a mask on a window is about, to be written to."""
+    mask, x0, y0 = crop
+    return canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]

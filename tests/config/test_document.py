@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import types
 from pathlib import Path
 
@@ -42,4 +43,17 @@ def test_a_key_without_a_comment_is_refused(monkeypatch):
     module = types.ModuleType("keys")
     monkeypatch.setattr("inspect.getsource", lambda _: "    # text\n    cfg.A = 1\n    cfg.B = 2\n")
     with pytest.raises(ConfigError, match="keys: key B has no comment"):
+        key_comments(module)
+
+
+def test_a_crf_node_has_the_comments_of_its_keys(monkeypatch):
+    module = types.ModuleType("keys")
+    source = "    # W of it.\n    add_crf_keys(\n        cfg.A.CRF, 1.0, 2.0, 3.0\n    )\n"
+    real = inspect.getsource
+    monkeypatch.setattr("inspect.getsource", lambda m: source if m is module else real(m))
+    comments = key_comments(module)
+    assert comments["A.CRF.SPATIAL_WEIGHT"] == "W of it."
+    assert comments["A.CRF.ITERATIONS"] == "Mean-field steps." and len(comments) == 6
+    source = source.partition("\n")[2]
+    with pytest.raises(ConfigError, match=r"keys: key A\.CRF\.SPATIAL_WEIGHT has no comment"):
         key_comments(module)

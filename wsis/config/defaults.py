@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode as CN
 
+from wsis.config.crf import add_crf_keys
+
 
 def add_wsis_config(cfg: CN) -> None:
     """Adds the shared keys to Detectron2's.
@@ -68,17 +70,12 @@ def _add_mask_head_keys(cfg: CN) -> None:
     cfg.MODEL.ROI_MASK_HEAD.CRF = CN()
     # Weight of the smoothness kernel of the dense CRF by which meta-architecture "CRFMaskRCNN" refines each predicted
     # mask, at test time only.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.SPATIAL_WEIGHT = 3.0
-    # Standard deviation of the smoothness kernel, in pixels.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.SPATIAL_XY_STD = 1.0
-    # Weight of the appearance kernel.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_WEIGHT = 4.0
-    # Standard deviation of the appearance kernel in space, in pixels.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_XY_STD = 67.0
-    # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.BILATERAL_RGB_STD = 3.0
-    # Mean-field steps.
-    cfg.MODEL.ROI_MASK_HEAD.CRF.ITERATIONS = 10
+    add_crf_keys(
+        cfg.MODEL.ROI_MASK_HEAD.CRF,
+        spatial_xy_std=1.0,
+        bilateral_xy_std=67.0,
+        bilateral_rgb_std=3.0,
+    )
 
 
 def _add_data_keys(cfg: CN) -> None:

@@ -6,10 +6,11 @@ import inspect
 import re
 from types import ModuleType
 
-from wsis.config import flatten, get_cfg
+from wsis.config import crf, flatten, get_cfg
 from wsis.errors import ConfigError
 
-_KEY = re.compile(r"^\s*cfg\.([A-Z0-9_.]+) = (?!CN\(\))")
+_KEY = re.compile(r"^\s*(?:cfg|node)\.([A-Z0-9_.]+) = (?!CN\(\))")
+_CRF_KEYS = re.compile(r"^\s*add_crf_keys\(cfg\.([A-Z0-9_.]+),")
 
 HEADER = """# Config keys
 
@@ -20,7 +21,7 @@ YAML file or as `KEY VALUE` on the command line of any tool. This page is made f
 
 
 def key_comments(module: ModuleType) -> dict[str, str]:
-    """The comment above each ``cfg.KEY = value`` of a module.
+    """The comment above each ``cfg.KEY = value`` of a module, and above each call of :func:`add_crf_keys`.
 
     Returns:
         Full key name to text, in the order of the file.
@@ -30,16 +31,21 @@ def key_comments(module: ModuleType) -> dict[str, str]:
     """
     comments: dict[str, str] = {}
     pending: list[str] = []
-    for line in inspect.getsource(module).splitlines():
+    source = re.sub(r"add_crf_keys\(\s+", "add_crf_keys(", inspect.getsource(module))
+    for line in source.splitlines():
         text = line.strip()
-        key = _KEY.match(line)
+        key, node = _KEY.match(line), _CRF_KEYS.match(line)
         if text.startswith("#"):
             pending.append(text.lstrip("# "))
             continue
+        if (key or node) and not pending:
+            name = key[1] if key else f"{node[1]}.SPATIAL_WEIGHT"
+            raise ConfigError(f"{module.__name__}: key {name} has no comment")
         if key:
-            if not pending:
-                raise ConfigError(f"{module.__name__}: key {key[1]} has no comment")
             comments[key[1]] = " ".join(pending)
+        if node:
+            shared = {**key_comments(crf), "SPATIAL_WEIGHT": " ".join(pending)}
+            comments.update({f"{node[1]}.{name}": text for name, text in shared.items()})
         pending = []
     return comments
 

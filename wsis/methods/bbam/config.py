@@ -5,6 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
+from wsis.config.crf import add_crf_keys
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bbam.explainer import ExplainerParams
@@ -106,17 +107,9 @@ def _add_refinement_keys(cfg: CN) -> None:
     # The priors for a box without attribution (status "fallback"); the first mask above MIN_SHARE is taken.
     cfg.MODEL.BBAM.TOP_CRF.MISSING_PRIORS = [0.7, 0.8, 0.9, 0.95]
     # Weight of the CRF's smoothness kernel.
-    cfg.MODEL.BBAM.TOP_CRF.SPATIAL_WEIGHT = 3.0
-    # Standard deviation of the smoothness kernel, in pixels.
-    cfg.MODEL.BBAM.TOP_CRF.SPATIAL_XY_STD = 1.0
-    # Weight of the appearance kernel.
-    cfg.MODEL.BBAM.TOP_CRF.BILATERAL_WEIGHT = 4.0
-    # Standard deviation of the appearance kernel in space, in pixels.
-    cfg.MODEL.BBAM.TOP_CRF.BILATERAL_XY_STD = 80.0
-    # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
-    cfg.MODEL.BBAM.TOP_CRF.BILATERAL_RGB_STD = 3.0
-    # Mean-field steps.
-    cfg.MODEL.BBAM.TOP_CRF.ITERATIONS = 10
+    add_crf_keys(
+        cfg.MODEL.BBAM.TOP_CRF, spatial_xy_std=1.0, bilateral_xy_std=80.0, bilateral_rgb_std=3.0
+    )
 
     # Replace masks by MCG segment proposals.
     cfg.MODEL.BBAM.USE_MCG = False

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from wsis.data.builtin_paths import BUILTIN, datasets_root
-from wsis.data.prepare import boxes_only, number_annotations, parallel_map
+from wsis.data.prepare import boxes_only, number_annotations, parallel_map, part_of
+from wsis.data.voc import image_id_of
 from wsis.data.voc_coco import CATEGORIES, VocFolders, VocRecord, convert_train, convert_val
 from wsis.engine import run_tool
 from wsis.errors import ConfigError
@@ -62,7 +63,7 @@ def convert(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the three JSON files and the class PNGs."""
+    """Write the four JSON files and the class PNGs."""
     args = parse_args(argv)
     if not 0 < args.min_iou <= 1:
         raise ConfigError(f"--min-iou: found {args.min_iou}, expected a number above 0 up to 1")
@@ -75,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     masked = convert(train_aug, to_train, "train-aug", args.workers)
     documents["voc_2012_trainaug"] = masked
     documents["voc_2012_trainaug_boxes"] = boxes_only(masked)
+    train = {image_id_of(name) for name in own_masks}
+    documents["voc_2012_train_instances"] = part_of(masked, train, "PASCAL VOC 2012, train")
     for name, document in documents.items():
         path = args.root / BUILTIN[name][0]
         write_json_atomic(path, document)

@@ -16,9 +16,12 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
+from wsis.data.registration import register_semantic
+from wsis.data.semantic import check_truth, truth_reader
 from wsis.data.source import load_source
-from wsis.data.voc import VOC_CLASSES, image_id_of, voc_palette
+from wsis.data.voc import VOC_CLASSES, image_id_of
 from wsis.errors import DataError
+from wsis.structures.pseudo_labels import voc_palette
 from wsis.structures.rle import decode_mask
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_voc2012.py"
@@ -200,6 +203,23 @@ def test_boxes_file_holds_nothing_of_a_mask(root: Path) -> None:
     assert all(a["area"] == a["bbox"][2] * a["bbox"][3] for a in boxes["annotations"])
 
 
+def test_the_official_train_images_have_true_labels_of_their_own(root: Path) -> None:
+    prepare(root)
+    train, masked = read(root, "voc_2012_train_instances"), read(root, "voc_2012_trainaug")
+    assert [image["file_name"] for image in train["images"]] == [f"{s}.jpg" for s in VOC_TRAIN]
+    assert train["annotations"] == [
+        a for name in VOC_TRAIN for a in of_image(masked, name)
+    ]  # ids too
+    json_file, images, folders = BUILTIN_SEM_SEG["voc_2012_train_semantic"]
+    labels = {name: str(root / folder) for name, folder in folders.items()}
+    register_semantic("voc_train_test", str(root / json_file), str(root / images), labels)
+    check_truth("voc_train_test")
+    label_of = truth_reader("voc_train_test")
+    for image, name in zip(train["images"], VOC_TRAIN, strict=True):
+        png = root / "VOCdevkit/VOC2012/SegmentationClass" / f"{name}.png"
+        assert np.array_equal(label_of(image), np.array(Image.open(png)))
+
+
 def test_void_is_neither_object_nor_background(root: Path) -> None:
     prepare(root)
     document = read(root, "voc_2012_trainaug")
@@ -268,7 +288,7 @@ def test_running_again_and_in_parallel_gives_the_same_bytes(root: Path) -> None:
     first = {p: p.read_bytes() for p in (root / "voc_2012").rglob("*.*") if p.is_file()}
     prepare(root, "--workers", "2")
     second = {p: p.read_bytes() for p in (root / "voc_2012").rglob("*.*") if p.is_file()}
-    assert first == second and len(first) == 3 + 4
+    assert first == second and len(first) == 4 + 4
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -13,7 +13,6 @@ from wsis.data.voc import (
     match_instances,
     parse_voc_xml,
     train_aug_names,
-    voc_palette,
 )
 from wsis.errors import DataError
 
@@ -55,19 +54,6 @@ def test_image_ids() -> None:
     assert image_id_of("2007_000032") == 2007000032
     with pytest.raises(DataError, match="'cat_1': expected digits"):
         image_id_of("cat_1")
-
-
-def test_palette_is_that_of_voc() -> None:
-    palette = voc_palette()
-    first = [tuple(palette[3 * k : 3 * k + 3]) for k in (0, 1, 2, 8, 20, 255)]
-    assert first == [
-        (0, 0, 0),
-        (128, 0, 0),
-        (0, 128, 0),
-        (64, 0, 0),
-        (0, 64, 128),
-        (224, 224, 192),
-    ]
 
 
 def test_train_aug_is_the_union_without_val() -> None:

@@ -16,6 +16,7 @@ _VOC_JSON = "voc_2012/annotations"
 BUILTIN: dict[str, tuple[str, str]] = {
     "voc_2012_trainaug_boxes": (f"{_VOC_JSON}/voc_2012_trainaug_boxes.json", _VOC_IMAGES),
     "voc_2012_trainaug": (f"{_VOC_JSON}/voc_2012_trainaug.json", _VOC_IMAGES),
+    "voc_2012_train_instances": (f"{_VOC_JSON}/voc_2012_train.json", _VOC_IMAGES),
     "voc_2012_val_instances": (f"{_VOC_JSON}/voc_2012_val_instances.json", _VOC_IMAGES),
     "coco_2017_train_boxes": (
         "coco/annotations/instances_train2017_boxes.json",
@@ -39,6 +40,11 @@ BUILTIN_SEM_SEG: dict[str, tuple[str, str, dict[str, str]]] = {
         f"{_VOC_JSON}/voc_2012_trainaug_boxes.json",
         _VOC_IMAGES,
         {"sem_seg": "voc_2012/SegmentationClassAug"},
+    ),
+    "voc_2012_train_semantic": (
+        f"{_VOC_JSON}/voc_2012_train.json",
+        _VOC_IMAGES,
+        {"sem_seg": "VOCdevkit/VOC2012/SegmentationClass"},
     ),
     "voc_2012_val_semantic": (
         f"{_VOC_JSON}/voc_2012_val_instances.json",

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +41,26 @@ def boxes_only(document: dict[str, Any]) -> dict[str, Any]:
         for annotation in document["annotations"]
     ]
     return document | {"images": images, "annotations": annotations}
+
+
+def part_of(
+    document: dict[str, Any], image_ids: Collection[int], description: str
+) -> dict[str, Any]:
+    """Some images of a COCO document.
+
+    Args:
+        document: COCO JSON; left as it is.
+        image_ids: of the images to keep.
+        description: of the part.
+
+    Returns:
+        These images and their annotations, ids included, in the same order.
+    """
+    return document | {
+        "info": {"description": description},
+        "images": [image for image in document["images"] if image["id"] in image_ids],
+        "annotations": [a for a in document["annotations"] if a["image_id"] in image_ids],
+    }
 
 
 def number_annotations(

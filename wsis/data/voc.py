@@ -78,17 +78,6 @@ class VocInstance:
     box: tuple[float, float, float, float]
 
 
-def voc_palette() -> bytes:
-    """The VOC colour map, 256 x R, G, B: bits of the label dealt out to the three channels."""
-    labels = np.arange(256)
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for step in range(8):
-        for channel in range(3):
-            bit = (labels >> (3 * step + channel)) & 1
-            colours[:, channel] |= (bit << (7 - step)).astype(np.uint8)
-    return colours.tobytes()
-
-
 def image_id_of(stem: str) -> int:
     """`2007_000032` -> 2007000032.
 

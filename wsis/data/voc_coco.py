@@ -25,9 +25,9 @@ from wsis.data.voc import (
     read_sbd_instances,
     read_voc_instances,
     train_aug_names,
-    voc_palette,
 )
 from wsis.errors import DataError
+from wsis.structures.pseudo_labels import voc_palette
 from wsis.structures.rle import RLE, encode_mask, rle_area
 
 CATEGORIES = [

@@ -4,7 +4,8 @@
     python tools/evaluate_pseudo_labels.py --labels DIR [DIR ...] (--gt-labels DIR | --gt gt.json) [--output out.json]
 
 Any folders of 8-bit PNG label maps will do; a label and its truth have the same name. 255 in a label is a miss by the
-protocol "strict" and not counted by "covered"; 255 in the truth is never counted. All numbers are percent.
+protocol "strict" and not counted by "covered"; 255 in the truth is never counted. All numbers are percent. Images
+without a label are not scored, and counted below the tables.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = class_names_of([*args.labels, args.gt_labels])
     found = {str(Path(d)): label_folder_quality(d, read, names) for d in args.labels}
     print(format_semantic(found))
+    for folder, quality in found.items():
+        if quality["missing"]:
+            images = quality["images"]
+            print(f"{folder}: {images} of {images + quality['missing']} images have a label")
     if args.output:
         write_json_atomic(args.output, found, indent=2)
 

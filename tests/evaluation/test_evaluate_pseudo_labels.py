@@ -64,6 +64,18 @@ def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
     assert "labels/part strict" in text and "labels/part covered" in text and "tall" in text
 
 
+@pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+def test_images_without_a_label_are_told(folder, run, truth, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "labels" / "part" / "2.png").unlink()
+    labels = ["labels/nothing", "labels/part"]
+    status, text, _ = run("--labels", *labels, *truth, "--output", "out.json")
+    assert status == 0 and "\nlabels/part: 1 of 2 images have a label\n" in text
+    assert "labels/nothing: " not in text
+    found = json.loads((folder / "out.json").read_text())
+    assert [found[name]["missing"] for name in labels] == [0, 1]
+
+
 def test_mistakes_are_one_line(folder, run) -> None:
     true = folder / "labels" / "true"
     (folder / "other").mkdir()
@@ -75,6 +87,13 @@ def test_mistakes_are_one_line(folder, run) -> None:
     ):
         status, _, error = run(*words)
         assert status == 2 and text in error and error.count("\n") == 1
+
+
+def test_labels_of_other_classes_are_not_compared(folder, run) -> None:
+    write_manifest(folder / "labels", {}, ["true"], ["tall", "wide"])
+    words = ("--labels", folder / "labels" / "true", "--gt", folder / "boxes.json")
+    status, _, error = run(*words)
+    assert status == 2 and "manifest.json: key 'classes': found 3 (background, tall, wide)" in error
 
 
 def test_a_label_that_does_not_fit_is_named(folder) -> None:

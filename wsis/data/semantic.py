@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
@@ -130,11 +131,24 @@ def check_pseudo_labels(folder: str | os.PathLike[str], class_names: Sequence[st
         raise ConfigError(
             f"{folder}: no {MANIFEST} beside this folder names it, so its labels are not a teacher's"
         )
-    expected = ["background", *class_names]
-    if manifest.get("classes") != expected:
+    check_label_classes(folder, ["background", *class_names])
+
+
+def check_label_classes(folder: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+    """Checks that the manifest beside a label folder, if there is one, names these classes.
+
+    Args:
+        folder: of the label maps.
+        class_names: C, background first.
+
+    Raises:
+        DataError: it names others.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.get("classes") != list(class_names):
         raise DataError(
             f"{Path(folder).parent / MANIFEST}: key 'classes': found {_brief(manifest.get('classes'))}, expected "
-            f"{_brief(expected)} as in the dataset"
+            f"{_brief(list(class_names))} as in the dataset"
         )
 
 
@@ -197,11 +211,15 @@ def truth_reader(name: str, class_agnostic: bool = False) -> LabelReader:
         class_agnostic: all classes become 1.
 
     Raises:
-        ConfigError: the dataset has neither, or several label folders.
+        ConfigError: the dataset has neither, several label folders, or more classes than a label can name.
     """
     source = get_source(name, bad_box="skip", need_boxes=False)
     folders = label_folders(name)
     num_classes = len(source.class_names) + 1
+    if num_classes > IGNORE:
+        raise ConfigError(
+            f"DATASETS: {name!r} has {num_classes - 1} classes, expected at most {IGNORE - 1} in label maps of 8 bits"
+        )
     if len(folders) > 1:
         raise ConfigError(
             f"DATASETS: {name!r} has the labels {', '.join(folders)}, expected one, the true one"
@@ -220,6 +238,22 @@ def truth_reader(name: str, class_agnostic: bool = False) -> LabelReader:
         return merge_classes(label) if class_agnostic else label
 
     return read
+
+
+def check_truth(name: str) -> None:
+    """Checks the true label maps of a dataset, as far as that can be done without reading pixels.
+
+    Raises:
+        ConfigError: as :func:`truth_reader`.
+        DataError: an image has no label map of its size, the maps are of other classes, or a mask is malformed.
+    """
+    truth_reader(name)
+    source = get_source(name, bad_box="skip", need_boxes=False)
+    for folder in label_folders(name).values():
+        check_label_classes(folder, ["background", *source.class_names])
+        check_label_files(source, folder)
+    if not label_folders(name):
+        to_dicts(source, "mask")
 
 
 def merge_classes(label: np.ndarray) -> np.ndarray:

@@ -4,26 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsis.data.semantic import instances_to_label, read_label, read_manifest
+from wsis.data.semantic import (
+    check_label_classes,
+    instances_to_label,
+    read_label,
+    read_manifest,
+)
 from wsis.data.source import CocoSource
 from wsis.errors import DataError
 from wsis.evaluation.semantic_quality import count_pixels, semantic_quality
 from wsis.structures.pseudo_labels import label_path
 
-Truth = Callable[[Path], np.ndarray]
-"""The true label map of a label, given by its path inside the folder."""
+
+@dataclass(frozen=True)
+class Truth:
+    """True label maps.
+
+    Attributes:
+        names: of the labels, as paths inside their folder.
+        read: the true label map of a name.
+    """
+
+    names: frozenset[Path]
+    read: Callable[[Path], np.ndarray]
 
 
 def truth_of_folder(folder: str | os.PathLike[str]) -> Truth:
-    """True labels that lie in a folder under the same names."""
+    """True labels that lie in a folder under the same names.
+
+    Raises:
+        DataError: there is no such folder.
+    """
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder of label maps")
-    return lambda name: read_label(Path(folder, name))
+    return Truth(frozenset(_labels_in(folder)), lambda name: read_label(Path(folder, name)))
+
+
+def _labels_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """Paths of the PNG files below a folder, relative to it, sorted."""
+    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*.png"))
 
 
 def truth_of_instances(source: CocoSource) -> Truth:
@@ -41,7 +66,7 @@ def truth_of_instances(source: CocoSource) -> Truth:
             raise DataError(f"{source.json_file}: no image of the label {name}")
         return instances_to_label(source, images[name])
 
-    return read
+    return Truth(frozenset(images), read)
 
 
 def class_names_of(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -70,17 +95,22 @@ def label_folder_quality(
         class_names: C, background first.
 
     Returns:
-        As :func:`wsis.evaluation.semantic_quality.semantic_quality`, and ``images``, their number.
+        As :func:`wsis.evaluation.semantic_quality.semantic_quality`, and ``images``, the number of labels, and
+        ``missing``, the number of images that have a truth and no label: they are not scored.
 
     Raises:
-        DataError: no label, one that cannot be read or does not fit its truth, or one without truth.
+        DataError: no label, one that cannot be read or does not fit its truth, one without truth, or labels of other
+            classes.
     """
-    paths = sorted(Path(folder).rglob("*.png"))
-    if not paths:
+    check_label_classes(folder, class_names)
+    names = _labels_in(folder)
+    if not names:
         raise DataError(f"{folder}: found no PNG file, expected label maps")
     num_classes = len(class_names)
     counts = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
-    for path in paths:
+    for name in names:
+        path = Path(folder, name)
         label = read_label(path, num_classes=num_classes)
-        counts += count_pixels(label, truth(path.relative_to(folder)), num_classes, os.fspath(path))
-    return {"images": len(paths), **semantic_quality(counts, class_names)}
+        counts += count_pixels(label, truth.read(name), num_classes, os.fspath(path))
+    missing = len(truth.names.difference(names))
+    return {"images": len(names), "missing": missing, **semantic_quality(counts, class_names)}

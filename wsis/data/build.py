@@ -77,14 +77,23 @@ def build_train_loader(cfg: CfgNode) -> Batches:
         ConfigError, DataError: see :func:`training_dicts` and
             :class:`wsis.data.mapper.WsisDatasetMapper`.
     """
+    check_batch_size(cfg)
+    mapper = WsisDatasetMapper(cfg, is_train=True)
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
+
+
+def check_batch_size(cfg: CfgNode) -> None:
+    """Checks that `SOLVER.IMS_PER_BATCH` can be shared out among the processes.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % processes:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
             f"{processes} processes"
         )
-    mapper = WsisDatasetMapper(cfg, is_train=True)
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:

@@ -83,7 +83,7 @@ class WsisDatasetMapper:
             "is_train": is_train,
             "augmentations": augmentations,
             "use_masks": is_train and cfg.MODEL.MASK_ON,
-            **_image_options(cfg),
+            **image_options(cfg),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,8 @@ class TeacherDatasetMapper:
     The result has `image` (3, h, w) uint8 in `image_format` at network size, all of the dict but
     its annotations (`height`, `width`, `file_name`, `image_id`), and `instances` at network size
     with `gt_boxes` in network pixels, `original_boxes` (N, 4) float32 XYXY in original pixels,
-    `gt_classes` and `annotation_ids` (N,) int64. Crowds are left out.
+    `gt_classes` and `annotation_ids` (N,) int64. Crowds are left out of these; where there are any,
+    `crowd_boxes` (M, 4) float64 XYXY in original pixels has them.
 
     Args:
         augmentations: deterministic ones, as at test.
@@ -170,7 +171,7 @@ class TeacherDatasetMapper:
         # the random state that a teacher may be drawing from in another thread
         sizes = [cfg.INPUT.MIN_SIZE_TEST]
         resize = T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST, "choice")
-        return {"augmentations": [resize], **_image_options(cfg)}
+        return {"augmentations": [resize], **image_options(cfg)}
 
     def __call__(
         self, dataset_dict: dict[str, Any], image: np.ndarray | None = None
@@ -203,6 +204,9 @@ class TeacherDatasetMapper:
         instances.gt_classes = _integers(annotations, "category_id")
         instances.annotation_ids = _integers(annotations, "id")
         result["instances"] = instances
+        crowds = [a for a in dataset_dict["annotations"] if a.get("iscrowd") and "bbox" in a]
+        if crowds:
+            result["crowd_boxes"] = _boxes(crowds)
         return result
 
 
@@ -270,7 +274,12 @@ def _check_training_config(cfg: CfgNode) -> None:
             raise ConfigError(f"MODEL.{key}: found True, expected False; wsis has no such input")
 
 
-def _image_options(cfg: CfgNode) -> dict[str, str]:
+def image_options(cfg: CfgNode) -> dict[str, str]:
+    """`image_format` and `high_bit_depth`, from `INPUT`.
+
+    Raises:
+        ConfigError: a value that wsis does not have.
+    """
     allowed = {"FORMAT": ("RGB", "BGR"), "HIGH_BIT_DEPTH": ("minmax", "shift")}
     for key, values in allowed.items():
         if cfg.INPUT[key] not in values:

@@ -326,7 +326,8 @@ def _seeds(
                 f"{seed.image_id!r}, annotations {list(seed.annotation_ids)}, expected "
                 f"{job.asked_ids(image['id'])}"
             )
-        seed.void = job.void(image["id"]) if job.label_names else []
+        wanted = job.label_names or teacher.needs_void
+        seed.void = job.void(image["id"]) if wanted else []
         yield seed
 
 

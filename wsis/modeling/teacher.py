@@ -13,6 +13,7 @@ from torch import nn
 
 from wsis.errors import ConfigError
 from wsis.structures import ProxyMasks, Seed
+from wsis.structures.rle import encode_box
 
 Refiner = Callable[[Seed, np.ndarray], ProxyMasks]
 """``refine(seed, image)``: image is the original one, (H, W, 3) uint8 RGB."""
@@ -27,6 +28,7 @@ class Teacher(nn.Module):
     Attributes:
         needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
         needs_original_image: whether :meth:`propose` looks at ``original_image`` (H, W, 3) uint8 RGB.
+        needs_void: whether the refiner looks at :attr:`Seed.void`, the regions that it was not asked about.
         result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
             run and are written to the proxy-mask file.
         location_keys: those among them that only say where something lies, which is not written.
@@ -37,6 +39,7 @@ class Teacher(nn.Module):
 
     needs_image: bool = True
     needs_original_image: bool = False
+    needs_void: bool = False
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
     location_keys: tuple[str, ...] = ()
     inputs_sha256: Mapping[str, str] = MappingProxyType({})
@@ -55,7 +58,8 @@ class Teacher(nn.Module):
             batched_inputs: as :class:`wsis.data.TeacherDatasetMapper` makes them: ``image`` (3, h, w) at network size
                 in ``INPUT.FORMAT``, ``height``, ``width`` (original), ``file_name``, ``image_id``, and ``instances``
                 with ``gt_boxes`` in network pixels, ``original_boxes`` (N, 4) in original pixels, ``gt_classes``,
-                ``annotation_ids``; with :attr:`needs_original_image` also ``original_image``.
+                ``annotation_ids``; with :attr:`needs_original_image` also ``original_image``; where the image has
+                crowds, their ``crowd_boxes`` (M, 4) in original pixels.
 
         Returns:
             One seed per image.
@@ -96,13 +100,15 @@ class Teacher(nn.Module):
 def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:
     """The seed of one image of a batch, without or with the method's maps."""
     instances = inputs["instances"]
+    height, width = inputs["height"], inputs["width"]
     return Seed(
         image_id=inputs["image_id"],
         file_name=inputs["file_name"],
-        height=inputs["height"],
-        width=inputs["width"],
+        height=height,
+        width=width,
         boxes=np.asarray(instances.original_boxes, dtype=np.float32).reshape(-1, 4),
         classes=np.asarray(instances.gt_classes, dtype=np.int64),
         annotation_ids=tuple(int(i) for i in instances.annotation_ids),
         maps=maps or {},
+        void=[encode_box(box, height, width) for box in inputs.get("crowd_boxes", ())],
     )

@@ -21,7 +21,7 @@ class Seed:
         classes: (N,) int64, contiguous class index (0-based).
         annotation_ids: the source's N annotation ids, same order as ``boxes``.
         maps: whatever the method's refiner needs, by name.
-        void: codes of regions that the teacher was not asked about (crowds, given masks); set by the generation.
+        void: codes of regions that the teacher was not asked about: crowds, and in a generation given masks.
     """
 
     image_id: int | str

@@ -9,10 +9,21 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from tests.methods.bana.tiny_classifier import make_cfg, make_classifier, make_inputs, make_sample
+from tests.methods.bana.tiny_classifier import (
+    dataset_keys,
+    make_cfg,
+    make_classifier,
+    make_inputs,
+    make_sample,
+)
 from tests.methods.bbam.tiny_detector import needs_crf
+from tests.tiny import write_dataset, write_json
+from wsis.data.build import build_test_loader
+from wsis.data.registration import prepare_datasets
+from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
+from wsis.methods.bana import BANAClassifier
 from wsis.structures.rle import decode_mask, encode_mask
 
 BATCH = [([[5, 6, 30, 40], [20, 10, 60, 62]], [0, 1]), ([[1, 1, 20, 20]], [1])]
@@ -155,6 +166,46 @@ def test_what_the_teacher_was_not_asked_about_is_no_background():
         refined()
         refined(void=[encode_mask(region)])
     assert torch.equal(seen[0] & ~seen[1], torch.from_numpy(region))
+
+
+@needs_crf
+@pytest.mark.parametrize("sem_seg", [False, True])
+def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, monkeypatch, sem_seg):
+    document = write_dataset(tmp_path / "data", number=1)
+    crowd = dict(document["annotations"][0], id=9, iscrowd=1, bbox=[40, 44, 20, 16])
+    document["annotations"].append(crowd)
+    write_json(tmp_path / "data", document)
+    keys = dataset_keys(tmp_path / "data", tmp_path / "out") | {"PROXY.SEM_SEG": sem_seg}
+    keys["MODEL.WEIGHTS"] = str(tmp_path / "weights.pth")
+    cfg = make_cfg(keys)
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    model = build_model(cfg)
+    torch.save(model.state_dict(), cfg.MODEL.WEIGHTS)
+    seen = []
+
+    def spy(*arguments):
+        seen.append(arguments[2].background)
+        nothing = np.zeros((64, 64), np.uint8)
+        return nothing, nothing
+
+    monkeypatch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
+    generate_proxy_masks(cfg, model)
+    (batch,) = build_test_loader(cfg, "tiny")
+    model.eval()(batch)
+    x, y, width, height = document["annotations"][0]["bbox"]
+    for background in seen:
+        assert not background[44:60, 40:60].any()
+        assert background.sum() == 64 * 64 - width * height - 20 * 16
+    assert len(seen) == 2, "in a generation and in eval mode"
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_made():
+    for keys, message in (
+        ({"MODEL.BANA.VOC_CLASSIFIER": True}, r"MODEL\.BANA\.VOC_CLASSIFIER: found True"),
+        ({"WSIS.SUPERVISION": "image"}, r"WSIS\.SUPERVISION: found 'image', expected box"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            BANAClassifier.check_training_data(make_cfg(keys))
 
 
 @needs_crf

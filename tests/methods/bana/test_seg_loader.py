@@ -13,13 +13,11 @@ import torch
 
 from tests.methods.bana.tiny_segmentor import custom, make_cfg, write_label_pair
 from tests.tiny import SIZE
-from wsis.data.registration import prepare_datasets
+from wsis.data.registration import prepare_datasets, register_dataset
+from wsis.data.semantic import truth_reader
 from wsis.errors import ConfigError, DataError
-from wsis.methods.bana.seg_loader import (
-    LabelPairMapper,
-    build_label_pair_loader,
-    training_records,
-)
+from wsis.methods.bana import BANASegmentor
+from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
 from wsis.structures.pseudo_labels import write_label, write_manifest
 
 
@@ -84,7 +82,7 @@ def test_image_and_labels_share_every_draw(tmp_path, labels, name) -> None:
 
 def test_batches_are_endless_and_of_the_wanted_size(tmp_path, labels, name) -> None:
     cfg = make(tmp_path, labels, name, SOLVER__IMS_PER_BATCH=3)
-    batches = iter(build_label_pair_loader(cfg))
+    batches = iter(BANASegmentor.build_train_loader(cfg))
     for _ in range(3):
         batch = next(batches)
         assert len(batch) == 3
@@ -175,3 +173,52 @@ def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path, labels, name)
     mapper = LabelPairMapper(cfg)
     with pytest.raises(DataError, match=r"1\.png: found the value 3, expected 0 to 2 or 255"):
         mapper(training_records(cfg)[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("INPUT__FORMAT", "L", r"INPUT\.FORMAT: found 'L', expected RGB or BGR"),
+        ("INPUT__HIGH_BIT_DEPTH", "no", r"INPUT\.HIGH_BIT_DEPTH: found 'no'"),
+        ("SOLVER__IMS_PER_BATCH", 0, r"SOLVER\.IMS_PER_BATCH: found 0, expected a multiple"),
+    ],
+)
+def test_values_that_cannot_be_are_named(tmp_path, labels, name, key, value, message) -> None:
+    cfg = make(tmp_path, labels, name, **{key: value})
+    with pytest.raises(ConfigError, match=message):
+        BANASegmentor.build_train_loader(cfg)
+
+
+def test_true_data_are_checked_before_the_training(tmp_path, labels, name) -> None:
+    """An image of a strong dataset, and a true label of the dataset that is evaluated at the end."""
+    cfg = make(tmp_path, labels, name, strong=[(f"{name}_true", "boxes")])
+    BANASegmentor.check_training_data(cfg)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "data", other)
+    (other / "2.png").unlink()
+    strong = [[f"{name}_other", str(other / "boxes.json"), str(other)]]
+    cfg.DATASETS.CUSTOM, cfg.MODEL.BANA.STRONG_DATASETS = strong, [f"{name}_other"]
+    prepare_datasets(cfg, [name])
+    with pytest.raises(DataError, match=r"image 2: .*2\.png: cannot be read as an image"):
+        BANASegmentor.check_training_data(cfg)
+    cfg.MODEL.BANA.STRONG_DATASETS = []
+    entry = custom(f"{name}_test", tmp_path, labels)
+    shutil.copytree(labels / "y_ret", tmp_path / "truth")
+    entry[3] = {"sem_seg": str(tmp_path / "truth")}
+    cfg.DATASETS.CUSTOM_SEM_SEG = [*cfg.DATASETS.CUSTOM_SEM_SEG, entry]
+    cfg.DATASETS.TEST = (f"{name}_test",)
+    prepare_datasets(cfg, [name, f"{name}_test"])
+    BANASegmentor.check_training_data(cfg)
+    (tmp_path / "truth" / "4.png").unlink()
+    with pytest.raises(DataError, match=r"truth.4\.png: cannot be read as a label map"):
+        BANASegmentor.check_training_data(cfg)
+
+
+def test_more_classes_than_a_byte_can_name_are_refused(tmp_path) -> None:
+    document = json.loads((write_label_pair(tmp_path).parent / "data" / "boxes.json").read_text())
+    document["categories"] += [{"id": i, "name": f"class {i}"} for i in range(100, 353)]
+    (tmp_path / "data" / "many.json").write_text(json.dumps(document))
+    name = f"many_{uuid.uuid4().hex}"
+    register_dataset(name, str(tmp_path / "data" / "many.json"), str(tmp_path / "data"))
+    with pytest.raises(ConfigError, match=f"'{name}' has 255 classes, expected at most 254"):
+        truth_reader(name)

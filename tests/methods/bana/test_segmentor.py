@@ -14,6 +14,7 @@ from tests.methods.bana.tiny_segmentor import RESNET, flat, images, make_cfg, sa
 from wsis.config import get_cfg
 from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.errors import ConfigError
+from wsis.layers.deeplab import cosine_scores
 from wsis.methods.bana import BANASegmentor
 from wsis.methods.bana.nal import LOSSES
 
@@ -143,6 +144,23 @@ def test_running_statistics_are_not_those_of_the_last_batch() -> None:
     model = build("aspp", MODEL__RESNETS__NORM="BN")
     momenta = [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert momenta and max(momenta) <= 0.1
+
+
+def test_cosines_are_never_taken_in_half_precision() -> None:
+    model = build()
+    seen = []
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model.scores(torch.rand(1, 3, 40, 40))
+    assert seen[0].dtype == torch.bfloat16
+    expected = cosine_scores(seen[0].float(), model.classifier.weight[:, :, 0, 0].detach())
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 256])
+def test_numbers_of_classes_that_labels_cannot_have(number) -> None:
+    with pytest.raises(ConfigError, match=rf"NUM_CLASSES: found {number}, expected 2 to 255"):
+        build(MODEL__SEM_SEG_HEAD__NUM_CLASSES=number)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,18 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
+from wsis.data.build import training_dicts
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
-from wsis.methods.bana.config import check_keys, label_params, pooling_params
-from wsis.methods.bana.loader import build_crop_loader
+from wsis.methods.bana.config import (
+    check_keys,
+    label_params,
+    number_of_classes,
+    pooling_params,
+)
+from wsis.methods.bana.crop_loader import build_loader
+from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
     PoolingParams,
@@ -23,7 +30,7 @@ from wsis.methods.bana.pooling import (
     classification_targets,
     mean_cross_entropy,
 )
-from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
+from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
@@ -39,6 +46,7 @@ class BANAClassifier(Teacher):
 
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
+    needs_void = True
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
     result_packages = ("pydensecrf",)
 
@@ -97,11 +105,7 @@ class BANAClassifier(Teacher):
         """
         keys = cfg.MODEL.BANA
         check_keys(keys)
-        number = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-        if not 2 <= number <= IGNORE:
-            raise ConfigError(
-                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES: found {number}, expected 2 to {IGNORE}, background included"
-            )
+        number = number_of_classes(cfg)
         known = keys.VOC_CLASSIFIER
         return {
             "backbone": build_backbone(cfg),
@@ -117,15 +121,28 @@ class BANAClassifier(Teacher):
         }
 
     @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """Raises ConfigError or DataError where the training would, before it starts."""
+        cls._training_parts(cfg)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
-        """See :func:`wsis.methods.bana.loader.build_crop_loader`.
+        """Endless batches of :class:`wsis.methods.bana.loader.CropMapper`.
 
         Raises:
-            ConfigError: the classifier's classes are not the dataset's.
+            ConfigError, DataError: the config or the data are not to be trained on.
         """
+        return build_loader(cfg, *cls._training_parts(cfg))
+
+    @classmethod
+    def _training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], CropMapper]:
         if cfg.MODEL.BANA.VOC_CLASSIFIER:
             raise ConfigError("MODEL.BANA.VOC_CLASSIFIER: found True, expected False in training")
-        return build_crop_loader(cfg)
+        if cfg.WSIS.SUPERVISION == "image":
+            raise ConfigError(
+                f"WSIS.SUPERVISION: found 'image', expected box: {cls.__name__} learns from boxes"
+            )
+        return training_dicts(cfg), CropMapper(cfg)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
         """Backbone and classifier, weights and biases, see :mod:`wsis.methods.bana.parameter_groups`."""

@@ -7,10 +7,11 @@ from typing import Any
 from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
+from wsis.config.crf import add_crf_keys
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.pooling import PoolingParams
-from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
+from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
 from wsis.methods.bana.samples import SampleParams
 
 POOLINGS = ("bap", "gap")
@@ -68,17 +69,9 @@ def _add_label_keys(cfg: CN) -> None:
 
     cfg.MODEL.BANA.CRF = CN()
     # Weight of the smoothness kernel of the CRF that makes Y_crf.
-    cfg.MODEL.BANA.CRF.SPATIAL_WEIGHT = 3.0
-    # Standard deviation of the smoothness kernel, in pixels.
-    cfg.MODEL.BANA.CRF.SPATIAL_XY_STD = 3.0
-    # Weight of the appearance kernel.
-    cfg.MODEL.BANA.CRF.BILATERAL_WEIGHT = 4.0
-    # Standard deviation of the appearance kernel in space, in pixels.
-    cfg.MODEL.BANA.CRF.BILATERAL_XY_STD = 55.0
-    # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
-    cfg.MODEL.BANA.CRF.BILATERAL_RGB_STD = 3.0
-    # Mean-field steps.
-    cfg.MODEL.BANA.CRF.ITERATIONS = 10
+    add_crf_keys(
+        cfg.MODEL.BANA.CRF, spatial_xy_std=3.0, bilateral_xy_std=55.0, bilateral_rgb_std=3.0
+    )
 
 
 def check_keys(keys: CN) -> None:
@@ -106,6 +99,20 @@ def check_keys(keys: CN) -> None:
     for name, holds, expected in rules:
         if not holds:
             raise ConfigError(f"MODEL.BANA.{name}: found {keys[name]!r}, expected {expected}")
+
+
+def number_of_classes(cfg: CN) -> int:
+    """``MODEL.SEM_SEG_HEAD.NUM_CLASSES``, background included.
+
+    Raises:
+        ConfigError: less than two, or more than a label in one byte can name.
+    """
+    number = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if not 2 <= number <= IGNORE:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES: found {number}, expected 2 to {IGNORE}, background included"
+        )
+    return int(number)
 
 
 def _pair(values: Any) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
+from wsis.config.crf import add_crf_keys
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.nal import LOSSES, NoiseParams
@@ -67,17 +68,9 @@ def _add_test_keys(cfg: CN) -> None:
 
     cfg.MODEL.BANA_SEG.CRF = CN()
     # Weight of the smoothness kernel of the CRF at test time.
-    cfg.MODEL.BANA_SEG.CRF.SPATIAL_WEIGHT = 3.0
-    # Standard deviation of the smoothness kernel, in pixels.
-    cfg.MODEL.BANA_SEG.CRF.SPATIAL_XY_STD = 3.0
-    # Weight of the appearance kernel.
-    cfg.MODEL.BANA_SEG.CRF.BILATERAL_WEIGHT = 4.0
-    # Standard deviation of the appearance kernel in space, in pixels.
-    cfg.MODEL.BANA_SEG.CRF.BILATERAL_XY_STD = 121.0
-    # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
-    cfg.MODEL.BANA_SEG.CRF.BILATERAL_RGB_STD = 5.0
-    # Mean-field steps.
-    cfg.MODEL.BANA_SEG.CRF.ITERATIONS = 10
+    add_crf_keys(
+        cfg.MODEL.BANA_SEG.CRF, spatial_xy_std=3.0, bilateral_xy_std=121.0, bilateral_rgb_std=5.0
+    )
 
 
 def check_seg_keys(keys: CN) -> None:

@@ -64,6 +64,8 @@ def multi_scale(
 ) -> torch.Tensor:
     """Mean of the cosines of the scaled images and of their mirror images, which share a batch.
 
+    Turning back and enlarging commute, so both maps of a scale are averaged before they are enlarged.
+
     Args:
         score: the network.
         image: (3, h, w), normalised; each side of a scaled one is floor(scale * side), at least 1.
@@ -79,9 +81,9 @@ def multi_scale(
         resized = functional.interpolate(
             image[None], size=scaled, mode="bilinear", align_corners=True
         )
-        maps += score(torch.cat([resized, resized.flip(-1)])).split(1)
-    flipped = [False, True] * len(scales)
-    return mean_over_scales(maps, flipped, size, align_corners=True)[0]
+        as_it_is, mirrored = score(torch.cat([resized, resized.flip(-1)]))
+        maps.append((as_it_is + mirrored.flip(-1))[None] / 2)
+    return mean_over_scales(maps, [False] * len(scales), size, align_corners=True)[0]
 
 
 def probabilities(cosines: torch.Tensor, temperature: float) -> torch.Tensor:

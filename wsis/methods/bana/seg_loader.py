@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import build_detection_train_loader
-from detectron2.utils import comm
 
 from wsis.data.build import dataset_source
-from wsis.data.images import read_image
 from wsis.data.registration import get_source, label_folders
 from wsis.data.semantic import (
     LabelReader,
     check_label_files,
     check_pseudo_labels,
-    merge_classes,
+    check_truth,
     read_label,
     truth_reader,
 )
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError
-from wsis.methods.bana.config import check_keys, sample_params
+from wsis.methods.bana.crop_loader import CropReader
 from wsis.methods.bana.nal import IGNORE
-from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
 from wsis.structures.pseudo_labels import label_path
 
 logger = logging.getLogger(__name__)
@@ -101,9 +97,7 @@ def _strong(cfg: CfgNode, name: str, class_names: list[str]) -> list[Record]:
         raise ConfigError(
             f"MODEL.BANA.STRONG_DATASETS: the classes of {name!r} are not those of DATASETS.TRAIN"
         )
-    truth_reader(name)
-    for folder in label_folders(name).values():
-        check_label_files(source, folder)
+    check_truth(name)
     return [_record(source, image) | {"truth": name, "image": image} for image in source.images]
 
 
@@ -120,44 +114,31 @@ class LabelPairMapper:
     ``y_ret`` (h, w) uint8, 255 in the padding. True labels stand for both.
 
     Args:
-        params: of the draw.
+        read: makes the crops.
         num_classes: C, background included.
-        image_format: "RGB" or "BGR".
-        high_bit_depth: see :func:`wsis.data.images.read_image`.
         truths: of the datasets with true labels, by name.
-        class_agnostic: all classes of true labels become 1.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        params: SampleParams,
+        read: CropReader,
         num_classes: int,
-        image_format: str,
-        high_bit_depth: str,
         truths: Mapping[str, LabelReader],
-        class_agnostic: bool = False,
     ) -> None:
-        self.params = params
+        self.read = read
         self.num_classes = num_classes
-        self.image_format = image_format
-        self.high_bit_depth = high_bit_depth
         self.truths = truths
-        self.class_agnostic = class_agnostic
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Reads ``MODEL.BANA``, ``INPUT`` and ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``."""
-        keys = cfg.MODEL.BANA
-        check_keys(keys)
+        agnostic = cfg.DATASETS.CLASS_AGNOSTIC
         return {
-            "params": sample_params(keys),
+            "read": CropReader.from_cfg(cfg),
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "image_format": cfg.INPUT.FORMAT,
-            "high_bit_depth": cfg.INPUT.HIGH_BIT_DEPTH,
-            "truths": {name: truth_reader(name) for name in keys.STRONG_DATASETS},
-            "class_agnostic": cfg.DATASETS.CLASS_AGNOSTIC,
+            "truths": {n: truth_reader(n, agnostic) for n in cfg.MODEL.BANA.STRONG_DATASETS},
         }
 
     def __call__(self, record: Record) -> dict[str, torch.Tensor]:
@@ -166,41 +147,13 @@ class LabelPairMapper:
         Raises:
             DataError: a file cannot be read, or does not fit.
         """
-        size = record["height"], record["width"]
-        image = read_image(record["file_name"], *size, self.high_bit_depth)
-        side = self.params.crop_size
-        transform = CropTransform(size, (side, side), draw_sample(self.params))
-        pixels = transform.image(image)
-        if self.image_format == "BGR":
-            pixels = pixels[:, :, ::-1]
+        image, transform = self.read(record)
         labels = [transform.label(label, IGNORE) for label in self._labels(record)]
         y_crf, y_ret = (torch.from_numpy(label) for label in labels)
-        channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        return {"image": torch.from_numpy(channels_first), "y_crf": y_crf, "y_ret": y_ret}
+        return {"image": image, "y_crf": y_crf, "y_ret": y_ret}
 
     def _labels(self, record: Record) -> list[np.ndarray]:
         if "truth" in record:
-            label = self.truths[record["truth"]](record["image"])
-            return [merge_classes(label) if self.class_agnostic else label] * 2
+            return [self.truths[record["truth"]](record["image"])] * 2
         size = record["height"], record["width"]
         return [read_label(path, *size, self.num_classes) for path in record["labels"]]
-
-
-def build_label_pair_loader(cfg: CfgNode) -> Iterable[list[dict[str, torch.Tensor]]]:
-    """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes.
-
-    Raises:
-        ConfigError, DataError: see :func:`training_records`.
-    """
-    if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
-            f"{comm.get_world_size()} processes"
-        )
-    return build_detection_train_loader(
-        training_records(cfg),
-        mapper=LabelPairMapper(cfg),
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )

@@ -10,14 +10,18 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
-from wsis.data.semantic import truth_reader
+from wsis.data.images import check_image_files
+from wsis.data.registration import get_source
+from wsis.data.semantic import check_truth
 from wsis.layers.deeplab import AtrousSum, CosineClassifier, resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
+from wsis.methods.bana.config import number_of_classes
+from wsis.methods.bana.crop_loader import build_loader
 from wsis.methods.bana.nal import LOSSES, NoiseParams
 from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.seg_config import check_seg_keys, noise_params, protocol_params
 from wsis.methods.bana.seg_inference import ProtocolParams, label_image
-from wsis.methods.bana.seg_loader import LabelPairMapper, build_label_pair_loader, training_records
+from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
 
 
 @META_ARCH_REGISTRY.register()
@@ -91,7 +95,7 @@ class BANASegmentor(nn.Module):
         return {
             "backbone": backbone,
             "head": head,
-            "classifier": CosineClassifier(channels, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
+            "classifier": CosineClassifier(channels, number_of_classes(cfg)),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "loss": keys.LOSS,
@@ -104,13 +108,19 @@ class BANASegmentor(nn.Module):
         """Raises ConfigError or DataError where the training would, before it starts."""
         training_records(cfg)
         LabelPairMapper(cfg)
+        for name in cfg.MODEL.BANA.STRONG_DATASETS:
+            check_image_files(get_source(name, bad_box="skip", need_boxes=False))
         for name in () if cfg.TEST.SAVE_LABELS else cfg.DATASETS.TEST:
-            truth_reader(name)
+            check_truth(name)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, torch.Tensor]]]:
-        """See :func:`wsis.methods.bana.seg_loader.build_label_pair_loader`."""
-        return build_label_pair_loader(cfg)
+        """Endless batches of :class:`wsis.methods.bana.seg_loader.LabelPairMapper`.
+
+        Raises:
+            ConfigError, DataError: see :func:`wsis.methods.bana.seg_loader.training_records`.
+        """
+        return build_loader(cfg, training_records(cfg), LabelPairMapper(cfg))
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
         """See :func:`wsis.methods.bana.parameter_groups.parameter_groups`; the backbone is what is pretrained."""
@@ -124,7 +134,9 @@ class BANASegmentor(nn.Module):
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, h, w) to cosines (N, C, h / 8, w / 8)."""
         features = self.head(self.backbone(images)[self._feature])
-        return self.classifier(features).float()
+        # in half precision a pixel without any feature would give the classifier a gradient of infinity times 0
+        with torch.autocast(features.device.type, enabled=False):
+            return self.classifier(features.float())
 
     def _normalised(self, image: torch.Tensor) -> torch.Tensor:
         return (image.to(self.device) - self.pixel_mean) / self.pixel_std

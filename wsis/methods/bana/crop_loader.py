@@ -1,0 +1,84 @@
+"""What BANA's training loaders share: an image that went through one draw, and endless batches of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader
+
+from wsis.data.build import check_batch_size
+from wsis.data.images import read_image
+from wsis.data.mapper import image_options
+from wsis.methods.bana.config import check_keys, sample_params
+from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
+
+
+@dataclass(frozen=True)
+class CropReader:
+    """Reads an image and cuts a crop out of it.
+
+    Attributes:
+        params: of the draw.
+        image_format: "RGB" or "BGR".
+        high_bit_depth: see :func:`wsis.data.images.read_image`.
+    """
+
+    params: SampleParams
+    image_format: str
+    high_bit_depth: str
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> CropReader:
+        """Reads ``MODEL.BANA`` and ``INPUT``.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        check_keys(cfg.MODEL.BANA)
+        return cls(sample_params(cfg.MODEL.BANA), **image_options(cfg))
+
+    def __call__(self, record: Mapping[str, Any]) -> tuple[torch.Tensor, CropTransform]:
+        """The crop (3, h, w), float32 in 0 to 255 in ``image_format``, and what boxes and labels go through, too.
+
+        Args:
+            record: ``file_name``, ``height`` and ``width`` of the image.
+
+        Raises:
+            DataError: the image cannot be read or has another size.
+        """
+        size = record["height"], record["width"]
+        image = read_image(record["file_name"], *size, self.high_bit_depth)
+        side = self.params.crop_size
+        transform = CropTransform(size, (side, side), draw_sample(self.params))
+        pixels = transform.image(image)
+        if self.image_format == "BGR":
+            pixels = pixels[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), transform
+
+
+def build_loader(
+    cfg: CfgNode, records: list[dict[str, Any]], mapper: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterable[list[dict[str, Any]]]:
+    """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes.
+
+    Args:
+        cfg: of the run.
+        records: what is drawn from.
+        mapper: record to sample.
+
+    Raises:
+        ConfigError: the batch cannot be shared out among the processes.
+    """
+    check_batch_size(cfg)
+    return build_detection_train_loader(
+        records,
+        mapper=mapper,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )

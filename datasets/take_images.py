@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from wsis.data.prepare import first_images
 from wsis.engine import run_tool
-from wsis.errors import DataError
-from wsis.structures.proxy_file import read_json, write_json_atomic
+from wsis.structures.proxy_file import write_json_atomic
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,16 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", required=True, type=int, metavar="N")
     parser.add_argument("--output", required=True, metavar="JSON")
     args = parser.parse_args(argv)
-    document = read_json(args.json)
-    if not isinstance(document, dict) or "images" not in document or "annotations" not in document:
-        raise DataError(f"{args.json}: expected a COCO document with 'images' and 'annotations'")
-    images = document["images"][: args.count]
-    if len(images) < args.count:
-        raise DataError(f"{args.json}: found {len(images)} images, expected at least {args.count}")
-    kept = {image["id"] for image in images}
-    annotations = [each for each in document["annotations"] if each["image_id"] in kept]
-    write_json_atomic(args.output, document | {"images": images, "annotations": annotations})
-    print(f"{args.output}: {len(images)} images, {len(annotations)} annotations")
+    taken = first_images(args.json, args.count)
+    write_json_atomic(args.output, taken)
+    print(f"{args.output}: {len(taken['images'])} images, {len(taken['annotations'])} annotations")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from wsis.engine.benchmark import Part, add_part, format_part, run_part
 from wsis.engine.benchmark.bana import benchmark_bana_labels, benchmark_bana_pooling
 from wsis.engine.benchmark.bana_seg import benchmark_bana_seg
 from wsis.engine.benchmark.bbam import benchmark_bbam
+from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
 from wsis.engine.benchmark.boxcaseg_loader import benchmark_boxcaseg_loader
 from wsis.engine.benchmark.boxcaseg_network import benchmark_boxcaseg_network
 from wsis.engine.benchmark.generate import benchmark_generate
@@ -30,6 +31,7 @@ PARTS: dict[str, Part] = {
     "bana_labels": benchmark_bana_labels,
     "bana_seg": benchmark_bana_seg,
     "bbam": benchmark_bbam,
+    "bbam_generation": benchmark_bbam_generation,
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
     "generate": benchmark_generate,

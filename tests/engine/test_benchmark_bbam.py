@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -13,13 +14,14 @@ from tests.methods.bbam.tiny_detector import COMMON, SIZE, needs_crf
 from wsis.config import load_cfg
 from wsis.engine.benchmark import bbam
 from wsis.engine.benchmark.bbam import CURVE, agreement, benchmark_bbam
+from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
 from wsis.engine.trainer import WsisTrainer
 from wsis.structures import ProxyMasks
 from wsis.structures.rle import encode_mask
 
 
-@needs_crf
-def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
+def _make_detector_and_data(tmp_path):
+    """`bbam.yaml`, `w.pth`, `a.png` and `truth.json` with two boxes and their masks."""
     document = {"_BASE_": "", "MODEL": {**COMMON, "META_ARCHITECTURE": "BBAM"}}
     del document["_BASE_"]
     document["MODEL"]["BBAM"] = {**COMMON["BBAM"], "MIN_IOU": [0.0]}
@@ -50,6 +52,12 @@ def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
         ],
     }
     (tmp_path / "truth.json").write_text(json.dumps(source))
+    return config
+
+
+@needs_crf
+def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
+    config = _make_detector_and_data(tmp_path)
     monkeypatch.setattr(
         bbam,
         "CURVE",
@@ -80,6 +88,29 @@ def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
     assert [row["mode"] for row in rows[4:]] == ["exact", "other", "short"]
     assert rows[4]["IoU with exact"] == rows[4]["times as fast"] == 1
     assert all(0 <= row["proxy mIoU"] <= 1 for row in rows[4:])
+
+
+@needs_crf
+def test_generation_is_held_against_its_parts(tmp_path):
+    config = _make_detector_and_data(tmp_path)
+    *rows, least = benchmark_bbam_generation(
+        config=str(config),
+        weights=str(tmp_path / "w.pth"),
+        json=str(tmp_path / "truth.json"),
+        images=str(tmp_path),
+        count=1,
+        processes=1,
+        workers=0,
+    )
+    assert [row["way"].split(",")[0] for row in rows] == [
+        "explainer alone",
+        "CRF alone",
+        "generation",
+    ]
+    assert all(row["seconds"] > 0 for row in rows)
+    if not torch.cuda.is_available():
+        parts = rows[0]["CPU seconds"] + rows[1]["CPU seconds"]
+        assert least["value"] == pytest.approx(rows[2]["seconds"] / parts)
 
 
 def test_two_empty_masks_agree_and_disjoint_ones_do_not():

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from wsis.errors import DataError
+from wsis.structures.proxy_file import read_json
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,6 +23,27 @@ Result = TypeVar("Result")
 _ANNOTATION_MASK_KEYS = ("segmentation", "ignore_segmentation", "keypoints", "num_keypoints")
 # All that Pillow raises on a damaged file.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError)
+
+
+def first_images(path: str | os.PathLike[str], count: int) -> dict[str, Any]:
+    """The first images of a COCO file, with their annotations, as a document of their own.
+
+    Args:
+        path: COCO JSON.
+        count: of images.
+
+    Raises:
+        DataError: not COCO JSON, or fewer images.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or "images" not in document or "annotations" not in document:
+        raise DataError(f"{path}: expected a COCO document with 'images' and 'annotations'")
+    images = document["images"][:count]
+    if len(images) < count:
+        raise DataError(f"{path}: found {len(images)} images, expected at least {count}")
+    kept = {image["id"] for image in images}
+    annotations = [each for each in document["annotations"] if each["image_id"] in kept]
+    return document | {"images": images, "annotations": annotations}
 
 
 def boxes_only(document: dict[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,17 @@ def test_a_good_dataset(data, document, check, tmp_path):
     assert report["facts"]["annotations"] == 4 and report["problems"] == []
 
 
+def test_names_are_text_whatever_they_look_like(data, document, check, tmp_path):
+    names = ["007", "1e5", "<b>Käse</b>", "nan"]
+    document["categories"] += [{"id": 10**9 + i, "name": name} for i, name in enumerate(names)]
+    write_json(data, document)
+    status, text, errors = check("--json", data / "boxes.json", "--images", data)
+    assert (status, errors) == (0, [])
+    lines = [line.split() for line in text.splitlines()]
+    for name in names:
+        assert [name, "0", "0"] in lines
+
+
 def test_what_is_wrong_is_printed_and_written(data, document, check, tmp_path):
     for annotation in document["annotations"]:
         annotation["category_id"] = 1

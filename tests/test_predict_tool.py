@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 from pycocotools.coco import COCO
 
+from tests.engine.test_label_folder import hang_at, hidden
+from tests.generating import in_a_process, wait_for
 from tests.tiny import loggers_as_before, write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
@@ -154,6 +158,38 @@ def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
     assert (folder / "out/predictions.json").read_bytes() == whole
     status, _, errors = predict("--resume", "--score-threshold", 0.4)
     assert status == 2 and "score_threshold: 0.3 -> 0.4" in errors[0]
+
+
+def test_half_a_picture_of_a_killed_run_is_removed_by_the_next(folder, predict):
+    predict(output="whole")
+    mark, pictures = folder / "half", folder / "out/overlays/sub"
+
+    def work():
+        torch.set_num_threads(1)
+        hang_at(".a.jpg.*", pictures, mark)
+        predict()
+
+    child = in_a_process(work)
+    wait_for(mark.exists)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    (half,) = hidden(pictures)
+    assert half.startswith(".a.jpg.")
+    (pictures / ".a.jpg.mine").touch()
+    assert predict("--resume")[0] == 0
+    assert {path.name for path in pictures.iterdir()} == {"a.jpg", ".a.jpg.mine"}
+    for name in ("predictions.json", "overlays/sub/a.jpg", "overlays/b.jpg"):
+        assert (folder / "out" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+def test_a_name_that_is_no_utf8_does_not_end_it(folder, predict):
+    strange = os.fsencode(folder / "images") + b"/caf\xe9"
+    os.mkdir(strange)
+    (folder / "images/a.png").rename(os.fsdecode(strange + b"/a.png"))
+    status, out, errors = predict(images=os.fsdecode(b"images/caf\xe9"))
+    assert (status, errors) == (0, []) and r"caf\udce9" in out
+    document = json.loads((folder / "out/predictions.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["a.png"]
 
 
 def test_its_own_pictures_are_no_input(folder, predict):

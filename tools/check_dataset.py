@@ -86,8 +86,10 @@ def of_config(cfg: CfgNode) -> list[tuple[str, DatasetReport]]:
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] = ()) -> str:
-    """Aligned text."""
-    return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=not headers)
+    """Aligned text; the first column is never taken for numbers."""
+    return tabulate(
+        rows, headers=headers, tablefmt="plain", disable_numparse=[0] if headers else True
+    )
 
 
 def describe(facts: dict[str, Any]) -> str:

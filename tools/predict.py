@@ -105,6 +105,12 @@ def draw(
     )
 
 
+def picture_paths(target: Path, name: str) -> tuple[Path, Path]:
+    """Where the overlay and the label map of an image go."""
+    stem = os.path.splitext(name)[0]
+    return target / "overlays" / f"{stem}.jpg", target / "sem_seg" / f"{stem}.png"
+
+
 def work(
     image: np.ndarray,
     predictor: Predictor,
@@ -116,17 +122,17 @@ def work(
     """Predicts one image, writes its pictures below ``target``, and returns its annotations."""
     result = predictor(image)
     annotations: list[dict[str, Any]] = []
-    stem = os.path.splitext(name)[0]
+    overlay_path, label_path = picture_paths(target, name)
     if "instances" in result:
         annotations = to_annotations(result["instances"], categories, threshold)
         picture = draw(image, annotations, {c["id"]: c["name"] for c in categories})
     elif "sem_seg" in result:
         label = result["sem_seg"].argmax(dim=0).to("cpu").numpy().astype(np.uint8)
-        write_label(target / "sem_seg" / f"{stem}.png", label)
+        write_label(label_path, label)
         picture = overlay(image, [label == value for value in range(1, int(label.max()) + 1)])
     else:
         raise ConfigError(f"the model returns {', '.join(result)}, expected instances or sem_seg")
-    with atomic_writer(target / "overlays" / f"{stem}.jpg", "wb") as stream:
+    with atomic_writer(overlay_path, "wb") as stream:
         Image.fromarray(picture).save(stream, format="JPEG", quality=92)
     return annotations
 
@@ -139,7 +145,8 @@ def predict(
     provenance = prediction_provenance(cfg, categories, args.score_threshold)
     failed = []
     with PredictionFolder(args.output, provenance, categories) as folder:
-        done = folder.start(args.resume)
+        pictures = (path for name in names for path in picture_paths(args.output, name))
+        done = folder.start(args.resume, pictures)
         left = [name for name in names if name not in done]
         with Progress("predict", len(left), "images") as progress:
             for name in left:

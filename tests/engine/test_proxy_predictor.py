@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import wsis
 from wsis.errors import ConfigError, DataError
@@ -36,11 +37,23 @@ def test_one_mask_per_box_at_the_size_of_the_image(predictor):
         (IMAGE, [[0, 0, 1, 1], [40, 0, 50, 5]], None, "box 1: .* has no area in the image"),
         (IMAGE, [[0, 0, 1, float("nan")]], None, "box 0: .* has no area"),
         (IMAGE, [[0, 0, 1, 1]], [0, 1], "found 2, expected 1"),
+        (IMAGE, [[0, 0, 1]], None, r"boxes: found an array \(1, 3\), expected \(N, 4\)"),
+        (IMAGE, np.zeros((4, 2)), None, r"boxes: found an array \(4, 2\), expected \(N, 4\)"),
+        (IMAGE, [[0, 0, 1, 1], [0]], None, "boxes: found no numbers"),
+        (IMAGE, [[0, 0, 1, 1]], [-1], "classes: found -1, expected at least 0"),
     ],
 )
 def test_bad_input_is_one_line(predictor, image, boxes, classes, message):
     with pytest.raises(DataError, match=message):
         predictor(image, boxes, classes)
+
+
+def test_a_device_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = wsis.get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "FilledBox"
+    with pytest.raises(ConfigError, match="MODEL.DEVICE: found cuda, .* set MODEL.DEVICE cpu"):
+        wsis.ProxyPredictor(cfg)
 
 
 def test_only_teachers():

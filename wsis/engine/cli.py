@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -26,7 +27,7 @@ from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
-from wsis.engine.launch import checks_here, launch, under_torchrun
+from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError
 
@@ -128,9 +129,7 @@ def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         if "MODEL.DEVICE" in opts:
-            raise ConfigError(
-                f"MODEL.DEVICE: found {cfg.MODEL.DEVICE}, but PyTorch sees no CUDA device"
-            )
+            check_device(cfg.MODEL.DEVICE)
         logger.warning("No CUDA device: running on the CPU")
         cfg.MODEL.DEVICE = "cpu"
 
@@ -283,6 +282,8 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     stderr and its own exit status, a file that cannot be read or written one line and 2, Ctrl-C is 130; anything else
     is wsis's mistake and keeps its stack.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is no UTF-8 must not end the tool
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
     except WsisError as error:

@@ -241,6 +241,7 @@ def _examine(
         if not state.finished:
             job.path.unlink(missing_ok=True)  # it lacks what will be tried again
             remove_torn(job.path)
+            job.labels.remove_torn(job.source)
     return states
 
 

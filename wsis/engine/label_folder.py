@@ -13,7 +13,14 @@ import numpy as np
 from wsis.data.source import CocoSource, Image
 from wsis.errors import DataError, WsisError
 from wsis.structures import RLE
-from wsis.structures.pseudo_labels import IGNORE, label_path, write_label, write_manifest
+from wsis.structures.proxy_file import remove_torn
+from wsis.structures.pseudo_labels import (
+    IGNORE,
+    MANIFEST,
+    label_path,
+    write_label,
+    write_manifest,
+)
 from wsis.structures.rle import decode_mask
 
 
@@ -46,6 +53,13 @@ class LabelFolder:
                     f"{source.json_file}: images {other!r} and {name!r} would have the same pseudo label; their names "
                     "must differ in more than the suffix"
                 )
+
+    def remove_torn(self, source: CocoSource) -> None:
+        """Removes what runs that were killed have left half-written; no other run may be at work here."""
+        if self.names:
+            files = (image["file_name"] for image in source.images)
+            places = (label_path(self.folder, name, file) for file in files for name in self.names)
+            remove_torn(self.folder / MANIFEST, *places)
 
     def write(self, path: str, labels: Mapping[str, np.ndarray], void: Sequence[RLE] = ()) -> None:
         """Writes the labels of one image.

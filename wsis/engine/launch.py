@@ -31,6 +31,21 @@ def checks_here() -> bool:
     return not under_torchrun() or int(os.environ["LOCAL_RANK"]) == 0
 
 
+def check_device(device: str) -> None:
+    """Refuses a CUDA device that is not there.
+
+    Args:
+        device: ``MODEL.DEVICE``.
+
+    Raises:
+        ConfigError: PyTorch sees no CUDA device.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"MODEL.DEVICE: found {device}, but PyTorch sees no CUDA device; set MODEL.DEVICE cpu"
+        )
+
+
 def launch(
     main: Callable[..., int | None],
     num_processes: int = 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -29,10 +29,11 @@ from wsis.engine.journal import (
     journal_entries,
     locked,
 )
+from wsis.engine.launch import check_device
 from wsis.engine.provenance import differences, weights_sha256
 from wsis.errors import ConfigError, WsisError
 from wsis.structures.boxes import clip_boxes
-from wsis.structures.proxy_file import SCORE_DIGITS, write_proxy_file
+from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area
 
 Categories = list[dict[str, Any]]
@@ -65,7 +66,7 @@ class Predictor:
         cfg: of a model that is no teacher, with its ``MODEL.WEIGHTS`` and class numbers; not changed.
 
     Raises:
-        ConfigError: a teacher, or the weights are missing or do not fit.
+        ConfigError: a teacher, no such device, or the weights are missing or do not fit.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -76,6 +77,7 @@ class Predictor:
             )
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+        check_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
         self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
@@ -230,8 +232,12 @@ class PredictionFolder:
     def __exit__(self, *unused: object) -> None:
         self._stack.close()
 
-    def start(self, resume: bool) -> set[str]:
+    def start(self, resume: bool, pictures: Iterable[Path] = ()) -> set[str]:
         """Opens the journal; returns the names of the images that are finished.
+
+        Args:
+            resume: go on with what is there.
+            pictures: that the run will write; what a killed run has left of them half-written is removed.
 
         Raises:
             WsisError: the folder has predictions and ``resume`` is false, or they were made otherwise.
@@ -248,6 +254,7 @@ class PredictionFolder:
                     self._check(entry)
                 elif "annotations" in entry:
                     done.add(entry["image_id"])
+        remove_torn(self.path, *pictures)
         writer = JournalWriter(self._journal, header_line(self.provenance), end)
         self._writer = self._stack.enter_context(writer)
         return done

@@ -13,6 +13,7 @@ from detectron2.structures import BoxMode, Instances
 from wsis.data.build import is_teacher
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.engine.checkpoint import WsisCheckpointer
+from wsis.engine.launch import check_device
 from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import clip_boxes
 
@@ -25,7 +26,7 @@ class ProxyPredictor:
             ``NUM_CLASSES``; not changed.
 
     Raises:
-        ConfigError: not a teacher, or the weights are missing or do not fit.
+        ConfigError: not a teacher, no such device, or the weights are missing or do not fit.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -33,6 +34,7 @@ class ProxyPredictor:
             raise ConfigError(
                 f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no teacher"
             )
+        check_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         if self.model.state_dict():
             if not cfg.MODEL.WEIGHTS:
@@ -65,19 +67,36 @@ class ProxyPredictor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise DataError(f"image: found {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
         height, width = image.shape[:2]
-        given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        classes = [0] * len(given) if classes is None else list(classes)
+        given = _as_boxes(boxes)
+        classes = [0] * len(given) if classes is None else [int(c) for c in classes]
         if len(classes) != len(given):
             raise DataError(f"classes: found {len(classes)}, expected {len(given)}, one per box")
+        if min(classes, default=0) < 0:
+            raise DataError(f"classes: found {min(classes)}, expected at least 0")
         clipped = clip_boxes(given, height, width)
         bad = np.flatnonzero(~((clipped[:, 2:] > clipped[:, :2]).all(axis=1)))
         if bad.size:
             raise DataError(f"box {bad[0]}: {given[bad[0]].tolist()} has no area in the image")
         annotations = [
-            {"id": i, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(c)}
+            {"id": i, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": c}
             for i, (box, c) in enumerate(zip(clipped.tolist(), classes, strict=True))
         ]
         record = {"file_name": "", "image_id": 0, "height": height, "width": width}
         inputs = self.mapper({**record, "annotations": annotations}, image)
         with torch.no_grad():
             return self.model([inputs])[0]["proxy"]
+
+
+def _as_boxes(boxes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """(N, 4) float64 of what a user gave, a single box included.
+
+    Raises:
+        DataError: not numbers, or not four of them per box.
+    """
+    try:
+        given = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes: found no numbers ({error}), expected (N, 4)") from error
+    if given.size and (given.ndim > 2 or given.shape[-1] != 4):
+        raise DataError(f"boxes: found an array {given.shape}, expected (N, 4)")
+    return given.reshape(-1, 4)

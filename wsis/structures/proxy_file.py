@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +15,8 @@ from wsis.errors import DataError
 from wsis.structures.rle import RLE, rle_area
 
 SCORE_DIGITS = 6
+_TORN = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+"""Name of an unfinished file, which ``tempfile`` makes of the finished one's."""
 
 
 def proxy_annotation(
@@ -87,11 +89,16 @@ def _errors_name(target: Path) -> Iterator[None]:
         raise
 
 
-def remove_torn(path: str | os.PathLike[str]) -> None:
-    """Removes what writers of ``path`` that were killed have left beside it; nobody may be writing it."""
-    target = Path(path)
-    for torn in target.parent.glob(f".{glob.escape(target.name)}.????????"):
-        torn.unlink(missing_ok=True)
+def remove_torn(*paths: str | os.PathLike[str]) -> None:
+    """Removes what writers of these files that were killed have left beside them; nobody may be writing them."""
+    names: dict[Path, set[str]] = {}
+    for path in map(Path, paths):
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, targets in names.items():
+        for found in os.listdir(folder) if folder.is_dir() else ():
+            match = _TORN.fullmatch(found)
+            if match and match[1] in targets:
+                (folder / found).unlink(missing_ok=True)
 
 
 def write_json_atomic(path: str | os.PathLike[str], value: Any, indent: int | None = None) -> None:

@@ -242,7 +242,7 @@ def _is_deep(image: Image.Image) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("LA", "La", "PA"):
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # a copy
 
 
 def _read_deep(file_name: str | os.PathLike[str], high_bit_depth: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from wsis.methods.boxcaseg.transforms import (
     is_grey,
     nearest,
     resize_mask,
-    resize_planes,
+    resize_square,
     salient_sample,
 )
 
@@ -56,16 +56,21 @@ def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(5, 7), (30, 44), (3, 60), (1, 9), (1, 1), (12, 12)])
 def test_resize_is_the_definition(shape: tuple[int, int], mirror: bool) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    expected = plain_resize(image, 12, mirror).transpose(2, 0, 1)
-    np.testing.assert_allclose(resize_planes(image, 12, mirror=mirror), expected, atol=1e-3)
+    expected = plain_resize(image, 12, mirror)
+    found = resize_square(image, 12, mirror=mirror)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    one = resize_square(image[..., 1:2], 12, mirror=mirror)
+    np.testing.assert_allclose(
+        one[..., 0], plain_resize(image[..., 1:2], 12, mirror)[..., 0], atol=1e-3
+    )
 
 
-def test_resized_into_given_memory() -> None:
+def test_made_in_given_memory() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 9, 3), dtype=np.uint8)
     out = np.empty((2, 3, 12, 12), dtype=np.float32)
-    for mirror in (True, False):
-        resize_planes(image, 12, mirror=mirror, out=out[1])
-        np.testing.assert_array_equal(out[1], resize_planes(image, 12, mirror=mirror))
+    for normalisation in ("legacy", "unified"):
+        box_pixels(image, 12, normalisation, out[1])
+        np.testing.assert_array_equal(out[1], box_pixels(image, 12, normalisation))
 
 
 @pytest.mark.parametrize("length", [1, 5, 12, 13, 40])
@@ -158,4 +163,6 @@ def test_grey_means_three_equal_channels() -> None:
     image = np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4, 1), 3, axis=2)
     assert is_grey(image)
     image[1, 1, 2] += 1
+    assert not is_grey(image)
+    image[1, 1] = image[0, 0] = (5, 6, 5)
     assert not is_grey(image)

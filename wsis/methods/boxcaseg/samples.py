@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -58,7 +59,7 @@ class BoxImage:
 
 @dataclass(frozen=True)
 class SalientImage:
-    """An image and the codes whose union is its mask."""
+    """An image and the codes, one at least, whose union is its mask."""
 
     file_name: str
     height: int
@@ -213,9 +214,7 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     pixels = read_image(image.file_name, image.height, image.width, params.high_bit_depth)
     if is_grey(pixels):
         pixels = pixels[..., :1]
-    mask = np.zeros((image.height, image.width), dtype=bool)
-    for code in image.masks:
-        mask |= decode_mask(code)
+    mask = reduce(np.logical_or, map(decode_mask, image.masks))
     out = Samples.empty(1, params.crop_size, salient=True)
     window, resized = salient_window(rng, params), params.salient_size
     if params.salient_crop == "box":

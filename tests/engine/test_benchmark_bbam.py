@@ -15,6 +15,7 @@ from wsis.config import load_cfg
 from wsis.engine.benchmark import bbam
 from wsis.engine.benchmark.bbam import CURVE, agreement, benchmark_bbam
 from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
+from wsis.engine.benchmark.bbam_memory import benchmark_bbam_memory
 from wsis.engine.trainer import WsisTrainer
 from wsis.structures import ProxyMasks
 from wsis.structures.rle import encode_mask
@@ -111,6 +112,15 @@ def test_generation_is_held_against_its_parts(tmp_path):
     if not torch.cuda.is_available():
         parts = rows[0]["CPU seconds"] + rows[1]["CPU seconds"]
         assert least["value"] == pytest.approx(rows[2]["seconds"] / parts)
+
+
+@needs_crf
+def test_memory_grows_with_the_boxes_that_are_explained_together(tmp_path):
+    config = _make_detector_and_data(tmp_path)
+    rows = benchmark_bbam_memory(str(config), 256, 256, boxes=(1, 16), positives=2, steps=1)
+    assert [row["boxes together"] for row in rows] == [1, 16]
+    assert rows[1]["peak MiB"] > rows[0]["peak MiB"] > 0
+    assert rows[1]["CPU seconds / step and box"] > 0
 
 
 def test_two_empty_masks_agree_and_disjoint_ones_do_not():

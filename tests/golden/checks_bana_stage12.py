@@ -12,15 +12,14 @@ from tests.golden.frame import Arrays, cases, check
 from wsis.config import get_cfg
 from wsis.engine.solver import build_poly_schedule
 from wsis.layers.bilinear import grid_points
+from wsis.methods.bana.lattice import box_lattice, make_lattice
 from wsis.methods.bana.pooling import (
     Pooled,
     background_aware_pooling,
     background_queries,
-    box_lattice,
     classification_targets,
     grid_cells,
     grid_padding,
-    make_lattice,
     mean_cross_entropy,
     pool_windows,
 )

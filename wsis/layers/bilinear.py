@@ -8,6 +8,7 @@ neighbours (the adjoint of sampling). All of it is exact, and differentiable in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -108,16 +109,72 @@ def spread(values: torch.Tensor, points: BilinearPoints, pixels: int) -> torch.T
 
 
 _CHUNK = 32
-"""Channels that are multiplied at a time, so that the products stay in a processor's cache."""
-_ALL, _FIRST, _REST = slice(None), slice(None, -1), slice(1, None)
-_PAIRS = (
-    ((_ALL, _ALL), (_ALL, _ALL)),
-    ((_ALL, _FIRST), (_ALL, _REST)),
-    ((_FIRST, _ALL), (_REST, _ALL)),
-    ((_FIRST, _FIRST), (_REST, _REST)),
-    ((_FIRST, _REST), (_REST, _FIRST)),
-)
-"""Rows and columns of both neighbours, for the five products."""
+"""Channels that are multiplied at a time on a CPU, so that the products stay in its cache."""
+
+
+def _chunks(flat: torch.Tensor) -> Iterator[slice]:
+    channels = flat.shape[1]
+    size = _CHUNK if flat.device.type == "cpu" else channels
+    return (slice(start, start + size) for start in range(0, channels, size))
+
+
+def _neighbours(pixels: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Both pixels of each of the five products, row after row; where a row ends the next one's first pixel stands for
+    the right neighbour.
+    """
+    for one, other in ((0, 0), (0, 1), (0, width), (0, width + 1), (1, width)):
+        number = max(pixels - max(one, other), 0)
+        yield slice(one, one + number), slice(other, other + number)
+
+
+def _without_row_ends(products: torch.Tensor, width: int) -> torch.Tensor:
+    """(5, N, P), in place: 0 where a pixel has no right neighbour."""
+    products[[1, 3, 4], :, width - 1 :: width] = 0
+    return products
+
+
+def neighbour_sums(flat: torch.Tensor, width: int) -> torch.Tensor:
+    """What :func:`neighbour_products` makes, without a graph.
+
+    Args:
+        flat: (N, C, P) features of P pixels, row by row.
+        width: pixels in a row.
+
+    Returns:
+        (5, N, P); each product stands at the smaller row and column of its two pixels.
+    """
+    out = flat.new_zeros(5, len(flat), flat.shape[2])
+    for chunk in _chunks(flat):
+        part = flat[:, chunk]
+        for total, (one, other) in zip(out, _neighbours(flat.shape[2], width), strict=True):
+            product = (part[..., one] * part[..., other]).sum(dim=1)
+            total[:, : product.shape[1]] += product
+    return _without_row_ends(out, width)
+
+
+def add_neighbour_gradient(
+    out: torch.Tensor, flat: torch.Tensor, gradient: torch.Tensor, width: int
+) -> None:
+    """Adds the features' gradient of :func:`neighbour_sums`: each of the two pixels gets the other's feature times the
+    product's gradient.
+
+    Args:
+        out: (N, C, P), changed in place.
+        flat: (N, C, P).
+        gradient: (5, N, P) of the products.
+        width: pixels in a row.
+    """
+    gradient = _without_row_ends(gradient.clone(memory_format=torch.contiguous_format), width)
+    gradient[0] *= 2
+    for chunk in _chunks(flat):
+        part, result = flat[:, chunk], out[:, chunk]
+        pairs = _neighbours(flat.shape[2], width)
+        for number, (own, (one, other)) in enumerate(zip(gradient, pairs, strict=True)):
+            a, b = part[..., one], part[..., other]
+            own = own[:, None, : a.shape[2]]
+            result[..., one].addcmul_(b, own)
+            if number:
+                result[..., other].addcmul_(a, own)
 
 
 class _NeighbourProducts(torch.autograd.Function):
@@ -125,32 +182,15 @@ class _NeighbourProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, features: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) to (5, N, h, w); each product stands at the smaller row and column of its two pixels."""
         ctx.save_for_backward(features)
-        images, channels, height, width = features.shape
-        out = features.new_zeros(5, images, height, width)
-        for start in range(0, channels, _CHUNK):
-            part = features[:, start : start + _CHUNK]
-            for total, (one, other) in zip(out, _PAIRS, strict=True):
-                product = (part[(..., *one)] * part[(..., *other)]).sum(dim=1)
-                total[:, : product.shape[1], : product.shape[2]] += product
-        return out
+        return neighbour_sums(features.flatten(2), features.shape[3])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        """Each of the two pixels gets the other's feature times the product's gradient."""
         (features,) = ctx.saved_tensors
-        with_itself, *others = gradient.contiguous()[:, :, None]
-        out = torch.empty_like(features)
-        for start in range(0, features.shape[1], _CHUNK):
-            part, result = (each[:, start : start + _CHUNK] for each in (features, out))
-            torch.mul(part, 2 * with_itself, out=result)
-            for own, (one, other) in zip(others, _PAIRS[1:], strict=True):
-                a, b = part[(..., *one)], part[(..., *other)]
-                own = own[..., : a.shape[-2], : a.shape[-1]]
-                result[(..., *one)].addcmul_(b, own)
-                result[(..., *other)].addcmul_(a, own)
+        out = torch.zeros_like(features, memory_format=torch.contiguous_format)
+        add_neighbour_gradient(out.flatten(2), features.flatten(2), gradient, features.shape[3])
         return out
 
 
@@ -164,7 +204,7 @@ def neighbour_products(features: torch.Tensor) -> torch.Tensor:
         (N h w, 5): with itself, the right, the lower and the lower right neighbour, and of the right with the lower
         one; 0 where a neighbour is missing.
     """
-    return _NeighbourProducts.apply(features).permute(1, 2, 3, 0).flatten(0, 2)
+    return _NeighbourProducts.apply(features).flatten(1).T.contiguous()
 
 
 def sampled_square_norms(products: torch.Tensor, points: BilinearPoints) -> torch.Tensor:

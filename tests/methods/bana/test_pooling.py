@@ -11,11 +11,11 @@ import torch
 
 from tests.golden.frame import read_arrays
 from wsis.methods.bana import pooling
+from wsis.methods.bana.lattice import box_lattice
 from wsis.methods.bana.plain import pool_box_by_box
 from wsis.methods.bana.pooling import (
     PoolingParams,
     background_aware_pooling,
-    box_lattice,
     classification_targets,
     grid_padding,
     mean_cross_entropy,
@@ -78,6 +78,30 @@ def test_all_at_once_is_box_by_box(features, mask, changes):
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_the_gradient_is_that_of_numbers(align_corners):
+    """In double precision; of what the loss sees, an image without attention and a cell without background included."""
+    generator = torch.Generator().manual_seed(3)
+    features = torch.rand(3, 5, 4, 6, dtype=torch.float64, generator=generator).requires_grad_()
+    mask = torch.ones(3, 32, 48, dtype=torch.float64)
+    mask[0, :16, :24], mask[1, 4:30, 6:40], mask[2] = 0, 0, 0
+    mask[2, :2] = 1
+    boxes = torch.tensor([[-0.9, -0.7, 0.4, 0.6], [0.1, -0.2, 0.9, 1.0], [-0.5, -0.5, 0.5, 0.5]])
+
+    def outputs(values):
+        pooled = pool(
+            values,
+            mask,
+            boxes,
+            torch.tensor([0, 0, 2]),
+            grid_size=2,
+            align_corners=align_corners,
+        )
+        return pooled.windows, pooled.queries, pooled.attention
+
+    assert torch.autograd.gradcheck(outputs, features)
+
+
 def test_padding_goes_to_both_ends_or_to_the_far_one():
     assert grid_padding(41, 41, 4) == (0, 3, 0, 3)
     assert grid_padding(42, 41, 4) == (0, 3, 1, 1)
@@ -102,7 +126,9 @@ def test_a_detached_attention_has_another_gradient(monkeypatch):
     expected = arrays["grad_features_ac1"]
     assert np.allclose(gradient(), expected, rtol=1e-3, atol=1e-6)
     attention = pooling.background_attention
-    monkeypatch.setattr(pooling, "background_attention", lambda *a: attention(*a).detach())
+    monkeypatch.setattr(
+        pooling, "background_attention", lambda *a: attention(*a).detach() + 0 * attention(*a)
+    )
     assert not np.allclose(gradient(), expected, rtol=1e-3, atol=1e-6)
 
 

@@ -17,8 +17,9 @@ from wsis.engine.benchmark.timing import (
 )
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
+from wsis.methods.bana.lattice import box_lattice
 from wsis.methods.bana.plain import FullSize, pool_box_by_box
-from wsis.methods.bana.pooling import PoolingParams, background_aware_pooling, box_lattice
+from wsis.methods.bana.pooling import PoolingParams, background_aware_pooling
 from wsis.methods.bana.pseudo_labels import ImageBoxes, LabelParams, semantic_labels, union
 
 CLASSES = 20

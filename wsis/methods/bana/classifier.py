@@ -21,12 +21,12 @@ from wsis.methods.bana.config import (
     pooling_params,
 )
 from wsis.methods.bana.crop_loader import build_loader
+from wsis.methods.bana.lattice import box_lattice
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
     PoolingParams,
     background_aware_pooling,
-    box_lattice,
     classification_targets,
     mean_cross_entropy,
 )

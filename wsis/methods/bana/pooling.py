@@ -6,19 +6,21 @@ feature is a weighted mean of the map's own pixels, see :mod:`wsis.layers.biline
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from wsis.layers.bilinear import (
-    BilinearPoints,
-    bilinear_points,
-    neighbour_products,
+    add_neighbour_gradient,
+    neighbour_sums,
     sample,
     sampled_square_norms,
 )
+from wsis.methods.bana.lattice import Lattice
 
 EPS = 1e-12
 
@@ -40,38 +42,6 @@ class PoolingParams:
     roi_size: tuple[int, int] = (2, 2)
     align_corners: bool = True
     min_background: float = 0.125
-
-
-class Lattice(NamedTuple):
-    """The points at which K boxes are sampled, box by box and row by row, and the windows that they are pooled into.
-
-    Attributes:
-        sizes: (K, 2) int64 rows and columns of each box's points.
-        image: (T,) int64 image of each point.
-        points: T points on the maps of all images.
-        pair_point: (Q,) int64; a point is in one window or, where these overlap, in more.
-        pair_window: (Q,) int64, box times windows per box plus window.
-        row_of_box: (K,) int64, image times the largest number of boxes in an image plus the box's place in its image.
-        boxes_per_image: that largest number.
-        windows: per box.
-    """
-
-    sizes: torch.Tensor
-    image: torch.Tensor
-    points: BilinearPoints
-    pair_point: torch.Tensor
-    pair_window: torch.Tensor
-    row_of_box: torch.Tensor
-    boxes_per_image: int
-    windows: int
-
-    def to(self, device: torch.device | str) -> Lattice:
-        """On another device, without waiting for it."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("sizes", "image", "pair_point", "pair_window", "row_of_box")
-        }
-        return self._replace(points=self.points.to(device), **moved)
 
 
 class Pooled(NamedTuple):
@@ -111,141 +81,92 @@ def grid_cells(height: int, width: int, grid: int) -> torch.Tensor:
     return rows[:, None] * grid + columns
 
 
-def background_queries(
-    features: torch.Tensor, mask: torch.Tensor, grid: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean background feature of each cell: q_j = sum_cell M f / (S_j + eps), S_j = sum_cell M.
+def query_weights(mask: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What pixels count in the mean background feature of each cell: M / (S_j + eps), S_j = sum_cell M.
 
     Args:
-        features: (N, C, h, w).
         mask: (N, h, w) float, 1 = background, at the features' size.
         grid: G; J = G^2 cells.
 
     Returns:
-        (N, J, C) queries and (N, J) counts S.
+        (N, J, h w) weights and (N, J) counts S.
     """
     cells = grid_cells(mask.shape[1], mask.shape[2], grid).flatten()
-    member = functional.one_hot(cells, grid**2).T.to(features)
-    weights = member * mask.flatten(1)[:, None]
+    weights = functional.one_hot(cells, grid**2).T.to(mask) * mask.flatten(1)[:, None]
     counts = weights.sum(dim=2)
-    # in this order the features' gradient lies in memory as the features do
-    means = torch.bmm(features.flatten(2), (weights / (counts[:, :, None] + EPS)).mT)
-    return means.mT, counts
+    return weights / (counts[:, :, None] + EPS), counts
 
 
-def box_lattice(
-    boxes: torch.Tensor,
-    image: torch.Tensor,
-    map_size: tuple[int, int],
-    roi_size: tuple[int, int] = (2, 2),
-    align_corners: bool = True,
-) -> Lattice:
-    """Where boxes are sampled; computed where the boxes are, which should be the CPU.
+def background_queries(
+    features: torch.Tensor, mask: torch.Tensor, grid: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean background feature of each cell: q_j = sum_cell M f / (S_j + eps).
 
     Args:
-        boxes: (K, 4) float32 XYXY, -1 and 1 on the centres of the first and the last pixel of the image.
-        image: (K,) int64, rising.
-        map_size: h and w of the features.
-        roi_size: rows and columns of the windows.
-        align_corners: False samples as if -1 and 1 were the outer edges of those pixels, as the original release does.
-    """
-    counts = []
-    for axis, size in zip((1, 0), map_size, strict=True):
-        low, high = ((boxes[:, k] + 1) / 2 * (size - 1) for k in (axis, axis + 2))
-        counts.append((high.ceil() - low.floor()).long().clamp(min=1))
-    sizes = torch.stack(counts, dim=1)
-    box, index = lattice_indices(sizes)
-    coordinates = []
-    for k, (axis, size) in enumerate(zip((1, 0), map_size, strict=True)):
-        step = (boxes[:, axis + 2] - boxes[:, axis]) / (sizes[:, k] - 1).clamp(min=1)
-        value = boxes[box, axis] + index[:, k] * step[box]
-        if align_corners:
-            coordinates.append((value + 1) / 2 * (size - 1))
-        else:
-            coordinates.append(((value + 1) * size - 1) / 2)
-    points = bilinear_points(coordinates[0], coordinates[1], map_size, image[box])
-    return make_lattice(sizes, image, points, roi_size)
-
-
-def lattice_indices(sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The points of boxes: (T,) box and (T, 2) row and column of each, from (K, 2) rows and columns of the boxes."""
-    number = sizes.prod(dim=1)
-    box = torch.arange(len(sizes)).repeat_interleave(number)
-    place = torch.arange(len(box)) - (number.cumsum(0) - number)[box]
-    return box, torch.stack([place // sizes[box, 1], place % sizes[box, 1]], dim=1)
-
-
-def make_lattice(
-    sizes: torch.Tensor, image: torch.Tensor, points: BilinearPoints, roi_size: tuple[int, int]
-) -> Lattice:
-    """A lattice of given points.
-
-    Args:
-        sizes: (K, 2) int64 rows and columns of each box's points.
-        image: (K,) int64, rising.
-        points: box by box and row by row.
-        roi_size: rows and columns of the windows.
-    """
-    box, index = lattice_indices(sizes)
-    rows, columns = (_in_windows(index[:, k], sizes[box, k], roi_size[k]) for k in (0, 1))
-    member = (rows[:, :, None] & columns[:, None, :]).flatten(1)
-    pair_point, window = member.nonzero(as_tuple=True)
-    windows = roi_size[0] * roi_size[1]
-    place_in_image = torch.arange(len(image)) - torch.searchsorted(image, image)
-    most = int(place_in_image.max()) + 1 if len(image) else 0
-    return Lattice(
-        sizes=sizes,
-        image=image[box],
-        points=points,
-        pair_point=pair_point,
-        pair_window=box[pair_point] * windows + window,
-        row_of_box=image * most + place_in_image,
-        boxes_per_image=most,
-        windows=windows,
-    )
-
-
-def _in_windows(index: torch.Tensor, size: torch.Tensor, number: int) -> torch.Tensor:
-    """Which windows of an axis a row lies in: stride floor(size / number), windows of size - (number - 1) stride; of
-    fewer rows than windows the last one is repeated.
-
-    Args:
-        index: (T,) rows.
-        size: (T,) number of rows of the row's box.
-        number: of windows.
+        features: (N, C, h, w).
+        mask, grid: as :func:`query_weights`.
 
     Returns:
-        (T, number) bool.
+        (N, J, C) queries and (N, J) counts S.
     """
-    stride = (size // number)[:, None]
-    start = torch.arange(number) * stride
-    length = size[:, None] - (number - 1) * stride
-    inside = (index[:, None] >= start) & (index[:, None] < start + length)
-    repeated = index[:, None] == torch.minimum(torch.arange(number), size[:, None] - 1)
-    return torch.where(stride > 0, inside, repeated)
+    weights, counts = query_weights(mask, grid)
+    return torch.bmm(weights, features.flatten(2).mT), counts
 
 
 def background_attention(
-    features: torch.Tensor, queries: torch.Tensor, valid: torch.Tensor, lattice: Lattice
+    products: torch.Tensor, squares: torch.Tensor, valid: torch.Tensor, lattice: Lattice
 ) -> torch.Tensor:
     """A(p) = mean over the valid cells j of the point's image of ReLU(cos(r(p), q_j)).
 
     Args:
-        features: (N, C, h, w).
-        queries: (N, J, C).
+        products: (N h w, J) of all pixels' features with q_j / |q_j| of their image.
+        squares: (N h w, 5), see :func:`wsis.layers.bilinear.neighbour_products`.
         valid: (N, J) bool; an image without any has A = 0.
         lattice: T points.
 
     Returns:
         (T,) in [0, 1].
     """
-    directions = functional.normalize(queries, dim=2, eps=EPS)
-    products = torch.bmm(directions, features.flatten(2)).mT.flatten(0, 1)
-    square = sampled_square_norms(neighbour_products(features), lattice.points)
-    norm = square.clamp(min=EPS**2).sqrt()
+    norm = sampled_square_norms(squares, lattice.points).clamp(min=EPS**2).sqrt()
     cosines = functional.relu(sample(products, lattice.points) / norm[:, None])
     weights = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
     return (cosines * weights.index_select(0, lattice.image)).sum(dim=1)
+
+
+def window_weights(
+    attention: torch.Tensor, lattice: Lattice, images: int, pixels: int
+) -> torch.Tensor:
+    """What pixels count in z = sum_window a r / (sum_window a + eps), for all windows of all boxes.
+
+    Args:
+        attention: (T,) a of each point.
+        lattice: T points of K boxes.
+        images: N.
+        pixels: h w.
+
+    Returns:
+        (N, rows, h w): the windows of an image's boxes; images with fewer boxes have rows of 0.
+    """
+    boxes, windows = len(lattice.row_of_box), lattice.windows
+    chosen = attention.index_select(0, lattice.pair_point)
+    totals = attention.new_zeros(boxes * windows).index_add(0, lattice.pair_window, chosen)
+    chosen = chosen / (totals + EPS).index_select(0, lattice.pair_window)
+    # corners count the pixels of all images
+    first = (lattice.pair_row - lattice.image.index_select(0, lattice.pair_point)) * pixels
+    place = lattice.points.corners.index_select(0, lattice.pair_point) + first[:, None]
+    share = lattice.points.weights.index_select(0, lattice.pair_point) * chosen[:, None]
+    rows = lattice.boxes_per_image * windows
+    return (
+        attention.new_zeros(images * rows * pixels)
+        .index_add(0, place.flatten(), share.flatten())
+        .view(images, rows, pixels)
+    )
+
+
+def windows_of_boxes(means: torch.Tensor, lattice: Lattice) -> torch.Tensor:
+    """(N, C, rows) means of :func:`window_weights` to (K, windows, C)."""
+    rows = means.mT.reshape(-1, lattice.windows, means.shape[1])
+    return rows.index_select(0, lattice.row_of_box)
 
 
 def pool_windows(features: torch.Tensor, attention: torch.Tensor, lattice: Lattice) -> torch.Tensor:
@@ -259,23 +180,64 @@ def pool_windows(features: torch.Tensor, attention: torch.Tensor, lattice: Latti
     Returns:
         (K, windows, C).
     """
-    images, channels, height, width = features.shape
-    boxes, windows, pixels = len(lattice.row_of_box), lattice.windows, height * width
-    chosen = attention.index_select(0, lattice.pair_point)
-    totals = attention.new_zeros(boxes * windows).index_add(0, lattice.pair_window, chosen)
-    chosen = chosen / (totals + EPS).index_select(0, lattice.pair_window)
-    # a map of weights per window, in rows that are as many for each image
-    box, window = lattice.pair_window // windows, lattice.pair_window % windows
-    row = lattice.row_of_box.index_select(0, box) * windows + window
-    corner = lattice.points.corners.index_select(0, lattice.pair_point) % pixels
-    share = lattice.points.weights.index_select(0, lattice.pair_point) * chosen[:, None]
-    size = images * lattice.boxes_per_image * windows * pixels
-    maps = attention.new_zeros(size).index_add(
-        0, (row[:, None] * pixels + corner).flatten(), share.flatten()
-    )
-    rows = lattice.boxes_per_image * windows
-    means = torch.bmm(features.flatten(2), maps.view(images, rows, pixels).mT).mT
-    return means.reshape(-1, windows, channels).index_select(0, lattice.row_of_box)
+    flat = features.flatten(2)
+    weights = window_weights(attention, lattice, len(flat), flat.shape[2])
+    return windows_of_boxes(torch.bmm(flat, weights.mT), lattice)
+
+
+class _AwarePooling(torch.autograd.Function):
+    """Queries, attention and means of windows, of features that enter by few products only.
+
+    These are q = F M, s = d F with the directions d = q / |q|, the products of neighbours, and z = F W. W is made of s
+    and the neighbours' products, which are small: its gradient is found by a graph of its own. The features' gradient
+    is written once, from all products together.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: torch.Tensor,
+        weights: torch.Tensor,
+        weigh: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, C, h, w), (N, J, h w), and (N, J, h w) and (5, N, h w) to (T,) and (N, rows, h w); returns (N, C, J),
+        (T,) and (N, C, rows).
+        """
+        flat = features.flatten(2)
+        queries = torch.bmm(flat, weights.mT)
+        norms = queries.norm(dim=1, keepdim=True).clamp_min(EPS)
+        directions = queries / norms
+        products = torch.bmm(directions.mT, flat)
+        squares = neighbour_sums(flat, features.shape[3])
+        with torch.enable_grad():
+            small = products.requires_grad_(), squares.requires_grad_()
+            attention, maps = weigh(*small)
+        ctx.save_for_backward(features, weights, norms, directions)
+        ctx.small = (*small, attention, maps)
+        return queries, attention.detach(), torch.bmm(maps.detach(), flat.mT).mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,
+        queries_slope: torch.Tensor,
+        attention_slope: torch.Tensor,
+        means_slope: torch.Tensor,
+    ) -> tuple[torch.Tensor, None, None]:
+        features, weights, norms, directions = ctx.saved_tensors
+        products, squares, attention, maps = ctx.small
+        flat = features.flatten(2)
+        slopes = attention_slope, torch.bmm(means_slope.mT, flat)
+        products_slope, squares_slope = torch.autograd.grad(
+            (attention, maps), (products, squares), slopes, retain_graph=True
+        )
+        along = (products_slope * products.detach()).sum(dim=2)[:, None]  # slope of d, along d
+        right = torch.cat([weights, products_slope, maps.detach()], dim=1)
+        slope = torch.bmm(flat, products_slope.mT) - directions * along
+        left = torch.cat([queries_slope + slope / norms, directions, means_slope], dim=2)
+        gradient = torch.bmm(left, right)
+        add_neighbour_gradient(gradient, flat, squares_slope, features.shape[3])
+        return gradient.view_as(features), None, None
 
 
 def background_aware_pooling(
@@ -296,16 +258,24 @@ def background_aware_pooling(
         min_background: share of background above which an image's boxes are pooled with attention.
         aware: False pools all boxes without attention ("GAP").
     """
+    images, pixels = len(features), features[0, 0].numel()
     small = functional.interpolate(mask[:, None], size=features.shape[2:], mode="nearest")[:, 0]
-    queries, counts = background_queries(features, small, grid)
+    weights, counts = query_weights(small.to(features), grid)
     valid = counts > 0
-    if aware:
-        enough = mask.mean(dim=(1, 2)) > min_background
-        found = background_attention(features, queries, valid, lattice)
-        attention = 1 - found * enough.index_select(0, lattice.image)
-    else:
+    if not aware:
         attention = features.new_ones(len(lattice.image))
-    return Pooled(pool_windows(features, attention, lattice), queries, valid, attention)
+        queries = torch.bmm(weights, features.flatten(2).mT)
+        return Pooled(pool_windows(features, attention, lattice), queries, valid, attention)
+    enough = mask.mean(dim=(1, 2)) > min_background
+
+    def weigh(products: torch.Tensor, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tables = products.mT.flatten(0, 1), squares.flatten(1).T.contiguous()
+        found = background_attention(*tables, valid, lattice)
+        attention = 1 - found * enough.index_select(0, lattice.image)
+        return attention, window_weights(attention, lattice, images, pixels)
+
+    queries, attention, means = _AwarePooling.apply(features, weights, weigh)
+    return Pooled(windows_of_boxes(means, lattice), queries.mT, valid, attention)
 
 
 def classification_targets(

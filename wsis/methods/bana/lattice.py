@@ -1,0 +1,136 @@
+"""Where boxes are sampled, and the windows that their points belong to (spec 4.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from wsis.layers.bilinear import BilinearPoints, bilinear_points
+
+
+class Lattice(NamedTuple):
+    """The points at which K boxes are sampled, box by box and row by row, and the windows that they are pooled into.
+
+    Attributes:
+        sizes: (K, 2) int64 rows and columns of each box's points.
+        image: (T,) int64 image of each point.
+        points: T points on the maps of all images.
+        pair_point: (Q,) int64; a point is in one window or, where these overlap, in more.
+        pair_window: (Q,) int64, box times windows per box plus window.
+        pair_row: (Q,) int64, row of the window among those of all images, see ``row_of_box``.
+        row_of_box: (K,) int64, image times the largest number of boxes in an image plus the box's place in its image.
+        boxes_per_image: that largest number.
+        windows: per box.
+    """
+
+    sizes: torch.Tensor
+    image: torch.Tensor
+    points: BilinearPoints
+    pair_point: torch.Tensor
+    pair_window: torch.Tensor
+    pair_row: torch.Tensor
+    row_of_box: torch.Tensor
+    boxes_per_image: int
+    windows: int
+
+    def to(self, device: torch.device | str) -> Lattice:
+        """On another device, without waiting for it."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("sizes", "image", "pair_point", "pair_window", "pair_row", "row_of_box")
+        }
+        return self._replace(points=self.points.to(device), **moved)
+
+
+def box_lattice(
+    boxes: torch.Tensor,
+    image: torch.Tensor,
+    map_size: tuple[int, int],
+    roi_size: tuple[int, int] = (2, 2),
+    align_corners: bool = True,
+) -> Lattice:
+    """Where boxes are sampled; computed where the boxes are, which should be the CPU.
+
+    Args:
+        boxes: (K, 4) float32 XYXY, -1 and 1 on the centres of the first and the last pixel of the image.
+        image: (K,) int64, rising.
+        map_size: h and w of the features.
+        roi_size: rows and columns of the windows.
+        align_corners: False samples as if -1 and 1 were the outer edges of those pixels, as the original release does.
+    """
+    counts = []
+    for axis, size in zip((1, 0), map_size, strict=True):
+        low, high = ((boxes[:, k] + 1) / 2 * (size - 1) for k in (axis, axis + 2))
+        counts.append((high.ceil() - low.floor()).long().clamp(min=1))
+    sizes = torch.stack(counts, dim=1)
+    box, index = lattice_indices(sizes)
+    coordinates = []
+    for k, (axis, size) in enumerate(zip((1, 0), map_size, strict=True)):
+        step = (boxes[:, axis + 2] - boxes[:, axis]) / (sizes[:, k] - 1).clamp(min=1)
+        value = boxes[box, axis] + index[:, k] * step[box]
+        if align_corners:
+            coordinates.append((value + 1) / 2 * (size - 1))
+        else:
+            coordinates.append(((value + 1) * size - 1) / 2)
+    points = bilinear_points(coordinates[0], coordinates[1], map_size, image[box])
+    return make_lattice(sizes, image, points, roi_size)
+
+
+def lattice_indices(sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The points of boxes: (T,) box and (T, 2) row and column of each, from (K, 2) rows and columns of the boxes."""
+    number = sizes.prod(dim=1)
+    box = torch.arange(len(sizes)).repeat_interleave(number)
+    place = torch.arange(len(box)) - (number.cumsum(0) - number)[box]
+    return box, torch.stack([place // sizes[box, 1], place % sizes[box, 1]], dim=1)
+
+
+def make_lattice(
+    sizes: torch.Tensor, image: torch.Tensor, points: BilinearPoints, roi_size: tuple[int, int]
+) -> Lattice:
+    """A lattice of given points.
+
+    Args:
+        sizes: (K, 2) int64 rows and columns of each box's points.
+        image: (K,) int64, rising.
+        points: box by box and row by row.
+        roi_size: rows and columns of the windows.
+    """
+    box, index = lattice_indices(sizes)
+    rows, columns = (_in_windows(index[:, k], sizes[box, k], roi_size[k]) for k in (0, 1))
+    window, pair_point = (rows[:, None] & columns).flatten(0, 1).nonzero(as_tuple=True)
+    windows = roi_size[0] * roi_size[1]
+    place_in_image = torch.arange(len(image)) - torch.searchsorted(image, image)
+    most = int(place_in_image.max()) + 1 if len(image) else 0
+    row_of_box = image * most + place_in_image
+    pair_box = box[pair_point]
+    return Lattice(
+        sizes=sizes,
+        image=image[box],
+        points=points,
+        pair_point=pair_point,
+        pair_window=pair_box * windows + window,
+        pair_row=row_of_box[pair_box] * windows + window,
+        row_of_box=row_of_box,
+        boxes_per_image=most,
+        windows=windows,
+    )
+
+
+def _in_windows(index: torch.Tensor, size: torch.Tensor, number: int) -> torch.Tensor:
+    """Which windows of an axis a row lies in: stride floor(size / number), windows of size - (number - 1) stride; of
+    fewer rows than windows the last one is repeated.
+
+    Args:
+        index: (T,) rows.
+        size: (T,) number of rows of the row's box.
+        number: of windows.
+
+    Returns:
+        (number, T) bool.
+    """
+    stride, numbers = size // number, torch.arange(number)[:, None]
+    start = numbers * stride
+    inside = (index >= start) & (index < start + size - (number - 1) * stride)
+    repeated = index == torch.minimum(numbers, size - 1)
+    return torch.where(stride > 0, inside, repeated)

@@ -6,12 +6,15 @@
 
 A folder of labels holds one PNG per image: OUTPUT_DIR/pseudo_labels/<dataset>/<label>, or what train_net.py --eval-only
 writes with TEST.SAVE_LABELS True. With --config-file, the config of a BANAClassifier, and its weights, the background
-attention is shown too.
+attention is shown too. The report page takes the pictures up: tools/visualize_proxy_masks.py --strips DIR.
+
+Exit status: 0; 2 if the input is wrong (one line says what); 3 if an image could not be read.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +58,25 @@ def attention_maker(config_file: str, opts: Sequence[str], source: CocoSource) -
     return make
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the pictures."""
+def label_folders(items: Sequence[str]) -> dict[str, str]:
+    """``NAME=DIR`` each, as name to folder.
+
+    Raises:
+        ConfigError: another form, or a name twice.
+    """
+    folders: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not name or not folder:
+            raise ConfigError(f"--labels: found {item!r}, expected NAME=DIR")
+        if name in folders:
+            raise ConfigError(f"--labels: the name {name!r} occurs twice")
+        folders[name] = folder
+    return folders
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,19 +85,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--images", default="", metavar="DIR", help="folder that the file's names are relative to")
     add("--labels", nargs="+", required=True, metavar="NAME=DIR", help="label maps, in this order")
     add("--output", required=True, metavar="DIR", help="folder of the pictures")
-    add("--count", type=int, default=8, metavar="N", help="number of images, spread evenly (8)")
+    add("--count", type=int, default=8, metavar="N", help="images, spread evenly; 0 = all (8)")
     add("--config-file", metavar="FILE", help="of a BANAClassifier, for its background attention")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of that config")
     args = parser.parse_args(argv)
-    folders = dict(item.partition("=")[::2] for item in args.labels)
-    if not all(folders.values()):
-        raise ConfigError(f"--labels: found {' '.join(args.labels)}, expected NAME=DIR each")
-    if args.count < 1:
-        raise ConfigError(f"--count: found {args.count}, expected at least 1")
+    folders = label_folders(args.labels)
+    if args.count < 0:
+        raise ConfigError(f"--count: found {args.count}, expected at least 0")
+    if args.opts and not args.config_file:
+        raise ConfigError(f"command line: {args.opts[0]!r}: config keys need --config-file")
     source = load_source(args.json, args.images, bad_box="skip")
     maps = attention_maker(args.config_file, args.opts, source) if args.config_file else None
-    for path in write_strips(source, folders, args.output, args.count, maps):
+    written = write_strips(source, folders, args.output, args.count, maps)
+    for path in written.paths:
         print(path)
+    for reason in written.unreadable:
+        sys.stderr.write(f"unreadable: {reason}\n")
+    return 3 if written.unreadable else 0
 
 
 if __name__ == "__main__":

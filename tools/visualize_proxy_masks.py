@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """A page to look through a proxy-mask file, the worst masks first.
 
-    python tools/visualize_proxy_masks.py --proxy p.json [--images DIR] [--gt gt.json] --output report/
+    python tools/visualize_proxy_masks.py --proxy p.json [--images DIR] [--gt gt.json] [--strips DIR] --output report/
 
 Writes report/index.html: one file that needs no server and no network. Worst is the lowest IoU with the ground truth,
 without --gt the lowest IoU of the mask's tight box with the given box. Any COCO JSON with boxes and masks will do.
+With --strips, what tools/label_strips.py wrote for the images stands below their enlarged masks.
 
 Exit status: 0; 2 if the input is wrong (one line says what); 3 if an image could not be read.
 """
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--proxy", required=True, metavar="JSON", help="the masks to look at")
     add("--images", default="", metavar="DIR", help="folder that the file's names are relative to")
     add("--gt", metavar="JSON", help="the same annotations with true masks")
+    add("--strips", metavar="DIR", help="folder that tools/label_strips.py wrote")
     add("--output", required=True, metavar="DIR", help="folder of the page")
     add("--limit", type=int, default=SHOWN, metavar="N", help=f"the N worst only ({SHOWN})")
     args = parser.parse_args(argv)
@@ -45,10 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logger(name="wsis")
     proxy = load_source(args.proxy, args.images, bad_box="skip")
     gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt else None
-    page = write_page(args.output, proxy, gt, args.limit, _progress)
+    page = write_page(args.output, proxy, gt, args.limit, _progress, args.strips)
     number = f"{page.shown} of {page.masks}" if page.shown < page.masks else f"{page.shown}"
     size = page.path.stat().st_size / 1e6
-    print(f"{page.path}: {number} masks in {page.images} images, by {page.measure}, {size:.1f} MB")
+    strips = f", {page.strips} with a strip" if args.strips else ""
+    print(
+        f"{page.path}: {number} masks in {page.images} images{strips}, by {page.measure}, {size:.1f} MB"
+    )
     for problem in page.unreadable:
         sys.stderr.write(f"error: {problem}\n")
     return 3 if page.unreadable else 0

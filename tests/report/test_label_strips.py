@@ -65,5 +65,21 @@ def test_with_the_background_attention_of_a_classifier(run, tmp_path) -> None:
 def test_mistakes_are_one_line(run, tmp_path) -> None:
     status, _, error = run(names=("y_crf", "gone"))
     assert status == 2 and "gone" in error and error.count("\n") == 1
-    status, _, error = run("--count", "0")
-    assert status == 2 and "--count: found 0" in error
+    for words, message in (
+        (("--count", "-1"), "--count: found -1, expected at least 0"),
+        (("--labels", "y_crf"), "--labels: found 'y_crf', expected NAME=DIR"),
+        (("--labels", "=x"), "--labels: found '=x', expected NAME=DIR"),
+        (("--labels", "a=x", "a=y"), "--labels: the name 'a' occurs twice"),
+        (("--json", tmp_path / "gone.json"), "gone.json: cannot be read (No such file"),
+        (("SEED", "1"), "'SEED': config keys need --config-file"),
+    ):
+        status, _, error = run(*words)
+        assert (status, error.count("\n")) == (2, 1) and message in error
+    assert not (tmp_path / "strips").exists()
+
+
+def test_an_unreadable_image_is_status_3(run, tmp_path) -> None:
+    (tmp_path / "data" / "4.png").write_bytes(b"no image")
+    status, printed, error = run()
+    assert status == 3 and "4.png: cannot be read" in error and error.count("\n") == 1
+    assert [Path(line).name for line in printed.splitlines()] == ["1.png"]

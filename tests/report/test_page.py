@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.report.pages import SIZE, write_files
 from tests.tiny import loggers_as_before
@@ -26,6 +27,7 @@ from wsis.evaluation import proxy_quality
 from wsis.report import pictures
 from wsis.report.page import worst_first, write_page
 from wsis.report.pictures import PICTURE_SIDE, crop_window, make_picture
+from wsis.report.strip import TITLES
 from wsis.structures.rle import decode_mask, encode_mask
 
 __all__ = ["loggers_as_before"]
@@ -136,6 +138,12 @@ def test_each_card_belongs_to_its_annotation(tmp_path):
         assert [x1 - x0, y1 - y0] == annotation["bbox"][2:]
 
 
+def test_files_stand_in_their_order_whatever_their_masks_are_worth(tmp_path):
+    write_files(tmp_path, images=12)
+    data, _, _ = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
+    assert data["files"] == [f"{number}.png" for number in range(1, 13)]
+
+
 def test_crowds_are_left_out_and_counted(tmp_path):
     document = write_files(tmp_path)
     document["annotations"][0].update(iscrowd=1, status="crowd")
@@ -170,7 +178,7 @@ def test_names_are_data_and_never_markup(tmp_path):
     assert len(parsed.scripts) == 2 + len(shown)
     assert [code for attributes, code in parsed.scripts if "alert" in code and not attributes] == []
     assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
-    assert [attributes for tag, attributes in parsed.tags if tag == "img"] == [{"alt": ""}]
+    assert [attributes for tag, attributes in parsed.tags if tag == "img"] == [{"alt": ""}] * 2
 
 
 def test_the_browser_is_told_to_run_the_pages_own_script_only(tmp_path):
@@ -253,6 +261,66 @@ def test_a_full_disk_keeps_the_page_that_was_there(tmp_path, monkeypatch):
         write_page(tmp_path / "out", sources(tmp_path)[0])
     assert page.read_bytes() == before
     assert [p.name for p in page.parent.iterdir()] == ["index.html"]
+
+
+@pytest.fixture
+def strips(tmp_path):
+    """The files of :func:`write_files`, and a strip of image 2, 3000 pixels wide."""
+    write_files(tmp_path)
+    text = PngInfo()
+    text.add_text(TITLES, "image, </script>boxes")
+    (tmp_path / "strips").mkdir()
+    pixels = np.zeros((300, 3000, 3), dtype=np.uint8)
+    pixels[:, 1500:] = 200
+    Image.fromarray(pixels).save(tmp_path / "strips/2.png", pnginfo=text)
+    return tmp_path / "strips"
+
+
+def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, main, capsys):
+    arguments = ["--proxy", tmp_path / "proxy.json", "--images", tmp_path, "--strips", strips]
+    assert main(*arguments, "--output", tmp_path / "out") == 0
+    assert "12 masks in 4 images, 1 with a strip, by box fit" in capsys.readouterr().out
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    scripts = {a["id"]: json.loads(t) for a, t in Tags(text).scripts if "id" in a}
+    number = scripts["data"]["files"].index("2.png")
+    assert scripts["data"]["strips"] == [int(i == number) for i in range(4)]
+    assert [name for name in scripts if name.startswith("s")] == [f"s{number}"]
+    strip = scripts[f"s{number}"]
+    assert strip["titles"] == "image, </script>boxes"
+    with Image.open(io.BytesIO(base64.b64decode(strip["webp"]))) as image:
+        assert image.size == (strip["width"], strip["height"]) == (1600, 160)
+        assert np.asarray(image)[80, 400].max() < 10 < 190 < np.asarray(image)[80, 1200].min()
+
+
+def test_strips_of_other_images_or_broken_ones_are_refused(strips, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"out: none of the 4 images has a strip here .*1\.png\)"):
+        write_page(tmp_path / "out", sources(tmp_path)[0], strips=tmp_path / "out")
+    (strips / "2.png").write_bytes(b"no strip")
+    with pytest.raises(DataError, match="2.png: cannot be read as a strip"):
+        write_page(tmp_path / "out", sources(tmp_path)[0], strips=strips)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_names_that_are_no_utf8_do_not_end_it(tmp_path):
+    document = write_files(tmp_path)
+    half = "caf\udce9"
+    document["categories"][0]["name"] = half
+    document["info"] = {"description": half, "wsis": {}}
+    (tmp_path / f"{half}.json").write_text(json.dumps(document))
+    page = write_page(tmp_path / "out", load_source(tmp_path / f"{half}.json", tmp_path))
+    data, _, _ = read_page(page.path)
+    assert half in data["classes"] and (data["title"], data["origin"]) == ("caf?.json", "caf?")
+
+
+def test_what_a_killed_run_left_of_the_page_is_removed(tmp_path):
+    write_files(tmp_path)
+    (tmp_path / "out").mkdir()
+    for name in (".index.html.a1b2c3d4", ".index.html.mine", "index.html.a1b2c3d4"):
+        (tmp_path / "out" / name).write_text("")
+    write_page(tmp_path / "out", sources(tmp_path)[0])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"index.html", ".index.html.mine", "index.html.a1b2c3d4"}
 
 
 def test_a_file_without_annotations_has_a_page(tmp_path):

@@ -14,6 +14,8 @@ from wsis.data.source import load_source
 from wsis.report import page as page_module
 from wsis.report.page import write_page
 from wsis.report.pictures import Pictures
+from wsis.report.strip import write_strips
+from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import decode_mask, encode_mask
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
@@ -194,6 +196,19 @@ def test_keys_move_enlarge_and_close(page):
     assert page.js(CARD) == "1"
 
 
+def test_home_and_end_where_all_masks_stand_in_one_row(page):
+    choose(page, "find", "16.png")
+    page.press("ArrowDown", "End")
+    assert page.js(CARD) == "3"
+    page.resize(530, 800)  # three in a row
+    page.press("Home")
+    tops = "[...document.querySelectorAll('.card')].map((c) => c.getBoundingClientRect().top)"
+    assert page.js(f"new Set({tops}).size") == 1
+    assert page.js(CARD) == "1"
+    page.press("End")
+    assert page.js(CARD) == "3"
+
+
 def test_tab_reaches_the_masks_at_once_and_one_of_them_only(page):
     choose(page, "class", "1")
     page.press("Tab", "Enter")
@@ -264,6 +279,72 @@ def test_layers_are_where_the_masks_are(page, folder):
     page.press("3")
     page.wait(DRAWN)
     assert not any(pixel(page, x + dx, y)[3] > 100 for dx in range(-2, 3))
+
+
+@pytest.fixture(scope="module")
+def with_strips(folder):
+    """The page of :func:`folder`, where images 3 and 5 have a strip of seven columns."""
+    source = load_source(folder / "proxy.json", folder)
+    for number, image in enumerate(source.images):
+        label = np.full((SIZE, SIZE), number % 3, dtype=np.uint8)
+        label[20:40, 10:30] = 255
+        for name in ("y_crf", "y_ret", "prediction"):
+            write_label(folder / name / image["file_name"], label.T if name == "y_ret" else label)
+    labels = {name: folder / name for name in ("y_crf", "y_ret", "prediction")}
+    attention = {"background attention": np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)}
+    written = write_strips(source, labels, folder / "strips", 0, lambda entry, image: attention)
+    for path in written.paths:
+        if path.stem not in ("3", "5"):
+            path.unlink()
+    gt = load_source(folder / "gt.json")
+    return write_page(folder / "with_strips", source, gt, strips=folder / "strips").path
+
+
+def test_a_strip_stands_below_the_enlarged_mask(tab, with_strips):
+    tab.open(with_strips.as_uri())
+    tab.wait(DRAWN)
+    strip = "document.querySelector('#strip img')"
+    choose(tab, "find", "3.png")
+    choose(tab, "order", "file")
+    tab.press("ArrowDown", "Home", "Enter")
+    assert tab.js("document.getElementById('facts').textContent").startswith("place1 of 6file3.png")
+    tab.wait(f"{strip}.complete && {strip}.naturalWidth > 1000")
+    titles = "image, boxes, background attention, y_crf, y_ret, disagreement, prediction"
+    assert tab.js(f"{strip}.alt") == f"3.png: {titles}"
+    inside = (
+        "(() => { const d = document.getElementById('large'), s = document.querySelector('#strip img')"
+        ".getBoundingClientRect(), r = d.getBoundingClientRect(), p ="
+        " d.querySelector('.picture').getBoundingClientRect();"
+        "return [s.left >= r.left, s.right <= r.right, s.bottom <= r.bottom, s.top >= p.bottom,"
+        " p.width > 300, d.scrollHeight <= d.clientHeight, r.bottom <= innerHeight]; })()"
+    )
+    assert tab.js(inside) == [True] * 7
+    tab.press("ArrowRight", "ArrowRight", "ArrowRight")  # 13.png
+    assert tab.js("document.getElementById('strip').hidden")
+    tab.press("ArrowLeft")
+    assert not tab.js("document.getElementById('strip').hidden")
+    tab.resize(360, 740)
+    assert tab.js("document.getElementById('large').getBoundingClientRect().right") <= 360
+    assert tab.complaints() == []
+
+
+def test_masks_with_a_strip_are_a_filter(tab, with_strips):
+    tab.open(with_strips.as_uri())
+    tab.js("document.querySelector('#strips input').click()")
+    assert counted(tab) == "6 of 48 masks" and tab.js("location.hash") == "#strip=1"
+    tab.press("r")
+    assert counted(tab) == "48 of 48 masks"
+    tab.js("location.hash = 'strip=1'")
+    tab.wait("document.getElementById('count').textContent.startsWith('6 ')")
+    assert tab.js("document.querySelector('#strips input').checked")
+    assert tab.complaints() == []
+
+
+def test_a_page_without_strips_says_nothing_of_them(page):
+    assert page.js("document.getElementById('strips').hidden")
+    page.press("ArrowDown", "Enter")
+    assert page.js("document.getElementById('strip').hidden")
+    page.press("Escape")
 
 
 def test_narrow_and_dark(page):

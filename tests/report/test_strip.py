@@ -1,8 +1,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from PIL import Image
 
-from wsis.report.strip import difference_picture, heat_picture, label_picture, label_strip
+from tests.report.pages import SIZE, write_files
+from wsis.data.source import load_source
+from wsis.errors import DataError
+from wsis.report.strip import (
+    LONGEST,
+    TITLES,
+    difference_picture,
+    heat_picture,
+    label_picture,
+    strip_columns,
+    write_strips,
+)
+from wsis.structures.pseudo_labels import write_label
 
 GREY = np.full((12, 16, 3), 100, dtype=np.uint8)
 
@@ -35,8 +49,69 @@ def test_heat_rises_from_blue_to_yellow() -> None:
 
 def test_a_strip_has_a_column_for_everything() -> None:
     labels = {name: np.full((12, 16), i, np.uint8) for i, name in enumerate(("a", "b", "c"))}
-    strip = label_strip(GREY, [(1, 2, 9, 8)], labels, {"attention": np.ones((12, 16))}, height=24)
-    columns, gap = 7, 4  # image, boxes, attention, a, b, disagreement, c
-    assert strip.shape[1] == columns * 32 + (columns + 1) * gap
-    alone = label_strip(GREY, [], {"a": labels["a"]}, height=5)
-    assert alone.shape[1] == 3 * 16 + 4 * gap
+    maps = {"attention": np.ones((12, 16))}
+    columns = strip_columns(GREY, [(1, 2, 9, 8)], labels, maps, height=24)
+    assert list(columns) == ["image", "boxes", "attention", "a", "b", "disagreement", "c"]
+    assert {picture.shape for picture in columns.values()} == {(24, 32, 3)}
+    alone = strip_columns(GREY, [], {"a": labels["a"]}, height=5)
+    assert [picture.shape for picture in alone.values()] == [(12, 16, 3)] * 3
+
+
+def test_a_large_image_is_made_smaller_with_all_that_belongs_to_it() -> None:
+    image = np.full((1000, 4 * LONGEST, 3), 100, dtype=np.uint8)
+    label = np.zeros((1000, 4 * LONGEST), dtype=np.uint8)
+    label[:, LONGEST:] = 1
+    columns = strip_columns(image, [(LONGEST, 0, 4 * LONGEST, 1000)], {"a": label}, {"m": label})
+    assert {picture.shape for picture in columns.values()} == {(250, LONGEST, 3)}
+    edge = LONGEST // 4
+    assert (columns["a"][:, :edge] == 100).all() and (columns["a"][:, edge:] != 100).any(2).all()
+    assert (columns["boxes"][100, :edge] == 100).all() and (
+        columns["boxes"][100, edge] != 100
+    ).any()
+    assert columns["m"][0, 0, 2] > columns["m"][0, -1, 2]  # blue, yellow
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Four images, each with a label in ``labels``."""
+    write_files(tmp_path)
+    for number in range(1, 5):
+        write_label(tmp_path / "labels" / f"{number}.png", np.full((SIZE, SIZE), number, np.uint8))
+    return load_source(tmp_path / "proxy.json", tmp_path)
+
+
+def test_strips_of_some_images_or_all(source, tmp_path) -> None:
+    folders = {"label": tmp_path / "labels"}
+    some = write_strips(source, folders, tmp_path / "some", 2)
+    assert [path.name for path in some.paths] == ["1.png", "4.png"] and some.unreadable == []
+    everything = write_strips(source, folders, tmp_path / "all", 0).paths
+    assert [path.stem for path in everything] == ["1", "2", "3", "4"]
+    with Image.open(everything[2]) as strip:
+        assert strip.info[TITLES] == "image, boxes, label"
+
+
+def test_an_unreadable_image_is_named_and_the_others_get_theirs(source, tmp_path) -> None:
+    (tmp_path / "2.png").write_bytes(b"no image")
+    written = write_strips(source, {"label": tmp_path / "labels"}, tmp_path / "out", 0)
+    assert [path.stem for path in written.paths] == ["1", "3", "4"]
+    assert len(written.unreadable) == 1 and "2.png: cannot be read" in written.unreadable[0]
+
+
+def test_nothing_given_is_written_over(source, tmp_path) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    for output in (tmp_path, tmp_path / "labels"):
+        with pytest.raises(DataError, match="1.png: the strip of image '1.png' would take"):
+            write_strips(source, {"label": tmp_path / "labels"}, output, 0)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_what_is_wrong_is_found_before_the_first_strip(source, tmp_path) -> None:
+    (tmp_path / "labels/4.png").unlink()
+    with pytest.raises(DataError, match=r"4.png: cannot be read as a label map"):
+        write_strips(source, {"label": tmp_path / "labels"}, tmp_path / "out", 0)
+    with pytest.raises(DataError, match="gone: no such folder of label maps"):
+        write_strips(source, {"label": tmp_path / "gone"}, tmp_path / "out", 0)
+    source.images[1]["file_name"] = "1.jpg"
+    with pytest.raises(DataError, match="images '1.png' and '1.jpg' would have the same strip"):
+        write_strips(source, {}, tmp_path / "out", 0)
+    assert not (tmp_path / "out").exists()

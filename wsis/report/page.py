@@ -17,8 +17,8 @@ from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks
 from wsis.evaluation.proxy_quality import measure_pairs
-from wsis.report.pictures import make_pictures
-from wsis.structures.proxy_file import atomic_writer
+from wsis.report.pictures import make_pictures, read_strips
+from wsis.structures.proxy_file import atomic_writer, remove_torn
 from wsis.structures.proxy_masks import STATUSES
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class WrittenPage:
         images: that the shown ones are of.
         measure: what "worst" means: "IoU" with the ground truth, or "box fit".
         unreadable: what was wrong with images, a line each; their masks have no picture.
+        strips: of the images have one.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class WrittenPage:
     images: int
     measure: str
     unreadable: list[str]
+    strips: int = 0
 
 
 def write_page(
@@ -58,6 +60,7 @@ def write_page(
     gt: CocoSource | None = None,
     shown: int = SHOWN,
     progress: Callable[[int], Callable[[], object]] | None = None,
+    strips: str | os.PathLike[str] | None = None,
 ) -> WrittenPage:
     """Writes ``index.html`` into a folder: the whole page, or nothing.
 
@@ -67,10 +70,12 @@ def write_page(
         gt: the same annotations with true masks, or None.
         shown: so many masks, the worst ones.
         progress: given the number of images, returns what is called after each.
+        strips: folder that :func:`wsis.report.strip.write_strips` wrote; an image that has a strip there shows it
+            beside its enlarged masks.
 
     Raises:
         DataError: see :func:`wsis.evaluation.proxy_pairs.pair_masks`; no image is there, or one has not the size that
-            the file says; the page cannot be written.
+            the file says; none has a strip, or one cannot be read; the page cannot be written.
         ConfigError: Jinja2 is not installed.
     """
     template = _template()
@@ -83,13 +88,17 @@ def write_page(
     images = _images_of(proxy, pairs, order)
     _require_images(proxy, images)
     data = page_data(proxy, pairs, values, order)
+    strip_of = read_strips(strips, data["files"]) if strips is not None else []
+    data["strips"] = [int(strip is not None) for strip in strip_of]
     advance = progress(len(images)) if progress is not None else None
     pictures = make_pictures(proxy, pairs, order, advance)
     try:
+        remove_torn(folder / PAGE_NAME)
         with atomic_writer(folder / PAGE_NAME) as stream:
             for text in template.generate(
                 data=data,
                 pictures=pictures.items,
+                strips=strip_of,
                 **_inlined("page.css", "draw.js", "page.js", "grid.js"),
             ):
                 stream.write(text)
@@ -97,9 +106,14 @@ def write_page(
         raise DataError(
             f"{folder / PAGE_NAME}: cannot be written ({error.strerror or error})"
         ) from error
-    measure = str(data["measure"])
     return WrittenPage(
-        folder / PAGE_NAME, len(pairs.masks), len(order), len(images), measure, pictures.unreadable
+        folder / PAGE_NAME,
+        len(pairs.masks),
+        len(order),
+        len(images),
+        str(data["measure"]),
+        pictures.unreadable,
+        sum(data["strips"]),
     )
 
 
@@ -136,7 +150,8 @@ def page_data(
     annotation_of = {a["id"]: a for a in proxy.annotations}
     images = {image["id"]: image for image in proxy.images}
     annotations = [annotation_of[int(i)] for i in pairs.ids[order]]
-    files = list(dict.fromkeys(images[a["image_id"]]["file_name"] for a in annotations))
+    used = {a["image_id"] for a in annotations}
+    files = list(dict.fromkeys(im["file_name"] for im in proxy.images if im["id"] in used))
     file_index = {name: i for i, name in enumerate(files)}
     statuses = [s for s in STATUSES if s in set(pairs.status)]
     columns: dict[str, list[Any]] = {
@@ -156,8 +171,8 @@ def page_data(
         columns["iouOutsideIgnored"] = _numbers(values["mIoU_outside_ignored"][order])
         means["iou"] = _mean(values["mIoU"])
     return {
-        "title": Path(proxy.json_file).name,
-        "origin": _origin(proxy),
+        "title": _printable(Path(proxy.json_file).name),
+        "origin": _printable(_origin(proxy)),
         "measure": "IoU" if "mIoU" in values else "box fit",
         "total": len(pairs.masks),
         "crowd": pairs.num_crowd,
@@ -172,10 +187,15 @@ def page_data(
 def _origin(proxy: CocoSource) -> str:
     """What made the masks, as far as the file says so."""
     provenance = proxy.info.get("wsis")
-    if isinstance(provenance, dict):
-        return f"{provenance.get('method')}, wsis {provenance.get('version')}"
+    if isinstance(provenance, dict) and "method" in provenance:
+        return f"{provenance['method']}, wsis {provenance.get('version')}"
     description = proxy.info.get("description")
     return description if isinstance(description, str) else ""
+
+
+def _printable(text: str) -> str:
+    """Without what UTF-8 cannot hold: half a surrogate pair, from JSON or from a file's name."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,14 +18,19 @@ from PIL import Image
 
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.source import CocoSource
+from wsis.errors import DataError
 from wsis.evaluation.proxy_pairs import MaskPairs
+from wsis.report.strip import TITLES
 from wsis.structures.boxes import xywh_to_xyxy
+from wsis.structures.pseudo_labels import label_path
 from wsis.structures.rle import RLE, decode_mask, encode_mask
 
 PICTURE_SIDE = 256
 """Pixels of a picture's longer side at most; a smaller crop is kept as it is."""
 MARGIN = 0.2
 """What is shown around box and masks on each side, as share of the longer side of their common box."""
+STRIP_WIDTH = 1600
+"""Pixels of a strip's width at most."""
 QUALITY = 70
 """Of the WebP code, 0 to 100."""
 
@@ -165,3 +171,47 @@ def _picture_of(pixels: np.ndarray, pairs: MaskPairs, index: int) -> Picture:
     tight = xywh_to_xyxy(coco_mask.toBbox(there).reshape(-1, 4))
     window = crop_window([pairs.boxes[index], *tight], *pixels.shape[:2])
     return make_picture(pixels, pairs.boxes[index], masks, window)
+
+
+def read_strips(
+    folder: str | os.PathLike[str], file_names: Sequence[str], threads: int = 4
+) -> list[Picture | None]:
+    """The strips that :func:`wsis.report.strip.write_strips` has written, small enough for a page.
+
+    Args:
+        folder: of the strips.
+        file_names: of images, as their JSON has them.
+        threads: that read strips at a time.
+
+    Returns:
+        For each image None, if it has no strip, or ready for JSON: ``width``, ``height`` in pixels, ``webp`` (base64),
+        ``titles`` of its columns.
+
+    Raises:
+        DataError: a strip cannot be read, or no image has one.
+    """
+    paths = [label_path(folder, "", name) for name in file_names]
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        records = list(pool.map(_read_strip, paths))
+    if paths and not any(records):
+        raise DataError(
+            f"{folder}: none of the {len(paths)} images has a strip here (the first: {paths[0]}), expected the folder "
+            "that tools/label_strips.py wrote for them"
+        )
+    return records
+
+
+def _read_strip(path: os.PathLike[str]) -> Picture | None:
+    if not os.path.isfile(path):
+        return None
+    try:
+        with Image.open(path) as opened:
+            titles = opened.info.get(TITLES, "")
+            strip = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise DataError(f"{path}: cannot be read as a strip ({reason})") from error
+    strip.thumbnail((STRIP_WIDTH, STRIP_WIDTH), Image.Resampling.BOX)
+    width, height = strip.size
+    webp = _webp(np.asarray(strip))
+    return {"width": width, "height": height, "webp": webp, "titles": titles}

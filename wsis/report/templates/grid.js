@@ -4,12 +4,18 @@ const GAP = 12, LEAST_SIDE = 150, CAPTION = 62, AHEAD = 500; // CSS pixels; CAPT
 const FRAME = 10; // milliseconds of drawing between two frames
 const PIXELATED_FROM = 4; // enlargement from which the large picture shows single pixels as such
 
-/** The picture of a card: a record, null if the image could not be read, undefined while the page still loads. */
-function pictureOf(i) {
-  const element = byId(`p${i}`);
+/** What the page holds under a name, undefined while it still loads. */
+function record(name) {
+  const element = byId(name);
   const whole = element && (element.nextSibling || document.readyState !== "loading");
   return whole ? JSON.parse(element.textContent) : undefined;
 }
+
+/** The picture of a card; null if the image could not be read. */
+const pictureOf = (i) => record(`p${i}`);
+
+/** The strip of a card's image; null if it has none. */
+const stripOf = (i) => (hasStrip(i) ? record(`s${columns.file[i]}`) : null);
 
 function valueText(i) {
   return measured[i] === null ? "no true mask" : `${data.measure} ${shares(measured[i])}`;
@@ -176,7 +182,8 @@ const grid = (() => {
     const step = steps()[name];
     if (step === undefined) return false;
     const target = current + step;
-    if (Math.abs(step) === perRow && perRow > 1 && (target < 0 || target >= rows.length)) focus();
+    const upOrDown = name === "ArrowUp" || name === "ArrowDown";
+    if (upOrDown && perRow > 1 && (target < 0 || target >= rows.length)) focus();
     else focus(target);
     return true;
   }
@@ -187,7 +194,7 @@ const grid = (() => {
 // ---- the enlarged card
 
 const large = (() => {
-  const dialog = byId("large"), element = dialog.querySelector(".picture");
+  const dialog = byId("large"), element = dialog.querySelector(".picture"), strip = byId("strip");
   let place = 0, picture;
 
   function draw() {
@@ -213,7 +220,17 @@ const large = (() => {
     );
     byId("previous").disabled = place === 0;
     byId("next").disabled = place === rows.length - 1;
+    showStrip(i, stripOf(i));
     draw();
+  }
+
+  function showStrip(i, found) {
+    strip.hidden = !found;
+    dialog.classList.toggle("with-strip", Boolean(found));
+    if (!found) return;
+    const image = strip.firstElementChild;
+    Object.assign(image, { width: found.width, height: found.height, src: `data:image/webp;base64,${found.webp}` });
+    image.alt = `${data.files[columns.file[i]]}: ${found.titles}`;
   }
 
   function open() {
@@ -233,7 +250,7 @@ const large = (() => {
   byId("previous").addEventListener("click", () => move(-1));
   byId("next").addEventListener("click", () => move(1));
   byId("close").addEventListener("click", () => dialog.close());
-  return { dialog, open, move, draw };
+  return { dialog, open, move, draw, show };
 })();
 
 // ---- keys
@@ -301,6 +318,7 @@ function start() {
   addEventListener("DOMContentLoaded", () => {
     clearInterval(waiting);
     grid.fill();
+    if (large.dialog.open) large.show();
     document.documentElement.dataset.loaded = Math.round(performance.now()); // for measurements
   });
   document.documentElement.dataset.ready = Math.round(performance.now());

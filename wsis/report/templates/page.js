@@ -11,6 +11,7 @@ const shares = (value) => (value === null ? "–" : value.toFixed(3));
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(0)} %`);
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const mean = (values) => (values.length ? values.reduce((sum, v) => sum + v, 0) / values.length : null);
+const hasStrip = (i) => data.strips[columns.file[i]] === 1;
 const known = (column, rows) => rows.map((i) => column[i]).filter((v) => v !== null);
 const style = getComputedStyle(document.documentElement);
 const colours = Object.fromEntries(LAYERS.map((layer) => [layer, style.getPropertyValue(`--${layer}`).trim()]));
@@ -41,7 +42,7 @@ let current = 0; // place in rows
 
 function emptyState() {
   return {
-    class: -1, statuses: new Set(data.statuses.keys()), order: "worst", find: "",
+    class: -1, statuses: new Set(data.statuses.keys()), order: "worst", find: "", strip: false,
     measure: [0, 1], score: [0, 1], layers: Object.fromEntries(LAYERS.map((layer) => [layer, true])),
   };
 }
@@ -56,6 +57,7 @@ function passes(i, needle) {
     state.statuses.has(columns.status[i]) &&
     within(measured[i], state.measure) &&
     within(columns.score[i], state.score) &&
+    (!state.strip || hasStrip(i)) &&
     (!needle || String(columns.id[i]) === needle || data.files[columns.file[i]].toLowerCase().includes(needle))
   );
 }
@@ -166,6 +168,8 @@ function buildForm() {
   });
   for (const layer of usedLayers())
     byId("layers").append(checkbox(LAYER_NAMES[layer], true, (on) => { state.layers[layer] = on; grid.redraw(); writeHash(); }, `layer ${layer}`));
+  byId("strips").append(checkbox("with strip", false, (on) => { state.strip = on; update(); }, "strip"));
+  byId("strips").hidden = new Set(data.strips).size < 2; // all images have one, or none
   byId("order").append(...Object.entries(ORDERS).map(([value, [text]]) => make("option", { value, textContent: text })));
   byId("measure-legend").textContent = data.measure === "IoU" ? "IoU" : "Box fit";
   byId("class").addEventListener("change", (event) => { state.class = Number(event.target.value); update(); });
@@ -193,6 +197,7 @@ function fillForm() {
   for (const name of ["measure", "score"])
     ["low", "high"].forEach((end, k) => { byId(`${name}-${end}`).value = state[name][k] === k ? "" : state[name][k]; });
   byId("statuses").querySelectorAll("input").forEach((box, s) => { box.checked = state.statuses.has(s); });
+  byId("strips").querySelector("input").checked = state.strip;
   byId("layers").querySelectorAll("input").forEach((box, k) => { box.checked = state.layers[usedLayers()[k]]; });
 }
 
@@ -210,6 +215,7 @@ function writeHash() {
   for (const name of ["measure", "score"])
     if (state[name][0] > 0 || state[name][1] < 1) parts.set(name, state[name].join("-"));
   if (state.find) parts.set("find", state.find);
+  if (state.strip) parts.set("strip", "1");
   if (state.order !== "worst") parts.set("order", state.order);
   const hidden = LAYERS.filter((layer) => !state.layers[layer]);
   if (hidden.length) parts.set("hide", hidden.join(","));
@@ -230,6 +236,7 @@ function readHash() {
     if (parts.has(name) && range.length === 2 && range.every(Number.isFinite)) state[name] = range;
   }
   state.find = parts.get("find") || "";
+  state.strip = parts.has("strip");
   if (Object.hasOwn(ORDERS, parts.get("order") || "")) state.order = parts.get("order");
   for (const layer of (parts.get("hide") || "").split(",")) if (layer in state.layers) state.layers[layer] = false;
 }

@@ -23,7 +23,9 @@ def test_both_ways_of_the_loss_agree() -> None:
 
 def test_rows_say_what_was_compared() -> None:
     rows = benchmark_bana_seg(batch=1, crop=32, classes=3, width=1 / 32, repeats=1)
-    assert [row["way"].split(",")[0] for row in rows] == ["NAL", "NAL"] + ["eight passes"] * 2
+    assert [row["way"].split(",")[0] for row in rows] == ["NAL", "NAL"] + ["eight passes"] * 3
     assert rows[0]["time / plain"] == rows[2]["time / plain"] == pytest.approx(1)
     assert all(row["images / s"] > 0 for row in rows[2:])
+    assert all(row["pixels that differ"] < 0.2 for row in rows[2:])
+    assert rows[3]["pixels that differ"] == pytest.approx(rows[4]["pixels that differ"], abs=0.01)
     assert all(row["MiB"] >= 0 for row in rows[:2])

@@ -38,8 +38,8 @@ def key_comments(module: ModuleType) -> dict[str, str]:
         if text.startswith("#"):
             pending.append(text.lstrip("# "))
             continue
-        if (key or node) and not pending:
-            name = key[1] if key else f"{node[1]}.SPATIAL_WEIGHT"
+        if (found := key or node) and not pending:
+            name = f"{found[1]}.SPATIAL_WEIGHT" if node else found[1]
             raise ConfigError(f"{module.__name__}: key {name} has no comment")
         if key:
             comments[key[1]] = " ".join(pending)

@@ -14,7 +14,7 @@ from wsis.layers.deeplab import resize_scores
 from wsis.layers.label_maps import mean_over_scales
 from wsis.methods.bana import BANASegmentor
 from wsis.methods.bana.nal import IGNORE, NoiseParams, common_label, noise_aware_loss
-from wsis.methods.bana.seg_inference import multi_scale
+from wsis.methods.bana.seg_inference import Scorer, multi_scale
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, NoiseParams], dict[str, torch.Tensor]]
 
@@ -27,9 +27,11 @@ def benchmark_bana_seg(
     repeats: int = 5,
 ) -> list[Row]:
     """Forward and backward of the noise-aware loss against correlation maps at full size with lists of pixels; then an
-    image at four scales with its mirror images in pairs against one after another.
+    image at four scales, mirrored and not, against one forward pass for each whose features are enlarged before the
+    classifier.
 
-    Memory is the highest of the process above what it held before.
+    Memory is the highest of the process above what it held before. ``pixels that differ`` are those whose label is not
+    the plain way's.
 
     Args:
         batch: crops.
@@ -113,18 +115,26 @@ def benchmark_multi_scale(side: int, classes: int, width: float, repeats: int) -
         return multi_scale(model.scores, image, size, scales)
 
     @torch.no_grad()
-    def one_by_one() -> torch.Tensor:
+    def one_by_one(score: Scorer) -> torch.Tensor:
         maps = []
         for scale in scales:
             scaled = resize_scores(image[None], (int(scale * side), int(scale * side)))
-            maps += [model.scores(scaled), model.scores(scaled.flip(-1))]
+            maps += [score(scaled), score(scaled.flip(-1))]
         return mean_over_scales(maps, [False, True] * len(scales), size, align_corners=True)[0]
 
-    plain = "eight passes, one by one (plain)"
-    rows = timing_rows(
-        interleave({plain: one_by_one, "eight passes, mirror images in pairs": in_pairs}, repeats),
-        plain,
-    )
+    def enlarged_first(images: torch.Tensor) -> torch.Tensor:
+        features = model.head(list(model.backbone(images).values())[-1])
+        return model.classifier(resize_scores(features, size))
+
+    plain = "eight passes, one by one, features enlarged (plain)"
+    ways = {
+        plain: partial(one_by_one, enlarged_first),
+        "eight passes, one by one": partial(one_by_one, model.scores),
+        "eight passes, mirror images in pairs": in_pairs,
+    }
+    rows = timing_rows(interleave(ways, repeats), plain)
+    labels = {name: way().argmax(dim=0) for name, way in ways.items()}
     for row in rows:
         row["images / s"] = 1 / row["seconds"]
+        row["pixels that differ"] = float((labels[row["way"]] != labels[plain]).float().mean())
     return rows

@@ -127,6 +127,7 @@ class JointLoader:
                 batch_size=None,
                 sampler=self.tasks(_iterations_done()),
                 num_workers=self.num_workers,
+                collate_fn=_as_it_is,
             )
         )
         waiting: dict[int, dict[str, Any]] = {}
@@ -221,6 +222,11 @@ def build_joint_loader(cfg: CfgNode) -> Iterator[Batch]:
         processes=comm.get_world_size(),
     )
     return iter(JointLoader(samples, sampler, comm.get_rank(), cfg.DATALOADER.NUM_WORKERS))
+
+
+def _as_it_is(made: Made) -> Made:
+    """Instead of PyTorch's search for arrays in it."""
+    return made
 
 
 def _iterations_done() -> int:

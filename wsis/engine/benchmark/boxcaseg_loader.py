@@ -120,7 +120,7 @@ class LoaderWork:
 
     def read(self) -> None:
         """Reads as many images as an epoch is made from, and makes nothing of them."""
-        images = (*self.samples.boxed, *self.samples.salient)
+        images: list[BoxImage | SalientImage] = [*self.samples.boxed, *self.samples.salient]
         for image in images[: -(-self.number // self.per_image)]:
             read_image(image.file_name, image.height, image.width)
 

@@ -185,7 +185,7 @@ class JointLoader:
                 continue
             left = of_image[int(self.samples.images[sample])]
             if left and left[-1] == k:
-                members = []
+                members: list[int] = []
                 while left and left[-1] < k + self.sampler.window and len(members) < TOGETHER:
                     members.append(left.pop())
                 yield members
@@ -224,7 +224,7 @@ def build_joint_loader(cfg: CfgNode) -> Iterator[Batch]:
     return iter(JointLoader(samples, sampler, comm.get_rank(), cfg.DATALOADER.NUM_WORKERS))
 
 
-def _as_it_is(made: Made) -> Made:
+def _as_it_is(made: Any) -> Any:
     """Instead of PyTorch's search for arrays in it."""
     return made
 

@@ -58,14 +58,14 @@ def semantic_label(
     taken = np.zeros_like(out)
     for label in np.unique(ids):
         covered = np.zeros(out.shape, dtype=bool)
-        for i in np.flatnonzero(ids == label):
+        for i in np.flatnonzero(ids == label).tolist():
             _window(covered, foreground[i])[foreground[i][0]] = True
         taken += covered
         out[covered] = label
     out[taken > 1] = IGNORE
     area = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     inner = contained_boxes(corners)
-    for i in np.argsort(-area, kind="stable"):
+    for i in np.argsort(-area, kind="stable").tolist():
         if inner[i]:
             _window(out, foreground[i])[foreground[i][0]] = ids[i]
     for certain, possible in zip(foreground, region, strict=True):

@@ -112,9 +112,12 @@ _CHUNK = 32
 """Channels that are multiplied at a time on a CPU, so that the products stay in its cache."""
 
 
-def _chunks(flat: torch.Tensor) -> Iterator[slice]:
+def channel_chunks(flat: torch.Tensor, size: int = _CHUNK) -> Iterator[slice]:
+    """Slices of so many channels of (N, C, P) features on a CPU, whose cache holds them from one step to the next;
+    elsewhere one of all channels.
+    """
     channels = flat.shape[1]
-    size = _CHUNK if flat.device.type == "cpu" else channels
+    size = size if flat.device.type == "cpu" else channels
     return (slice(start, start + size) for start in range(0, channels, size))
 
 
@@ -144,7 +147,7 @@ def neighbour_sums(flat: torch.Tensor, width: int) -> torch.Tensor:
         (5, N, P); each product stands at the smaller row and column of its two pixels.
     """
     out = flat.new_zeros(5, len(flat), flat.shape[2])
-    for chunk in _chunks(flat):
+    for chunk in channel_chunks(flat):
         part = flat[:, chunk]
         for total, (one, other) in zip(out, _neighbours(flat.shape[2], width), strict=True):
             product = (part[..., one] * part[..., other]).sum(dim=1)
@@ -166,7 +169,7 @@ def add_neighbour_gradient(
     """
     gradient = _without_row_ends(gradient.clone(memory_format=torch.contiguous_format), width)
     gradient[0] *= 2
-    for chunk in _chunks(flat):
+    for chunk in channel_chunks(flat):
         part, result = flat[:, chunk], out[:, chunk]
         pairs = _neighbours(flat.shape[2], width)
         for number, (own, (one, other)) in enumerate(zip(gradient, pairs, strict=True)):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from wsis.layers.bilinear import (
     add_neighbour_gradient,
+    channel_chunks,
     neighbour_sums,
     sample,
     sampled_square_norms,
@@ -23,6 +24,8 @@ from wsis.layers.bilinear import (
 from wsis.methods.bana.lattice import Lattice
 
 EPS = 1e-12
+_CHUNK = 128
+"""Channels whose gradient is made at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -233,10 +236,15 @@ class _AwarePooling(torch.autograd.Function):
         )
         along = (products_slope * products.detach()).sum(dim=2)[:, None]  # slope of d, along d
         right = torch.cat([weights, products_slope, maps.detach()], dim=1)
-        slope = torch.bmm(flat, products_slope.mT) - directions * along
-        left = torch.cat([queries_slope + slope / norms, directions, means_slope], dim=2)
-        gradient = torch.bmm(left, right)
-        add_neighbour_gradient(gradient, flat, squares_slope, features.shape[3])
+        gradient = torch.empty_like(flat)
+        for part in channel_chunks(flat, _CHUNK):
+            slope = torch.bmm(flat[:, part], products_slope.mT) - directions[:, part] * along
+            total = queries_slope[:, part] + slope / norms
+            left = torch.cat([total, directions[:, part], means_slope[:, part]], dim=2)
+            torch.bmm(left, right, out=gradient[:, part])
+            add_neighbour_gradient(
+                gradient[:, part], flat[:, part], squares_slope, features.shape[3]
+            )
         return gradient.view_as(features), None, None
 
 

@@ -7,31 +7,17 @@ datasets/README.md shows the trees before and after.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from wsis.data.builtin_paths import BUILTIN, datasets_root
-from wsis.data.prepare import boxes_only
+from wsis.data.builtin_paths import BUILTIN
+from wsis.data.prepare import boxes_only, converter_parser
 from wsis.data.source import check_document
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line (`argv`, default `sys.argv[1:]`)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=datasets_root(),
-        help="folder that holds coco/annotations (default: $DETECTRON2_DATASETS)",
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Write the JSON file."""
-    args = parse_args(argv)
+    parser = converter_parser(__doc__, "coco/annotations", workers=False)
+    args = parser.parse_args(argv)
     path = args.root / BUILTIN["coco_2017_train_boxes"][0]
     full = path.parent / "instances_train2017.json"
     document = read_json(full)

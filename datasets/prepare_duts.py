@@ -7,40 +7,24 @@ datasets/README.md shows the trees before and after.
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
-from wsis.data.builtin_paths import BUILTIN, datasets_root
+from wsis.data.builtin_paths import BUILTIN
 from wsis.data.duts import CATEGORIES, convert_pair, list_pairs
-from wsis.data.prepare import number_annotations, parallel_map
+from wsis.data.prepare import converter_parser, number_annotations, parallel_map
 from wsis.engine import run_tool
 from wsis.errors import ConfigError, DataError
 from wsis.structures.proxy_file import write_json_atomic
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line (`argv`, default `sys.argv[1:]`)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=datasets_root(),
-        help="folder that holds DUTS-TR (default: $DETECTRON2_DATASETS)",
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Write the JSON file."""
+    parser = converter_parser(__doc__, "DUTS-TR")
     parser.add_argument(
         "--min-share",
         type=float,
         default=0.95,
         help="an image has a single object if so much of its mask is one connected part; 0 keeps every image",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Write the JSON file."""
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     if not 0 <= args.min_share <= 1:
         raise ConfigError(f"--min-share: found {args.min_share}, expected 0 to 1")
     json_file, images = (args.root / part for part in BUILTIN["duts_tr_single"])

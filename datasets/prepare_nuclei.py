@@ -7,37 +7,15 @@ datasets/README.md shows the trees before and after and says what each file hold
 
 from __future__ import annotations
 
-import argparse
-import os
 from functools import partial
 from pathlib import Path
 
-from wsis.data.builtin_paths import BUILTIN, datasets_root
+from wsis.data.builtin_paths import BUILTIN
 from wsis.data.nuclei import CATEGORIES, NucleiRecord, convert_image, list_images, split
-from wsis.data.prepare import boxes_only, number_annotations, parallel_map
+from wsis.data.prepare import boxes_only, converter_parser, number_annotations, parallel_map
 from wsis.engine import run_tool
 from wsis.errors import ConfigError
 from wsis.structures.proxy_file import write_json_atomic
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line (`argv`, default `sys.argv[1:]`)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=datasets_root(),
-        help="folder that holds nuclei/stage1_train (default: $DETECTRON2_DATASETS)",
-    )
-    parser.add_argument(
-        "--val-fraction", type=float, default=0.2, help="share of the images that become val"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
-    parser.add_argument(
-        "--max-side", type=int, default=0, help="leave out larger images (pixels; 0: keep all)"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args(argv)
 
 
 def write(root: Path, records: list[NucleiRecord], val: set[str]) -> None:
@@ -66,7 +44,15 @@ def write(root: Path, records: list[NucleiRecord], val: set[str]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the images and the three JSON files."""
-    args = parse_args(argv)
+    parser = converter_parser(__doc__, "nuclei/stage1_train")
+    parser.add_argument(
+        "--val-fraction", type=float, default=0.2, help="share of the images that become val"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument(
+        "--max-side", type=int, default=0, help="leave out larger images (pixels; 0: keep all)"
+    )
+    args = parser.parse_args(argv)
     if not 0 <= args.val_fraction < 1:
         raise ConfigError(f"--val-fraction: found {args.val_fraction}, expected 0 up to below 1")
     folders = list_images(args.root / "nuclei" / "stage1_train", args.max_side)

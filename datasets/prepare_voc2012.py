@@ -7,38 +7,22 @@ datasets/README.md shows the trees before and after and says what each file hold
 
 from __future__ import annotations
 
-import argparse
-import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from wsis.data.builtin_paths import BUILTIN, datasets_root
-from wsis.data.prepare import boxes_only, number_annotations, parallel_map, part_of
+from wsis.data.builtin_paths import BUILTIN
+from wsis.data.prepare import (
+    boxes_only,
+    converter_parser,
+    number_annotations,
+    parallel_map,
+    part_of,
+)
 from wsis.data.voc import image_id_of
 from wsis.data.voc_coco import CATEGORIES, VocFolders, VocRecord, convert_train, convert_val
 from wsis.engine import run_tool
 from wsis.errors import ConfigError
 from wsis.structures.proxy_file import write_json_atomic
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line (`argv`, default `sys.argv[1:]`)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=datasets_root(),
-        help="folder that holds VOCdevkit and benchmark_RELEASE (default: $DETECTRON2_DATASETS)",
-    )
-    parser.add_argument(
-        "--min-iou",
-        type=float,
-        default=0.5,
-        help="least box IoU of a mask instance and its XML object (default: 0.5)",
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args(argv)
 
 
 def convert(
@@ -64,7 +48,14 @@ def convert(
 
 def main(argv: list[str] | None = None) -> None:
     """Write the four JSON files and the class PNGs."""
-    args = parse_args(argv)
+    parser = converter_parser(__doc__, "VOCdevkit and benchmark_RELEASE")
+    parser.add_argument(
+        "--min-iou",
+        type=float,
+        default=0.5,
+        help="least box IoU of a mask instance and its XML object (default: 0.5)",
+    )
+    args = parser.parse_args(argv)
     if not 0 < args.min_iou <= 1:
         raise ConfigError(f"--min-iou: found {args.min_iou}, expected a number above 0 up to 1")
     folders = VocFolders(args.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from wsis.data.builtin_paths import datasets_root
 from wsis.errors import DataError
 from wsis.structures.proxy_file import read_json
 
@@ -23,6 +25,26 @@ Result = TypeVar("Result")
 _ANNOTATION_MASK_KEYS = ("segmentation", "ignore_segmentation", "keypoints", "num_keypoints")
 # All that Pillow raises on a damaged file.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError)
+
+
+def converter_parser(doc: str | None, holds: str, workers: bool = True) -> argparse.ArgumentParser:
+    """The command line of a converter: ``--root`` and ``--workers``.
+
+    Args:
+        doc: the converter's docstring, whose first line describes it.
+        holds: what is to be found in the root.
+        workers: whether it works in processes.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=datasets_root(),
+        help=f"folder that holds {holds} (default: $DETECTRON2_DATASETS)",
+    )
+    if workers:
+        parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser
 
 
 def first_images(path: str | os.PathLike[str], count: int) -> dict[str, Any]:

@@ -71,12 +71,13 @@ def test_named_maps_may_be_made_elsewhere(images, workers):
         images,
         lambda t: {
             "sem_seg_labels": {
-                "plain": torch.from_numpy(t),
                 "late": Lazy(np.where(t == 1, 255, t).astype(np.uint8)),
+                "plain": torch.from_numpy(t),
             }
         },
     )
     results = evaluator.evaluate()
+    assert list(results) == ["sem_seg_late", "sem_seg_plain"]
     assert results["sem_seg_plain"]["mIoU"] == 100
     late = results["sem_seg_late"]
     assert late["mIoU"] == pytest.approx(100 * 2 / 3) and late["IoU-wide"] == 0

@@ -107,7 +107,10 @@ class SemanticEvaluator(DatasetEvaluator):
             truth = self._truth(image)
             for name, labels in _named_labels(output).items():
                 place = self._place(name, image["file_name"])
-                arguments = labels, truth, len(self.class_names), image["file_name"], place
+                number = len(self.class_names)
+                # known now, so that the results' order is not that in which workers finish
+                self._counts.setdefault(name, np.zeros((number, number + 1), dtype=np.int64))
+                arguments = labels, truth, number, image["file_name"], place
                 if isinstance(labels, torch.Tensor) or self._num_workers == 0:
                     self._add(name, _count(*arguments))
                 else:
@@ -120,7 +123,7 @@ class SemanticEvaluator(DatasetEvaluator):
         return label_path(self._output_dir, name, file_name)
 
     def _add(self, name: str, counts: np.ndarray) -> None:
-        self._counts[name] = self._counts.get(name, 0) + counts
+        self._counts[name] += counts
 
     def _number_of_workers(self) -> int:
         cores = len(os.sched_getaffinity(0)) // comm.get_local_size()

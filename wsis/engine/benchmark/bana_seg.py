@@ -127,7 +127,7 @@ def benchmark_multi_scale(side: int, classes: int, width: float, repeats: int) -
         return model.classifier(resize_scores(features, size))
 
     plain = "eight passes, one by one, features enlarged (plain)"
-    ways = {
+    ways: dict[str, Callable[[], torch.Tensor]] = {
         plain: partial(one_by_one, enlarged_first),
         "eight passes, one by one": partial(one_by_one, model.scores),
         "eight passes, mirror images in pairs": in_pairs,

@@ -100,6 +100,23 @@ def test_the_threshold_is_of_the_whole_images_maximum():
     assert ((wrong - expected).abs() > 1e-4).sum() > 7
 
 
+def test_what_a_crowd_shows_is_no_example_of_background(boxes, weights):
+    """Also not of Y_crf's background, which retrieval looks for: outside of boxes a crowd is 0 until it is written."""
+    crowd = torch.zeros(SIZE, dtype=torch.bool)
+    crowd[:, 56:] = True
+    boxes = replace(boxes, background=boxes.background & ~crowd)
+    pixels = torch.rand(16, *SIZE)
+    other = torch.where(crowd, 9 * torch.rand(16, 1, 1), pixels)
+    y_crf = np.zeros(SIZE, np.uint8)
+    y_crf[10:30, 6:20] = 1
+    unaries = torch.zeros(3, *SIZE)
+    maps = [
+        retrieval_maps(FullSize(each, SIZE), boxes, weights, ROWS, y_crf, unaries)
+        for each in (pixels, other)
+    ]
+    assert torch.allclose(*(each[:, ~crowd] for each in maps), atol=1e-5)
+
+
 @needs_crf
 def test_background_attention_matters(image, features, boxes, weights):
     few = Enlarged(features, SIZE)

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from wsis.layers.enlarged import Enlarged
-from wsis.methods.bana.pseudo_labels import background_attention, union
-from wsis.methods.bana.refiner import FEATURES
+from wsis.methods.bana.pseudo_labels import background_attention
+from wsis.methods.bana.refiner import FEATURES, image_boxes
 from wsis.structures import Seed
-from wsis.structures.boxes import box_to_slices
 
 
 def attention_map(seed: Seed) -> np.ndarray:
@@ -21,7 +20,6 @@ def attention_map(seed: Seed) -> np.ndarray:
     Returns:
         (H, W) float32 in [0, 1]; 0 everywhere if the boxes cover the image.
     """
-    size = seed.height, seed.width
-    features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), size)
-    inside = union([box_to_slices(box, *size) for box in seed.boxes], size)
-    return background_attention(features, ~inside, 0.0).clamp(max=1).numpy()
+    boxes = image_boxes(seed)
+    features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), boxes.size)
+    return background_attention(features, boxes.background, 0.0).clamp(max=1).numpy()

@@ -184,6 +184,7 @@ def retrieval_maps(
     unaries: torch.Tensor,
 ) -> torch.Tensor:
     """R_c(p) = ReLU(cos(prototype_c, f(p))), prototype_c the mean feature of Y_crf = c; R_0 = 1 outside of all boxes.
+    Regions that the teacher knows nothing of do not count in the mean.
 
     Where Y_crf lacks the class the classifier's row is the prototype, and where there is none the unary map stands in.
     So it is for the background of an image that has none for certain.
@@ -196,11 +197,12 @@ def retrieval_maps(
     Returns:
         (1 + M, H, W), each class 0 outside of its own boxes.
     """
+    inside = union(boxes.boxes, boxes.size)
     vectors: list[torch.Tensor] = []
     unary: list[int] = []
     for i, label in enumerate([0, *boxes.present]):
         row = rows[label - 1] if label else 0
-        found = torch.from_numpy(y_crf == label)
+        found = torch.from_numpy(y_crf == label) & (inside | boxes.background)
         if found.any() and (label or boxes.background.any()):
             vectors.append(features.mean(found))
         elif row is not None:
@@ -211,7 +213,7 @@ def retrieval_maps(
     maps = features.cosines(torch.stack(vectors)).relu()
     maps[unary] = unaries[unary]
     maps[1:] *= boxes.regions()
-    maps[0] = torch.where(union(boxes.boxes, boxes.size), maps[0], 1.0)
+    maps[0] = torch.where(inside, maps[0], 1.0)
     return maps
 
 

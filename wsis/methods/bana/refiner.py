@@ -49,7 +49,7 @@ class BANARefiner:
 
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
         """See :data:`wsis.modeling.teacher.Refiner`."""
-        boxes = self._boxes(seed)
+        boxes = image_boxes(seed, self.legacy_box_shift)
         features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), boxes.size)
         weights = torch.from_numpy(self.weights)
         y_crf, y_ret = semantic_labels(image, features, boxes, weights, self.rows, self.params)
@@ -59,14 +59,21 @@ class BANARefiner:
             masks.sem_seg = labels
         return masks
 
-    def _boxes(self, seed: Seed) -> ImageBoxes:
-        corners = shift_near_edges(seed.boxes) if self.legacy_box_shift else seed.boxes
-        size = seed.height, seed.width
-        boxes = [box_to_slices(box, *size) for box in corners]
-        background = ~union(boxes, size)
-        for code in seed.void:
-            background &= ~torch.from_numpy(decode_mask(code).astype(bool))
-        return ImageBoxes(size, boxes, seed.classes + 1, background)
+
+def image_boxes(seed: Seed, legacy_box_shift: bool = False) -> ImageBoxes:
+    """A seed's boxes on the pixel grid; what is outside of them and not in the seed's void is background.
+
+    Args:
+        seed: of one image.
+        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+    """
+    corners = shift_near_edges(seed.boxes) if legacy_box_shift else seed.boxes
+    size = seed.height, seed.width
+    boxes = [box_to_slices(box, *size) for box in corners]
+    background = ~union(boxes, size)
+    for code in seed.void:
+        background &= ~torch.from_numpy(decode_mask(code).astype(bool))
+    return ImageBoxes(size, boxes, seed.classes + 1, background)
 
 
 def _cut(seed: Seed, boxes: ImageBoxes, label: np.ndarray) -> ProxyMasks:

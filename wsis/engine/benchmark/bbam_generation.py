@@ -6,6 +6,7 @@ import functools
 import json as json_module
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _measure_all(cfg: CfgNode, report: Path) -> None:
         for seed in seeds:
             refine(seed, read_image(seed.file_name))
 
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "explainer alone": lambda: seeds.extend(_propose(teacher, mapper, mine)),
         "CRF alone": refine_all,
         "generation, CRF beside the explainer": functools.partial(

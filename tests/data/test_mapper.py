@@ -238,8 +238,9 @@ def test_teacher_gets_every_box_in_both_frames(make_cfg, image):
     given = image(3, lambda document: document["annotations"][1].update(iscrowd=1))
     result = TeacherDatasetMapper(make_cfg("INPUT.FORMAT", "RGB"))(given)
     assert set(result) == {
-        "file_name", "height", "width", "image_id", "image_labels", "image", "instances",
+        "file_name", "height", "width", "image_id", "image_labels", "image", "instances", "crowd_boxes",
     }  # fmt: skip
+    assert result["crowd_boxes"].tolist() == [given["annotations"][1]["bbox"]]
     assert result["image"].shape == (3, 96, 128)
     instances = result["instances"]
     assert instances.image_size == (96, 128)
@@ -255,7 +256,7 @@ def test_teacher_keeps_the_original_in_rgb(make_cfg, image):
     given = image(0)
     result = TeacherDatasetMapper(make_cfg(), keep_original=True)(given)
     assert np.array_equal(result["original_image"], np.asarray(Image.open(given["file_name"])))
-    assert len(result["instances"]) == 0
+    assert len(result["instances"]) == 0 and "crowd_boxes" not in result
     assert result["instances"].original_boxes.shape == (0, 4)
 
 

@@ -27,6 +27,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
+import torch.utils.tensorboard  # a training imports it late; here it is there for all of them
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 

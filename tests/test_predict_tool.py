@@ -246,6 +246,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, options, 
 
 def test_more_mistakes(folder, predict):
     assert "--score-threshold: found 1.5" in predict("--score-threshold", 1.5)[2][0]
+    assert "found an empty name, expected a file" in predict("--input", "")[2][0]
     Image.new("RGB", (4, 4)).save(folder / "images/a.bmp")
     assert "a.bmp and a.png" in predict()[2][0]
     (folder / "images/a.bmp").unlink()

@@ -93,9 +93,19 @@ def test_items_without_id_go_by_their_position(document):
     del document["annotations"][1]["id"]
     document["annotations"][1]["category_id"] = 4
     assert texts(document) == [
-        "a.json: annotation number 1: key 'id': found None, expected an integer",
+        "a.json: annotation number 1: key 'id': found None, expected an integer of 64 bits",
         "a.json: annotation number 1: key 'category_id': 4 is not among the categories",
     ]
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_ids_that_no_array_holds_are_named(document, number):
+    document["annotations"][1]["id"] = number
+    (text,) = texts(document)
+    assert "annotation number 1: key 'id': found" in text
+    assert text.endswith("expected an integer of 64 bits")
+    document["annotations"][1]["id"] = 2**63 - 1
+    assert texts(document) == []
 
 
 def test_found_values_are_short_and_of_one_line():

@@ -144,6 +144,8 @@ def expand_patterns(patterns: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if not pattern:  # of a shell's variable that is not set; the folder of work would be meant
+            raise DataError("found an empty name, expected a file, a pattern or a folder of images")
         named = Path(pattern)
         if named.is_dir():
             paths = sorted(

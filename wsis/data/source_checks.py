@@ -97,7 +97,8 @@ def is_number(value: Any) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a JSON value is an integer that an array of int64 can hold; truth values are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _is_image_id(value: Any) -> bool:
@@ -114,9 +115,9 @@ def _is_side(value: Any) -> bool:
 
 def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
     """Ids that are missing, of another type, or there twice."""
-    kind, valid, expected = _SINGULAR[key], _is_integer, "an integer"
+    kind, valid, expected = _SINGULAR[key], _is_integer, "an integer of 64 bits"
     if key == "images":
-        valid, expected = _is_image_id, "an integer or text"
+        valid, expected = _is_image_id, "an integer of 64 bits or text"
     seen = set()
     for position, item in enumerate(items):
         value = item.get("id")

@@ -41,8 +41,8 @@ CURVE: dict[str, Changes] = {
     "30 steps of 0.1": {"STEPS": 30, "LEARNING_RATE": 0.1, **FEW},
     "20 steps of 0.15": {"STEPS": 20, "LEARNING_RATE": 0.15, **FEW},
     "15 steps of 0.15": {"STEPS": 15, "LEARNING_RATE": 0.15, **FEW},
-    "20 steps, 32 px of context": {"STEPS": 20, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 32},
-    "20 steps, 16 px of context": {"STEPS": 20, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 16},
+    "30 steps, 32 px of context": {"STEPS": 30, "LEARNING_RATE": 0.1, **FEW, "CONTEXT": 32},
+    "15 steps, 16 px of context": {"STEPS": 15, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 16},
 }
 """Faster and faster; the first row is the noise floor."""
 

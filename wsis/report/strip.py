@@ -195,7 +195,7 @@ def _places(
         DataError: two would have one name, or one that of an image or a label of the source.
     """
     owners: dict[Path, str] = {}
-    given = set()
+    given: set[str] = set()
     for entry in source.images:
         name = entry["file_name"]
         path = label_path(output, "", name)
@@ -206,7 +206,7 @@ def _places(
             )
         owners[path] = name
         labels = (label_path(folder, "", name) for folder in folders.values())
-        given.update(os.path.realpath(each) for each in (source.path_of(entry), *labels))
+        given.update(map(os.path.realpath, (source.path_of(entry), *map(str, labels))))
     for path, name in owners.items():
         if os.path.realpath(path) in given:
             raise DataError(

@@ -285,8 +285,10 @@ class Training:
             if self.run(output, chance.uniform(0, 1.1 * self.seconds)):
                 largest = max(largest, self.compare(output))
                 counts["finished"] += 1
+                self.seconds *= 0.9  # what else the machine does may have ended
             else:
                 counts["kills"] += 1
+                self.seconds *= 1.01
                 counts["checkpoint"] += (output / "last_checkpoint").exists()
         assert self.run(output, None)
         largest = max(largest, self.compare(output))

@@ -54,6 +54,7 @@ def test_yaml_never_runs_code(tmp_path):
         (["SOLVER.MAX_ITER", "many"], "command line: SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
         (["NOTHING.AT.ALL", "3"], "no such key NOTHING.AT.ALL"),
+        (["SEED", "3", "--resume"], "option --resume must come before the first KEY VALUE"),
     ],
 )
 def test_a_bad_command_line(opts, message):

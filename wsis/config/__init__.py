@@ -64,6 +64,9 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
             raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
             raise ConfigError(f"{path}: {_explain(error, cfg)}") from error
+    for key in opts[0::2]:
+        if key.startswith("--"):
+            raise ConfigError(f"command line: option {key} must come before the first KEY VALUE")
     if len(opts) % 2:
         raise ConfigError(f"command line: {opts[-1]!r} has no value; expected pairs of KEY VALUE")
     for key, value in zip(opts[0::2], opts[1::2], strict=True):

@@ -21,7 +21,7 @@ from wsis.methods.bana.config import (
     pooling_params,
 )
 from wsis.methods.bana.crop_loader import build_loader
-from wsis.methods.bana.lattice import box_lattice
+from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
@@ -172,11 +172,10 @@ class BANAClassifier(Teacher):
         boxes = torch.cat([each.gt_boxes.tensor for each in instances]).cpu()
         counts = torch.tensor([len(each) for each in instances])
         image = torch.arange(len(instances)).repeat_interleave(counts)
-        height, width = masks.shape[1:]
         params = self.pooling
         # points are laid out on the CPU, where the boxes are, so that a GPU never waits for sizes
         lattice = box_lattice(
-            boxes / ((boxes.new_tensor([width, height] * 2) - 1) / 2) - 1,
+            unit_boxes(boxes, (masks.shape[1], masks.shape[2])),
             image,
             (features.shape[2], features.shape[3]),
             params.roi_size,

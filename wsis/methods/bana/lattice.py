@@ -43,6 +43,12 @@ class Lattice(NamedTuple):
         return self._replace(points=self.points.to(device), **moved)
 
 
+def unit_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Boxes (K, 4) XYXY in pixels of an image of this height and width, as :func:`box_lattice` takes them."""
+    height, width = size
+    return boxes / ((boxes.new_tensor([width, height] * 2) - 1) / 2) - 1
+
+
 def box_lattice(
     boxes: torch.Tensor,
     image: torch.Tensor,

@@ -100,22 +100,6 @@ def query_weights(mask: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Te
     return weights / (counts[:, :, None] + EPS), counts
 
 
-def background_queries(
-    features: torch.Tensor, mask: torch.Tensor, grid: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean background feature of each cell: q_j = sum_cell M f / (S_j + eps).
-
-    Args:
-        features: (N, C, h, w).
-        mask, grid: as :func:`query_weights`.
-
-    Returns:
-        (N, J, C) queries and (N, J) counts S.
-    """
-    weights, counts = query_weights(mask, grid)
-    return torch.bmm(weights, features.flatten(2).mT), counts
-
-
 def background_attention(
     products: torch.Tensor, squares: torch.Tensor, valid: torch.Tensor, lattice: Lattice
 ) -> torch.Tensor:

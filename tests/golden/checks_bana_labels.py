@@ -24,6 +24,7 @@ from wsis.methods.bana.pseudo_labels import (
     unary_probabilities,
     union,
 )
+from wsis.structures.boxes import box_to_slices
 
 MARGINAL = 1e-3
 FLIPPED = 0.002
@@ -38,9 +39,9 @@ LABELS = ("Y_crf", "Y_ret", "Y_final", "Y_crf_no_u0")
 
 def image_boxes(arrays: Arrays) -> ImageBoxes:
     """The recorded boxes."""
-    boxes = [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1, _ in arrays["boxes"].tolist()]
-    labels = arrays["boxes"][:, 4]
     size = tuple(arrays["bg_mask"].shape)
+    boxes = [box_to_slices(box, *size) for box in arrays["boxes"][:, :4]]
+    labels = arrays["boxes"][:, 4]
     return ImageBoxes(size, boxes, labels, torch.from_numpy(arrays["bg_mask"] == 1))
 
 
@@ -84,6 +85,10 @@ def bana_stage2(arrays: Arrays) -> list[Comparison]:
         out.append(share(name, off, np.zeros_like(off), FLIPPED))
     without = replace(params, use_attention=False)
     image = arrays["image_rgb"]
+    used = [
+        (x.start, y.start, x.stop, y.stop, c)
+        for (y, x), c in zip(boxes.boxes, boxes.labels, strict=True)
+    ]
     labels = {
         "Y_crf": y_crf,
         "Y_ret": y_ret,
@@ -91,7 +96,7 @@ def bana_stage2(arrays: Arrays) -> list[Comparison]:
         "Y_crf_no_u0": semantic_labels(image, features, boxes, weights, rows, without)[0],
     }
     out += [
-        exact("boxes_used", arrays["boxes"], arrays["boxes_used"]),
+        exact("boxes_used", np.reshape(used, (-1, 5)), arrays["boxes_used"]),
         exact("class_ids", boxes.present, arrays["class_ids"]),
         absolute("crf_prob", marginals, arrays["crf_prob"], MARGINAL),
         absolute("crf_prob_boxmasked", masked, arrays["crf_prob_boxmasked"], MARGINAL),

@@ -78,7 +78,8 @@ class ImageBoxes:
 
     def regions(self) -> torch.Tensor:
         """(M, H, W) bool: the union of each present label's boxes."""
-        return torch.stack([union(self.boxes_of(label), self.size) for label in self.present])
+        regions = [union(self.boxes_of(label), self.size) for label in self.present]
+        return torch.stack(regions) if regions else torch.zeros((0, *self.size), dtype=torch.bool)
 
 
 def union(boxes: Sequence[Slices], size: tuple[int, int]) -> torch.Tensor:

@@ -98,3 +98,16 @@ def test_the_backbone_alone_leaves_the_classifier_as_it_was(tmp_path):
     found = loaded(tmp_path / "vgg.pth", {"MODEL.VGG.NORM": ""}, strict=False)
     assert torch.equal(found["backbone.fc7.weight"], net.state_dict()["fc7.weight"])
     assert (found["classifier.weight"] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0, 3, 7, 10, 14, 17, 20, 24, 28), (0, 2, 5, 7, 10, 12, 14, 28)]
+)
+def test_relatives_of_torchvisions_vgg16_are_not_taken_for_it(tmp_path, numbers):
+    """With batch norm, and with 19 layers: some of the names are the same."""
+    layers = [*(f"features.{n}" for n in numbers), "classifier.0", "classifier.3"]
+    weights = {f"{n}.{part}": torch.zeros(1) for n in layers for part in ("weight", "bias")}
+    assert not is_foreign(weights)
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(ConfigError, match="the weights do not match the model"):
+        loaded(tmp_path / "other.pth", {"MODEL.VGG.NORM": ""}, strict=False)

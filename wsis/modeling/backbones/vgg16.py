@@ -123,8 +123,13 @@ def build_atrous_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousV
 
 
 def is_torchvision_vgg16(weights: Mapping[str, object]) -> bool:
-    """Whether these are torchvision's weights of VGG-16 without batch norm."""
-    return {"features.28.weight", "classifier.0.weight", "classifier.3.weight"} <= set(weights)
+    """Whether these are torchvision's weights of VGG-16 without batch norm, whole."""
+    layers = [
+        *(f"features.{number}" for number in _TORCHVISION_CONVS),
+        "classifier.0",
+        "classifier.3",
+    ]
+    return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")} <= set(weights)
 
 
 def from_torchvision(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

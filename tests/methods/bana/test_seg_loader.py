@@ -214,6 +214,13 @@ def test_true_data_are_checked_before_the_training(tmp_path, labels, name) -> No
         BANASegmentor.check_training_data(cfg)
 
 
+def test_a_dataset_without_images_is_refused(tmp_path, labels, name) -> None:
+    document = json.loads((tmp_path / "data" / "boxes.json").read_text())
+    document["images"], document["annotations"] = [], []
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(document))
+    refused(make(tmp_path, labels, name), f"DATASETS.TRAIN: {name}: found no image", DataError)
+
+
 def test_more_classes_than_a_byte_can_name_are_refused(tmp_path) -> None:
     document = json.loads((write_label_pair(tmp_path).parent / "data" / "boxes.json").read_text())
     document["categories"] += [{"id": i, "name": f"class {i}"} for i in range(100, 353)]

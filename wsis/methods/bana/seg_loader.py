@@ -22,7 +22,7 @@ from wsis.data.semantic import (
     truth_reader,
 )
 from wsis.data.source import CocoSource
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, DataError
 from wsis.methods.bana.crop_loader import CropReader
 from wsis.methods.bana.nal import IGNORE
 from wsis.structures.pseudo_labels import label_path
@@ -45,7 +45,7 @@ def training_records(cfg: CfgNode) -> list[Record]:
 
     Raises:
         ConfigError: a name in both lists, a dataset without the labels, labels that no teacher made, or other classes.
-        DataError: a label is missing or does not fit its image.
+        DataError: a label is missing or does not fit its image, or there is no image at all.
     """
     strong_names = list(cfg.MODEL.BANA.STRONG_DATASETS)
     for name in cfg.DATASETS.TRAIN:
@@ -59,6 +59,10 @@ def training_records(cfg: CfgNode) -> list[Record]:
     known = {os.path.realpath(record["file_name"]) for record in strong}
     weak = [record for name in cfg.DATASETS.TRAIN for record in _weak(cfg, name)]
     left = [record for record in weak if os.path.realpath(record["file_name"]) not in known]
+    if not left and not strong:
+        raise DataError(
+            f"DATASETS.TRAIN: {', '.join(cfg.DATASETS.TRAIN)}: found no image, expected at least one to train on"
+        )
     logger.info("%d images with pseudo labels, %d with true labels", len(left), len(strong))
     return left + strong
 

@@ -23,9 +23,14 @@ from wsis.data.registration import prepare_datasets
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
-from wsis.methods.bana import BANAClassifier
+from wsis.layers.dense_crf import DenseCRFParams
+from wsis.methods.bana import BANAClassifier, classifier
+from wsis.methods.bana.plain import pool_box_by_box
+from wsis.methods.bana.pooling import PoolingParams
+from wsis.methods.bana.pseudo_labels import LabelParams
 from wsis.structures.rle import decode_mask, encode_mask
 
+PIXEL_MEAN = [103.53, 116.28, 123.675]
 BATCH = [([[5, 6, 30, 40], [20, 10, 60, 62]], [0, 1]), ([[1, 1, 20, 20]], [1])]
 BOXES = [[4.0, 5.0, 26.0, 30.0], [30.0, 8.0, 52.0, 36.0]]
 
@@ -51,6 +56,55 @@ def test_batches_with_few_boxes_or_none(pooling, batch):
     loss = model([make_sample(*each) for each in batch])["loss_cls"]
     loss.backward()
     assert torch.isfinite(loss) and loss > 0
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("keys", "params"),
+    [
+        ({}, PoolingParams()),
+        ({"POOLING": "gap"}, PoolingParams(aware=False)),
+        ({"GRID_SIZE": 2, "ROI_SIZE": [1, 3]}, PoolingParams(grid_size=2, roi_size=(1, 3))),
+        ({"ROI_ALIGN_CORNERS": False}, PoolingParams(align_corners=False)),
+        ({"MIN_BACKGROUND": 0.7}, PoolingParams(min_background=0.7)),
+    ],
+    ids=str,
+)
+def test_the_loss_is_that_of_the_keys_and_of_the_plain_way(keys, params):
+    model = make_classifier({f"MODEL.BANA.{name}": value for name, value in keys.items()}).train()
+    with torch.no_grad():
+        model.classifier.weight *= 30
+    batch = [make_sample(*each) for each in BATCH]
+    loss = model(batch)["loss_cls"]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (PIXEL_MEAN, [57.0] * 3))
+    images = torch.stack([(sample["image"] - mean) / std for sample in batch])
+    features = model.backbone(images)["fc7"]
+    boxes = torch.tensor([box for each in BATCH for box in each[0]]) / 31.5 - 1
+    masks = torch.stack([sample["background"] for sample in batch]).float()
+    pooled, queries = pool_box_by_box(features, masks, boxes, torch.tensor([0, 0, 1]), params)
+    rows = torch.cat([pooled.flatten(0, 1), queries]) @ model.classifier.weight[:, :, 0, 0].T
+    classes = torch.tensor([1, 2, 2]).repeat_interleave(pooled.shape[1])
+    targets = torch.cat([classes, torch.zeros(len(queries), dtype=torch.int64)])
+    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(rows, targets).item())
+
+
+def test_boxes_are_never_pooled_in_half_precision():
+    model = make_classifier().train()
+    seen = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output["fc7"]))
+    pools = []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = classifier.background_aware_pooling
+        patch.setattr(
+            classifier,
+            "background_aware_pooling",
+            lambda *a: pools.append(plain(*a)) or pools[0],
+        )
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model([make_sample(*each) for each in BATCH])["loss_cls"]
+    assert seen[0].dtype == torch.bfloat16
+    assert {loss.dtype, pools[0].windows.dtype, pools[0].queries.dtype} == {torch.float32}
+    loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
@@ -223,6 +277,22 @@ def test_the_boxes_of_the_original_release():
         refined()
         refined(keys)
     assert seen == [(slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26))]
+
+
+@needs_crf
+def test_the_labels_are_made_with_the_constants_of_the_keys():
+    keys = {"BG_THRESHOLD": 0.5, "USE_ATTENTION": False, "CRF.BILATERAL_WEIGHT": 7.0}
+    seen = []
+
+    def spy(*arguments):
+        seen.append(arguments[5])
+        nothing = np.zeros((40, 56), np.uint8)
+        return nothing, nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
+        refined({f"MODEL.BANA.{name}": value for name, value in keys.items()})
+    assert seen == [LabelParams(DenseCRFParams(3.0, 3.0, 7.0, 10.0, 20.0, 3), 0.5, False)]
 
 
 @needs_crf

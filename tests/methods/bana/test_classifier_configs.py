@@ -12,6 +12,8 @@ import wsis
 from wsis.config import flatten, get_cfg, load_cfg
 from wsis.data.builtin_paths import BUILTIN
 from wsis.methods.bana import BANAClassifier
+from wsis.methods.bana.config import sample_params
+from wsis.methods.bana.samples import SampleParams
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.stem for path in ROOT.glob("bana_classifier_*.yaml"))
@@ -63,3 +65,9 @@ def test_a_small_one_is_built_and_starts_from_nothing(name):
     assert sum(p.numel() for p in model.parameters()) < 2e6
     assert cfg.MODEL.WEIGHTS == "" and cfg.MODEL.BANA.LR_FACTORS == [1.0, 1.0, 1.0]
     assert cfg.SOLVER.IMS_PER_BATCH <= 8 and cfg.MODEL.BANA.CRF.BILATERAL_XY_STD == 20.0
+
+
+def test_crops_are_drawn_from_what_the_keys_say():
+    opts = ["MODEL.BANA.CROP_SIZE", "65", "MODEL.BANA.JITTER", "0.25"]
+    cfg = load_cfg(ROOT / "bana_classifier_vgg16_voc.yaml", opts)
+    assert sample_params(cfg.MODEL.BANA) == SampleParams(65, (0.5, 1.5), 0.25)

@@ -68,6 +68,20 @@ def test_colours_change_by_factors_and_stay_in_range():
     assert white.max() <= 255
 
 
+def test_brightness_contrast_and_saturation_in_this_order():
+    image = np.array([[[40, 80, 120], [200, 100, 60]]], np.uint8)
+    draw = Draw(1, 0, 0, False, (0.8, 0.7, 1.2))
+    found = CropTransform((1, 2), (1, 2), draw).image(image)
+
+    def grey(pixels):
+        return pixels @ np.array([0.2989, 0.587, 0.114])
+
+    expected = 0.8 * image.astype(np.float64)
+    expected = 0.7 * expected + 0.3 * grey(expected).mean()
+    expected = 1.2 * expected - 0.2 * grey(expected)[..., None]
+    assert np.allclose(found, expected, atol=0.1)
+
+
 def test_draws_cover_their_ranges():
     params = SampleParams(scale_range=(0.5, 1.5), jitter=0.5)
     draws = [draw_sample(params) for _ in range(300)]

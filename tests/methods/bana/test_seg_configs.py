@@ -17,7 +17,8 @@ from wsis.data.registration import register_custom
 from wsis.engine.solver import build_poly_schedule
 from wsis.methods.bana import BANAClassifier, BANASegmentor
 from wsis.methods.bana.config import check_keys
-from wsis.methods.bana.seg_config import check_seg_keys, protocol_params
+from wsis.methods.bana.nal import NoiseParams
+from wsis.methods.bana.seg_config import check_seg_keys, noise_params, protocol_params
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.name for path in ROOT.glob("deeplab_*.yaml"))
@@ -101,6 +102,19 @@ def test_published_values_for_voc() -> None:
         for crf in crfs
     ]
     assert values == [(4, 121, 5, 3, 3, 10), (4, 67, 3, 3, 1, 10)]
+
+
+def test_the_losses_constants_are_those_of_the_keys() -> None:
+    keys = {"TEMPERATURE": 9.0, "DAMPING": 3.0, "LAMBDA": 0.4, "DETACH_SIGMA": True}
+    keys |= {"BOOTSTRAP": 0.8, "BOOTSTRAP_HARD": True}
+    opts = [word for name, v in keys.items() for word in (f"MODEL.BANA_SEG.{name}", str(v))]
+    cfg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml", opts)
+    assert noise_params(cfg.MODEL.BANA_SEG) == NoiseParams(9.0, 3.0, 0.4, True, 0.8, True)
+    assert protocol_params(cfg.MODEL.BANA_SEG).temperature == 9.0
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
+    with torch.device("meta"):
+        model = BANASegmentor(cfg)
+    assert (model.noise, model.protocols.temperature) == (noise_params(cfg.MODEL.BANA_SEG), 9.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch.nn import functional as F
 
 from tests.golden.compare import Comparison, absolute, exact, relative
-from tests.golden.frame import Arrays, cases, check
+from tests.golden.frame import Arrays, cases, check, tags
 from wsis.config import get_cfg
 from wsis.engine.solver import build_poly_schedule
 from wsis.layers.box_losses import line_maxima, smoothness_loss, tightness_loss
@@ -52,13 +52,6 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
     }
 
 
-def _tags(arrays: Arrays, names: Sequence[str]) -> list[str]:
-    """The cases of a file, ``a`` of ``a_logits`` and the like."""
-    endings = sorted((f"_{name}" for name in names), key=len, reverse=True)
-    found = ((name, next((e for e in endings if name.endswith(e)), None)) for name in arrays)
-    return sorted({name.removesuffix(ending) for name, ending in found if ending})
-
-
 @check(
     method="boxcaseg",
     prefix="mil_loss",
@@ -90,7 +83,7 @@ def boxcaseg_mil_loss(arrays: Arrays) -> list[Comparison]:
 def boxcaseg_pairwise_loss(arrays: Arrays) -> list[Comparison]:
     """Every map's loss and gradient."""
     out = []
-    for tag in _tags(arrays, PAIRWISE):
+    for tag in tags(arrays, PAIRWISE):
         logits = _tensor(arrays[f"{tag}_logits"]).requires_grad_()
         loss = PAIRWISE_WEIGHT * smoothness_loss(logits).mean()
         (gradient,) = torch.autograd.grad(loss, logits)
@@ -103,7 +96,7 @@ def boxcaseg_pairwise_loss(arrays: Arrays) -> list[Comparison]:
 def boxcaseg_joint_objective(arrays: Arrays) -> list[Comparison]:
     """The three losses of a batch, and gradients through the upsampling; boxes without a salient sample too."""
     out = []
-    for tag in _tags(arrays, JOINT):
+    for tag in tags(arrays, JOINT):
         salient = _tensor(arrays[f"{tag}_weakly"]) == 0
         labels = _tensor(arrays[f"{tag}_labels"])
         weak, full = (_tensor(arrays[f"{tag}_out_{n}"]).requires_grad_() for n in ("weak", "full"))
@@ -238,7 +231,7 @@ def boxcaseg_mask_head_loss(arrays: Arrays) -> list[Comparison]:
     """The student's loss on recorded matches, targets and confidences."""
     out: list[Comparison] = []
     head = _head(float(arrays["threshold"]))
-    for tag in _tags(arrays, STUDENT):
+    for tag in tags(arrays, STUDENT):
         logits, index, scores, target = (
             _tensor(arrays[f"{tag}_{n}"])
             for n in ("mask_logits", "positive_index", "conf_pos", "mask_targets")

@@ -98,6 +98,21 @@ def cases(arrays: Arrays, template: str) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
+def tags(arrays: Arrays, names: Sequence[str]) -> list[str]:
+    """The cases of a file whose arrays are named after them.
+
+    Args:
+        arrays: of one file.
+        names: what follows the case and ``_`` in an array's name; the longest that fits counts.
+
+    Returns:
+        Sorted: ``a`` of ``a_logits`` and the like.
+    """
+    endings = sorted((f"_{name}" for name in names), key=len, reverse=True)
+    found = ((name, next((e for e in endings if name.endswith(e)), None)) for name in arrays)
+    return sorted({name.removesuffix(ending) for name, ending in found if ending})
+
+
 def load_checks() -> list[Check]:
     """Import every ``checks_*`` module beside this one; all registered checks."""
     package = __name__.rpartition(".")[0]

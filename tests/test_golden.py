@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.golden.frame import (
     choose,
     load_checks,
     read_arrays,
+    tags,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -192,6 +194,26 @@ def test_only_checks_with_all_arrays_are_candidates() -> None:
 def test_cases_are_sorted_numbers() -> None:
     assert cases(dict.fromkeys(["Q10", "Q2", "Q", "Qa", "xQ3", "P4"]), "Q#") == [2, 10]
     assert cases(dict.fromkeys(["y_0_t2", "y_1_t2", "y_2_t0"]), "y_#_t2") == [0, 1]
+
+
+def test_tags_are_what_stands_before_the_longest_ending() -> None:
+    names = ["b_2_x", "a_out_x", "a_x", "size", "ab_y"]
+    assert tags(dict.fromkeys(names), ["x", "out_x", "y"]) == ["a", "ab", "b_2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [("train_transform", "weak_down"), ("test_transform", "a"), ("proxy_merge", "coco")],
+)
+def test_cases_of_a_file_may_have_any_name(tmp_path: Path, name: str, case: str) -> None:
+    recorded = read_arrays(DATA / "boxcaseg" / f"{name}.npz")
+    renamed = {re.sub(f"^{case}_", "other_", n): values for n, values in recorded.items()}
+    assert set(renamed) != set(recorded)
+    path = save(tmp_path / "boxcaseg" / f"{name}_2.npz", **renamed)
+    assert check_file(path, load_checks()).status == "PASS"
+    for n in [n for n in renamed if n.startswith("other_out")]:
+        save(path, **renamed | {n: spoil(renamed[n])})
+        assert check_file(path, load_checks()).status == "FAIL", n
 
 
 def test_unknown_method_is_refused() -> None:

@@ -174,6 +174,18 @@ def test_entropy_of_even_scores_is_that_of_a_fair_die() -> None:
     assert losses["loss_ce"].item() == pytest.approx(math.log(4))
 
 
+def test_entropy_and_bootstrapping_are_means_over_what_is_unreliable(sample) -> None:
+    logits, y_crf, y_ret = sample
+    unreliable = unreliable_region(common_label(y_crf, y_ret), y_crf)
+    log_p = (20 * logits).log_softmax(1)
+    entropy = -(log_p.exp() * log_p).sum(1)
+    found = entropy_loss(*sample, NoiseParams())["loss_entropy"]
+    torch.testing.assert_close(found, 0.1 * entropy[unreliable].mean())
+    mixed = 0.95 * pixel_losses(logits, y_crf, 20.0) + 0.05 * entropy
+    found = bootstrapping_loss(*sample, NoiseParams())["loss_bootstrap"]
+    torch.testing.assert_close(found, 0.1 * mixed[unreliable].mean())
+
+
 @pytest.mark.parametrize("hard", [False, True])
 def test_bootstrapping_mixes_label_and_prediction(hard) -> None:
     logits = torch.tensor([0.3, 0.1]).double()[None, :, None, None].requires_grad_()

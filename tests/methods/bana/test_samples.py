@@ -11,6 +11,7 @@ from tests.tiny import SIZE, write_dataset, write_json
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
 from wsis.data.registration import prepare_datasets
+from wsis.methods.bana import crop_loader
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.samples import (
     PADDING_RGB,
@@ -90,6 +91,9 @@ def test_draws_cover_their_ranges():
     factors = np.array([draw.colours for draw in draws])
     assert (factors >= 0.5).all() and (factors <= 1.5).all() and np.ptp(factors, axis=0).min() > 0.9
     assert 100 < sum(draw.flip for draw in draws) < 200
+    places = np.array([(draw.x, draw.y) for draw in draws])
+    assert places.min() >= 0 and places.max() < 1 and np.ptp(places, axis=0).min() > 0.9
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.3
 
 
 def test_background_is_what_no_box_touches():
@@ -131,6 +135,27 @@ def test_a_sample_of_the_loader(mapper_and_dicts):
     assert np.allclose(shown, original, atol=1e-3) or np.allclose(
         shown[:, :, ::-1], original, atol=1e-3
     )
+
+
+def test_padding_is_no_background(mapper_and_dicts, monkeypatch):
+    mapper, dicts = mapper_and_dicts()
+    monkeypatch.setattr(crop_loader, "draw_sample", lambda params: Draw(0.5, 0.0, 0.0, False))
+    background = mapper(dicts[0])["background"]
+    quarter = SIZE // 4
+    inner = background[quarter:-quarter, quarter:-quarter]
+    assert inner.any() and background.sum() == inner.sum()
+
+
+def test_boxes_in_the_crop_keep_their_classes(mapper_and_dicts, monkeypatch):
+    def add(document):
+        box = {"id": 99, "image_id": 1, "category_id": 3, "bbox": [60, 60, 4, 3]}
+        document["annotations"].append(box)
+
+    mapper, dicts = mapper_and_dicts(add, **{"MODEL.BANA.CROP_SIZE": 16})
+    monkeypatch.setattr(crop_loader, "draw_sample", lambda params: Draw(1.0, 0.999, 0.999, False))
+    instances = mapper(dicts[0])["instances"]
+    assert instances.gt_boxes.tensor.tolist() == [[13, 13, 16, 16]], "the crop begins at 47"
+    assert instances.gt_classes.tolist() == [0], "wide, not the tall one that the crop lacks"
 
 
 def test_a_crowd_is_neither_object_nor_background(mapper_and_dicts):

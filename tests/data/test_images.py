@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsis.data.images import UnreadableImageError, check_image_files, read_image
+from wsis.data.images import (
+    UnreadableImageError,
+    check_image_files,
+    read_header,
+    read_image,
+)
 from wsis.data.source import load_source
 from wsis.errors import DataError
 
@@ -85,6 +90,60 @@ def test_every_exif_orientation_is_as_pillow_has_it(tmp_path, orientation):
     exif_jpeg(tmp_path / "a.jpg", orientation)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")))
     assert np.array_equal(read_image(tmp_path / "a.jpg"), expected)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("form", ["RGB", "L", "sixteen"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_tiff_is_turned_once(tmp_path, orientation, form, compression):
+    """Pillow and OpenCV apply a TIFF's orientation by themselves; some forms come out as noise then."""
+    grey = np.asarray(Image.fromarray(RGB).convert("L"))
+    pixels = {"RGB": RGB, "L": grey, "sixteen": grey.astype(np.uint16) * 257}[form]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(path, exif=exif, compression=compression)
+    stored = RGB if form == "RGB" else np.repeat(grey[:, :, None], 3, axis=2)
+    exif_jpeg(tmp_path / "a.jpg", orientation)
+    turned = read_image(tmp_path / "a.jpg").shape[:2]
+    image = read_image(path, high_bit_depth="shift")
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.swapaxes(0, 1),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(stored),
+    }
+    assert np.array_equal(image, upright[orientation])
+    assert image.shape[:2] == turned
+    assert np.array_equal(read_image(path, *turned, high_bit_depth="shift"), image)
+    if orientation >= 5:
+        assert np.array_equal(read_image(path, 6, 9, high_bit_depth="shift"), stored)
+    header = read_header(path)
+    assert (header.height, header.width) == turned and header.rotated == (orientation != 1)
+
+
+def test_an_orientation_that_there_is_not_is_none(tmp_path):
+    exif_jpeg(tmp_path / "a.jpg", 9)
+    assert read_image(tmp_path / "a.jpg").shape == (6, 9, 3)
+    header = read_header(tmp_path / "a.jpg")
+    assert (header.height, header.width, header.rotated) == (6, 9, False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nframe"), cv2.error("-215"), TypeError("x")])
+def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch, error):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+
+    def fail(*unused):
+        raise error
+
+    monkeypatch.setattr("wsis.data.images._to_rgb", fail)
+    with pytest.raises(UnreadableImageError, match=r"a\.png: cannot be read") as raised:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(raised.value)
 
 
 def test_unreadable_files(tmp_path):

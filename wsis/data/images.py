@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import io
 import logging
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,9 +35,13 @@ _DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
     EOFError,
+    struct.error,
+    RuntimeError,  # Pillow's AVIF
     UnidentifiedImageError,
     Image.DecompressionBombError,
+    cv2.error,
 )
 
 
@@ -82,9 +88,9 @@ def read_header(
     """
     try:
         with Image.open(file_name) as image:
-            orientation = _orientation(image, file_name, height, width)
-            size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
-            return ImageHeader(*size, image.mode, _is_deep(image), orientation in _TRANSPOSE)
+            orientation, stored = _orientation(image, file_name, height, width)
+            size = stored[::-1] if orientation >= 5 else stored
+            return ImageHeader(*size, image.mode, _is_deep(image), orientation != 1)
     except DataError:
         raise
     except _DECODE_ERRORS as error:
@@ -117,9 +123,19 @@ def read_image(
     try:
         with Image.open(file_name) as image:
             deep = _is_deep(image)  # before anything that could load the pixels
-            orientation = _orientation(image, file_name, height, width)
-            if deep:
-                array = _read_deep(file_name, high_bit_depth)
+            orientation, _ = _orientation(image, file_name, height, width)
+            if _is_turned_tiff(image):
+                upright = _without_orientation(file_name)
+                if deep:
+                    pixels = cv2.imdecode(np.frombuffer(upright, np.uint8), cv2.IMREAD_UNCHANGED)
+                    array = _deep_to_rgb(pixels, file_name, high_bit_depth)
+                else:
+                    with Image.open(io.BytesIO(upright)) as again:
+                        array = np.asarray(_to_rgb(again))
+            elif deep:
+                flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+                pixels = cv2.imread(os.fspath(file_name), flags)
+                array = _deep_to_rgb(pixels, file_name, high_bit_depth)
             else:
                 array = np.asarray(_to_rgb(image))
     except DataError:
@@ -213,19 +229,48 @@ def _reason(error: BaseException) -> str:
     )
 
 
-def _orientation(
-    image: Image.Image, file_name: str | os.PathLike[str], height: int | None, width: int | None
-) -> int:
-    """The EXIF orientation to apply, 1 for none."""
-    stored = (image.height, image.width)
+def _stated_orientation(image: Image.Image) -> int:
+    """What EXIF says, 1 where it says nothing that there is."""
     # Pillow decodes a whole PNG to look for EXIF behind the pixels; what stands before them is in info.
     has_exif = image.format != "PNG" or "exif" in image.info
-    orientation = int(image.getexif().get(_ORIENTATION, 1) or 1) if has_exif else 1
-    rotated = stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
+    return int(orientation) if orientation in _TRANSPOSE else 1
+
+
+def _is_turned_tiff(image: Image.Image) -> bool:
+    """Whether Pillow and OpenCV would apply the orientation by themselves, as a tag of TIFF's, not always rightly."""
+    return image.format == "TIFF" and _stated_orientation(image) != 1
+
+
+def _without_orientation(file_name: str | os.PathLike[str]) -> bytes:
+    """The content of a TIFF file whose first directory says that the image is upright."""
+    content = bytearray(Path(file_name).read_bytes())
+    order = "<" if content[:2] == b"II" else ">"
+    big = struct.unpack_from(f"{order}H", content, 2)[0] == 43  # BigTIFF: 8 bytes for every place
+    (start,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", content, 8 if big else 4)
+    (number,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", content, start)
+    length, start = (20, start + 8) if big else (12, start + 2)
+    for place in range(start, start + length * number, length):
+        tag, kind = struct.unpack_from(f"{order}HH", content, place)
+        if tag == _ORIENTATION:
+            form = {1: "B", 4: "I"}.get(kind, "H")
+            struct.pack_into(f"{order}{form}", content, place + (12 if big else 8), 1)
+    return bytes(content)
+
+
+def _orientation(
+    image: Image.Image, file_name: str | os.PathLike[str], height: int | None, width: int | None
+) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation to apply, 1 for none, and the height and width that are stored."""
+    orientation = _stated_orientation(image)
+    stored = (image.height, image.width)
+    if orientation >= 5 and _is_turned_tiff(image):
+        stored = stored[::-1]
+    rotated = stored[::-1] if orientation >= 5 else stored
     if height is None or width is None or rotated == (height, width):
-        return orientation
+        return orientation, stored
     if stored == (height, width):
-        return 1
+        return 1, stored
     raise DataError(
         f"{file_name}: the image is {stored[1]}x{stored[0]} (width x height), the annotations say {width}x{height}"
     )
@@ -247,8 +292,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")  # a copy
 
 
-def _read_deep(file_name: str | os.PathLike[str], high_bit_depth: str) -> np.ndarray:
-    array = cv2.imread(os.fspath(file_name), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+def _deep_to_rgb(
+    array: np.ndarray | None, file_name: str | os.PathLike[str], high_bit_depth: str
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what OpenCV has read."""
     if array is None:
         raise UnreadableImageError(f"{file_name}: cannot be read as an image (unknown format)")
     if array.ndim == 2:

@@ -80,6 +80,8 @@ BAD = [
     ((*ANNOTATION, "bbox"), [1, 2, "3", 4], "annotation 11: key 'bbox'"),
     ((*ANNOTATION, "bbox"), [1, 2, float("nan"), 4], "annotation 11: key 'bbox': .*finite"),
     ((*ANNOTATION, "bbox"), [1, 2, float("inf"), 4], "annotation 11: key 'bbox': .*finite"),
+    ((*ANNOTATION, "bbox"), [1, 2, 1e308, 1e308], "annotation 11: key 'bbox': .*finite .*area"),
+    ((*ANNOTATION, "bbox"), [1e308, 2, 1e308, 4], "annotation 11: key 'bbox': .*finite far"),
     ((*ANNOTATION, "bbox"), [1, 2, True, 4], "annotation 11: key 'bbox'"),
     ((*ANNOTATION, "bbox"), [1, 2, 3], "annotation 11: key 'bbox': .*expected four"),
     ((*ANNOTATION, "bbox"), [1, 2, -3, 4], "annotation 11: key 'bbox': .*has no area"),

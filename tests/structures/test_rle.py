@@ -77,6 +77,7 @@ def test_every_form_of_segmentation_gives_the_same_code():
         {"size": [6, 8], "counts": ""},
         {"size": [6, 8], "counts": "0"},
         {"size": [6, 8], "counts": "\xff"},
+        {"size": [6, 8], "counts": "\u20ac\u20ac\u20ac3"},  # not 15, 15, 15, 3
         {"size": [6, 8], "counts": "oo"},
         {"size": [6, 8], "counts": "o" * 60 + "0"},
         {"size": [6, 8], "counts": "O"},

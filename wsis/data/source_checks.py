@@ -225,6 +225,8 @@ def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, bool]:
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
         return f"found {show(box)}, expected four finite numbers x, y, width, height", False
     x, y, w, h = box
+    if not all(is_number(v) for v in (x + w, y + h, w * h)):
+        return f"found {show(box)}, expected a finite far corner and area", False
     if w <= 0 or h <= 0:
         return f"{show(box)} has no area, expected width and height above 0", True
     if size is not None:

@@ -140,7 +140,9 @@ def _total_of_text(counts: str | bytes) -> int:
     Raises:
         ValueError: a character that is none, a number that does not end, or a negative count.
     """
-    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
+    if isinstance(counts, str) and not counts.isascii():  # several bytes each for pycocotools
+        raise ValueError("counts are not a run-length code")
+    raw = counts.encode("ascii") if isinstance(counts, str) else counts
     digits = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
     if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
         raise ValueError("counts are not a run-length code")

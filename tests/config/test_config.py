@@ -28,6 +28,9 @@ def test_file_and_command_line(tmp_path):
         ("MODEL: [1\n", "not plain YAML"),
         ("SEED: !!python/object/apply:os.getcwd []\n", "not plain YAML"),
         ("- 1\n", r"\w"),
+        ('_BASE_: "a.yaml"\n', "its _BASE_ leads back to itself"),
+        ("SEED: " + "[" * 5000, "nested too deep"),
+        ("_BASE_: 3\n", r"\w"),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_name(tmp_path, text, message):

@@ -215,6 +215,14 @@ def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
         (WITH + "{a: {weights: own}}}", "teachers: a: key 'config' is missing"),
         (WITH + "{a: {config: c, weights: mine}}}", "teachers: a: key 'weights': found 'mine'"),
         (WITH + "{a: 3}}", "teachers: a: found int"),
+        (WITH + "{a: {config: c, images: -1}}}", "teachers: a: key 'images': found -1"),
+        (WITH + "{a: {config: c, processes: 0}}}", "teachers: a: key 'processes': found 0"),
+        (WITH + "{a: {config: c, opts: [SEED, 1]}}}", "teachers: a: key 'opts': .* in quotes"),
+        (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
+        ("title: [a]", "key 'title': found .'a'., expected text"),
+        ("custom: [[a, b]]", "key 'custom': .* expected a list of .name, JSON file"),
+        ("title: 2020-99-99", "not plain YAML"),
+        ("[" * 5000, "not plain YAML"),
     ],
 )
 def test_a_bad_plan_is_one_line(tmp_path, text, message):

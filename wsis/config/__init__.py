@@ -62,6 +62,10 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
             ) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
+        except RecursionError as error:
+            raise ConfigError(
+                f"{path}: nested too deep, or its _BASE_ leads back to itself"
+            ) from error
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
             raise ConfigError(f"{path}: {_explain(error, cfg)}") from error
     for key in opts[0::2]:

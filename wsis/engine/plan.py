@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,24 @@ import yaml
 from wsis.errors import ConfigError
 
 WEIGHTS = ("", "detector", "own")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "custom": (
+        lambda value: isinstance(value, list) and all(_is_texts(v) and len(v) == 3 for v in value),
+        "a list of [name, JSON file, image folder]",
+    ),
+    "images": (lambda value: type(value) is int and value >= 0, "a number from 0"),
+    "opts": (_is_texts, "a list of texts, numbers in quotes"),
+    "prepare": (_is_texts, "a list of texts, numbers in quotes"),
+    "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
+    "teachers": (lambda value: isinstance(value, dict), "names and configs"),
+}
+"""What the value of a key must be; all others are texts."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         replace: ``{name}`` in its texts to what takes its place.
 
     Raises:
-        ConfigError: missing, not YAML, or a key is missing or unknown.
+        ConfigError: missing, not YAML, or a key is missing, unknown or of another form.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -83,14 +102,14 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         document = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8; no such date
         raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
     _check_keys(path, "", document, Plan)
     for key in ("title", "train_boxes", "train_masks", "val", "detector", "student", "teachers"):
         if not document.get(key):
             raise ConfigError(f"{path}: key '{key}' is missing")
     teachers = {
-        name: _teacher(path, name, entry) for name, entry in dict(document["teachers"]).items()
+        str(name): _teacher(path, str(name), entry) for name, entry in document["teachers"].items()
     }
     return Plan(**{**document, "teachers": teachers})
 
@@ -120,4 +139,9 @@ def _check_keys(path: str | os.PathLike[str], where: str, document: Any, kind: t
         if key not in known:
             raise ConfigError(
                 f"{path}: {where}no such key {key}; known: {', '.join(sorted(known))}"
+            )
+        right, expected = _FORMS.get(key, (lambda value: isinstance(value, str), "text"))
+        if not right(document[key]):
+            raise ConfigError(
+                f"{path}: {where}key '{key}': found {document[key]!r}, expected {expected}"
             )

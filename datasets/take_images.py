@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from wsis.data.prepare import first_images
 from wsis.engine import run_tool
+from wsis.errors import ConfigError
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -19,10 +20,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", required=True)
-    parser.add_argument("--count", required=True, type=int, metavar="N")
-    parser.add_argument("--output", required=True, metavar="JSON")
+    add = parser.add_argument
+    add("--json", required=True, metavar="JSON", help="COCO file")
+    add("--count", required=True, type=int, metavar="N", help="images, in the file's order")
+    add("--output", required=True, metavar="JSON", help="the file to write")
     args = parser.parse_args(argv)
+    if args.count < 1:
+        raise ConfigError(f"--count: found {args.count}, expected at least 1")
     taken = first_images(args.json, args.count)
     write_json_atomic(args.output, taken)
     print(f"{args.output}: {len(taken['images'])} images, {len(taken['annotations'])} annotations")

@@ -111,7 +111,8 @@ def test_nothing_found_leaves_the_image_alone(folder, monkeypatch, capsys):
 def test_an_unreadable_image_does_not_stop_the_others(folder, monkeypatch, capsys):
     (folder / "image1.png").write_bytes(b"no image")
     assert run(monkeypatch, *command(folder)) == 3
-    assert "image1.png: cannot be read as an image" in capsys.readouterr().out
+    error = capsys.readouterr().err
+    assert "unreadable: " in error and "image1.png: cannot be read as an image" in error
     assert (folder / "out" / "image2.png").exists()
 
 

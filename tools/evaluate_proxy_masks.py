@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table and writes the JSON."""
     args = parse_args(argv)
     proxy = read_proxy(args)
-    gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt else None
+    gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt is not None else None
     quality = proxy_quality(proxy, gt)
     print(format_quality(quality))
     if args.output:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth.add_argument("--gt", metavar="JSON", help="COCO file with the true masks of the images")
     parser.add_argument("--output", metavar="JSON", help="write all numbers to this file")
     args = parser.parse_args(argv)
-    if args.gt:
+    if args.gt is not None:
         source = load_source(args.gt, bad_box="skip", need_boxes=False)
         read, names = truth_of_instances(source), ["background", *source.class_names]
     else:

@@ -14,6 +14,7 @@ Exit status: 0; 2 if the input is wrong (one line says what); 3 if an image coul
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -86,7 +87,7 @@ def main() -> int:
         try:
             image = read_image(path, high_bit_depth=cfg.INPUT.HIGH_BIT_DEPTH)
         except UnreadableImageError as error:
-            print(f"error: {error}")
+            sys.stderr.write(f"unreadable: {error}\n")
             failed += 1
             continue
         record = {"height": image.shape[0], "width": image.shape[1], "annotations": []}

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--limit: found {args.limit}, expected at least 1")
     setup_logger(name="wsis")
     proxy = load_source(args.proxy, args.images, bad_box="skip")
-    gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt else None
+    gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt is not None else None
     page = write_page(args.output, proxy, gt, args.limit, _progress, args.strips)
     number = f"{page.shown} of {page.masks}" if page.shown < page.masks else f"{page.shown}"
     size = page.path.stat().st_size / 1e6

@@ -217,3 +217,26 @@ def test_labels_of_a_teacher_have_a_manifest_that_names_them(tmp_path) -> None:
         DataError, match=r"'classes': found 3 \(background, a, b\), expected 2 \(background, a\)"
     ):
         check_pseudo_labels(tmp_path / "y_crf", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("manifest", "error", "message"),
+    [
+        ({"labels": None}, ConfigError, "its labels are not a teacher's"),
+        ({"labels": 5}, ConfigError, "its labels are not a teacher's"),
+        ({"labels": ["y"]}, DataError, "manifest.json: key 'classes': found None, expected a list"),
+        ({"labels": ["y"], "classes": ["a", 1], "wsis": {}}, DataError, "'classes': found .'a', 1"),
+        ([], ConfigError, "its labels are not a teacher's"),
+    ],
+)
+def test_a_manifest_of_another_form_is_one_line(tmp_path, manifest, error, message) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(error, match=message):
+        check_pseudo_labels(tmp_path / "y", ["a"])
+
+
+def test_void_that_is_no_mask_is_named() -> None:
+    source, image = source_of({"category_id": 4, "segmentation": encode_mask(square(1, 1))})
+    for void in ("x", {"size": [1, 1], "counts": [1]}):
+        with pytest.raises(DataError, match="image 1: key 'void': "):
+            instances_to_label(source, image | {"void": void})

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from wsis.data.builtin_paths import datasets_root
+from wsis.data.source import check_document
 from wsis.errors import DataError
 from wsis.structures.proxy_file import read_json
 
@@ -52,14 +53,13 @@ def first_images(path: str | os.PathLike[str], count: int) -> dict[str, Any]:
 
     Args:
         path: COCO JSON.
-        count: of images.
+        count: of images, at least 1.
 
     Raises:
         DataError: not COCO JSON, or fewer images.
     """
     document = read_json(path)
-    if not isinstance(document, dict) or "images" not in document or "annotations" not in document:
-        raise DataError(f"{path}: expected a COCO document with 'images' and 'annotations'")
+    check_document(document, os.fspath(path), "", "", bad_box="skip", need_boxes=False)
     images = document["images"][:count]
     if len(images) < count:
         raise DataError(f"{path}: found {len(images)} images, expected at least {count}")

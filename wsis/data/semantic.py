@@ -14,6 +14,7 @@ from PIL import Image
 from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
+from wsis.data.source_checks import show
 from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import box_to_slices, xywh_to_xyxy
 from wsis.structures.proxy_file import read_json
@@ -105,13 +106,21 @@ def check_label_files(source: CocoSource, folder: str | os.PathLike[str]) -> Non
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What is written beside a label folder that a teacher made; None where nothing is."""
+    """What is written beside a label folder that a teacher made; None where nothing is.
+
+    Raises:
+        DataError: it is not JSON, or names no classes.
+    """
     path = Path(folder).parent / MANIFEST
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or Path(folder).name not in manifest.get("labels", []):
+    labels = manifest.get("labels") if isinstance(manifest, dict) else None
+    if not isinstance(labels, list) or Path(folder).name not in labels:
         return None
+    classes = manifest.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"{path}: key 'classes': found {show(classes)}, expected a list of names")
     return manifest
 
 
@@ -145,17 +154,15 @@ def check_label_classes(folder: str | os.PathLike[str], class_names: Sequence[st
         DataError: it names others.
     """
     manifest = read_manifest(folder)
-    if manifest is not None and manifest.get("classes") != list(class_names):
+    if manifest is not None and manifest["classes"] != list(class_names):
         raise DataError(
-            f"{Path(folder).parent / MANIFEST}: key 'classes': found {_brief(manifest.get('classes'))}, expected "
+            f"{Path(folder).parent / MANIFEST}: key 'classes': found {_brief(manifest['classes'])}, expected "
             f"{_brief(list(class_names))} as in the dataset"
         )
 
 
-def _brief(names: Any) -> str:
-    if not isinstance(names, list):
-        return repr(names)
-    return f"{len(names)} ({', '.join(map(str, names[:4]))}{', ...' if len(names) > 4 else ''})"
+def _brief(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
 def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
@@ -179,7 +186,7 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
     unknown = np.zeros((height, width), dtype=bool)
     without_mask = np.zeros((height, width), dtype=bool)
     if image.get("void"):
-        unknown |= decode_mask(segmentation_to_rle(image["void"], height, width))
+        unknown |= _mask_of(image, "void", image, f"{source.json_file}: image {image['id']!r}")
     for annotation in source.annotations_of(image["id"]):
         value = source.id_to_contiguous[annotation["category_id"]] + 1
         if not annotation.get("segmentation"):
@@ -187,12 +194,8 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
                 box = xywh_to_xyxy(annotation["bbox"])
                 without_mask[box_to_slices(box, height, width)] = True
             continue
-        try:
-            mask = decode_mask(segmentation_to_rle(annotation["segmentation"], height, width))
-        except ValueError as error:
-            raise DataError(
-                f"{source.json_file}: annotation {annotation['id']}: key 'segmentation': {error}"
-            ) from error
+        name = f"{source.json_file}: annotation {annotation['id']}"
+        mask = _mask_of(annotation, "segmentation", image, name)
         if annotation.get("iscrowd"):
             unknown |= mask
             continue
@@ -201,6 +204,14 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
     label[without_mask & (label == 0)] = IGNORE
     label[unknown] = IGNORE
     return label
+
+
+def _mask_of(entry: dict[str, Any], key: str, image: ImageRecord, name: str) -> np.ndarray:
+    """The mask (H, W) bool of an image that an entry of the file, called ``name`` in errors, has under a key."""
+    try:
+        return decode_mask(segmentation_to_rle(entry[key], image["height"], image["width"]))
+    except ValueError as error:
+        raise DataError(f"{name}: key '{key}': {error}") from error
 
 
 def truth_reader(name: str, class_agnostic: bool = False) -> LabelReader:

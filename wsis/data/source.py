@@ -104,6 +104,8 @@ def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
     Raises:
         DataError: the file cannot be read or is not JSON, or there is no such image folder.
     """
+    if not json_file:  # of a shell's variable that is not set
+        raise DataError("found an empty name, expected a JSON file")
     try:
         content = Path(json_file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte

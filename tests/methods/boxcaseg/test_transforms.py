@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from wsis.methods.boxcaseg.transforms import (
     BOX_MEAN,
@@ -79,6 +80,15 @@ def test_nearest_is_the_pixel_under_the_centre(length: int) -> None:
     np.testing.assert_array_equal(index, np.floor((np.arange(12) + 0.5) * length / 12))
     mask = np.arange(length * 3).reshape(3, length)
     np.testing.assert_array_equal(resize_mask(mask, 12)[4], mask[1, index])
+
+
+@pytest.mark.parametrize(("length", "size"), [(36, 33), (18, 33), (392, 12), (72, 36), (500, 288)])
+def test_nearest_of_two_equally_near_pixels_is_that_of_scikit_image(length: int, size: int) -> None:
+    """Its resize with order 0 is this zoom."""
+    expected = ndimage.zoom(
+        np.arange(length), size / length, order=0, mode="mirror", grid_mode=True
+    )
+    np.testing.assert_array_equal(nearest(length, size), expected)
 
 
 @pytest.mark.parametrize(

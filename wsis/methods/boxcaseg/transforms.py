@@ -123,9 +123,11 @@ def nearest(length: int, size: int) -> np.ndarray:
         size: S.
 
     Returns:
-        (S,) int64, floor((i + 0.5) length / S).
+        (S,) int64, floor((i + 0.5) length / S), rounded step by step as scikit-image does, which decides where two
+        pixels are equally near.
     """
-    return (2 * np.arange(size) + 1) * length // (2 * size)
+    places = (np.arange(size) + 0.5) * (length / size) - 0.5
+    return np.floor(places + 0.5).astype(np.int64)
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:

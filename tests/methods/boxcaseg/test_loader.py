@@ -290,6 +290,19 @@ def test_boxes_that_overlap_are_dropped(
     assert set(read_names) == (left or {f"{i}.png" for i in range(1, 5)})
 
 
+def test_boxes_become_corners(make_cfg: MakeCfg, folder: Path) -> None:
+    first = read(folder / "boxes")["annotations"][0]["bbox"]
+    x, y, width, height = first
+    found = [image.boxes.tolist() for image in box_images(make_cfg())]
+    assert found[0] == [[x, y, x + width, y + height], [2.5, 3.5, 11.75, 10.5]]
+    assert [len(boxes) for boxes in found] == [2] * 4
+
+
+def test_unknown_way_of_reading_deep_images(make_cfg: MakeCfg) -> None:
+    with pytest.raises(ConfigError, match="HIGH_BIT_DEPTH: found 'log', expected minmax or shift"):
+        build_joint_loader(make_cfg("INPUT.HIGH_BIT_DEPTH", "log"))
+
+
 def test_boxes_masks_in_both_lists(make_cfg: MakeCfg) -> None:
     with pytest.raises(ConfigError, match=r"SALIENT_DATASETS: '.*_b' is in DATASETS.TRAIN too"):
         build_joint_loader(make_cfg(salient=("s", "b")))

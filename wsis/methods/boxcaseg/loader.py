@@ -201,7 +201,8 @@ def build_joint_loader(cfg: CfgNode) -> Iterator[Batch]:
 
     Raises:
         ConfigError, DataError: a key or a file is wrong, see :func:`wsis.methods.boxcaseg.samples.box_images`,
-            :func:`wsis.methods.boxcaseg.samples.salient_images` and
+            :func:`wsis.methods.boxcaseg.samples.salient_images`,
+            :func:`wsis.methods.boxcaseg.samples.sample_params` and
             :class:`wsis.methods.boxcaseg.sampler.EpochSampler`.
     """
     keys = cfg.MODEL.BOXCASEG

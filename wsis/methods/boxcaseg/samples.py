@@ -13,6 +13,7 @@ from wsis.data.build import training_dicts
 from wsis.data.crops import draw_jitter, jittered_windows
 from wsis.data.dicts import to_dicts
 from wsis.data.images import read_image
+from wsis.data.mapper import image_options
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError, DataError
 from wsis.methods.boxcaseg.transforms import (
@@ -81,7 +82,11 @@ class SampleParams:
 
 
 def sample_params(cfg: CfgNode) -> SampleParams:
-    """Reads the keys."""
+    """Reads the keys.
+
+    Raises:
+        ConfigError: see :func:`wsis.data.mapper.image_options`.
+    """
     keys = cfg.MODEL.BOXCASEG
     low, high = keys.JITTER_SCALE
     return SampleParams(
@@ -90,7 +95,7 @@ def sample_params(cfg: CfgNode) -> SampleParams:
         keys.JITTER_SHIFT,
         (low, high),
         keys.NORMALISATION,
-        cfg.INPUT.HIGH_BIT_DEPTH,
+        image_options(cfg)["high_bit_depth"],
         keys.SALIENT_CROP,
     )
 

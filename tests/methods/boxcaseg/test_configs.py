@@ -104,6 +104,38 @@ def test_a_student_heeds_the_confidence(name):
 
 
 def test_the_published_student():
-    solver = load_cfg(FOLDER / "mask_rcnn_R_101_FPN_voc.yaml").SOLVER
-    found = solver.IMS_PER_BATCH, solver.BASE_LR, solver.STEPS, solver.MAX_ITER, solver.WARMUP_ITERS
-    assert found == (6, 0.0075, (15000,), 22500, 500)
+    cfg = load_cfg(FOLDER / "mask_rcnn_R_101_FPN_voc.yaml")
+    published = {
+        "SOLVER": {
+            **{"IMS_PER_BATCH": 6, "BASE_LR": 0.0075, "MOMENTUM": 0.9, "GAMMA": 0.1},
+            **{"STEPS": (15000,), "MAX_ITER": 22500, "LR_SCHEDULER_NAME": "WarmupMultiStepLR"},
+            **{"BIAS_LR_FACTOR": 2.0, "WEIGHT_DECAY": 1e-4, "WEIGHT_DECAY_BIAS": 0.0},
+            **{"WARMUP_ITERS": 500, "WARMUP_METHOD": "linear", "NESTEROV": False},
+        },
+        "INPUT": {
+            **{"MIN_SIZE_TRAIN": (800,), "MAX_SIZE_TRAIN": 1333, "RANDOM_FLIP": "horizontal"},
+            **{"MIN_SIZE_TEST": 800, "MAX_SIZE_TEST": 1333, "FORMAT": "BGR"},
+            "MASK_FORMAT": "bitmask",
+        },
+        "MODEL": {
+            **{"WEIGHTS": "detectron2://ImageNetPretrained/MSRA/R-101.pkl", "MASK_ON": True},
+            **{"PIXEL_MEAN": [102.9801, 115.9465, 122.7717], "PIXEL_STD": [1.0, 1.0, 1.0]},
+        },
+        "MODEL.BACKBONE": {"FREEZE_AT": 2},
+        "MODEL.RESNETS": {"DEPTH": 101, "STRIDE_IN_1X1": True, "NORM": "FrozenBN"},
+        "MODEL.RPN": {
+            **{"PRE_NMS_TOPK_TRAIN": 2000, "PRE_NMS_TOPK_TEST": 1000, "POST_NMS_TOPK_TEST": 1000},
+            "NMS_THRESH": 0.7,
+        },
+        "MODEL.ROI_HEADS": {
+            **{"BATCH_SIZE_PER_IMAGE": 512, "POSITIVE_FRACTION": 0.25, "IOU_THRESHOLDS": [0.5]},
+            **{"SCORE_THRESH_TEST": 0.05, "NMS_THRESH_TEST": 0.5},
+        },
+        "MODEL.ROI_BOX_HEAD": {"POOLER_RESOLUTION": 7, "POOLER_SAMPLING_RATIO": 2},
+        "MODEL.ROI_MASK_HEAD": {"POOLER_RESOLUTION": 14, "POOLER_SAMPLING_RATIO": 2},
+        "TEST": {"DETECTIONS_PER_IMAGE": 100},
+    }
+    values = flatten(cfg)
+    expected = {f"{node}.{key}": v for node, keys in published.items() for key, v in keys.items()}
+    assert {key: values[key] for key in expected} == expected
+    assert pytest.approx(1 / 3, abs=1e-4) == cfg.SOLVER.WARMUP_FACTOR

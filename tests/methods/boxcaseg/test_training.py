@@ -7,10 +7,12 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from pycocotools.coco import COCO
 
@@ -20,22 +22,44 @@ from wsis.data.build import training_dicts
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.data.shapes import ShapesSpec, prepare_shapes
-from wsis.engine import WsisTrainer
+from wsis.engine import WsisTrainer, launch
 
 __all__ = ["loggers_as_before"]
 
 IMAGES = 4
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    prepare_shapes(folder, ShapesSpec(64, IMAGES, 1, 6, 0), workers=1)
+    prepare_shapes(folder, ShapesSpec(SIZE, IMAGES, 1, 6, 0), workers=1)
+    write_discs(folder)
     return folder
 
 
+def write_discs(folder):
+    """``discs.json`` beside the shapes: images with two discs each, of which one covers a part of the other."""
+    path = folder / "annotations" / "discs.json"
+    document = json.loads(path.with_name("shapes_train_boxes.json").read_text())
+    category = document["categories"][0]["id"]
+    document["images"], document["annotations"] = [], []
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    for number in range(1, IMAGES + 1):
+        name, pixels = f"discs{number}.png", np.full((SIZE, SIZE, 3), 30, np.uint8)
+        image = {"id": number, "file_name": name, "height": SIZE, "width": SIZE}
+        document["images"].append(image)
+        for x, y, radius in ((20 + number, 26, 14), (34 + number, 34, 10)):
+            pixels[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = 20 * radius - 100
+            box = [x - radius, y - radius, 2 * radius + 1, 2 * radius + 1]
+            annotation = {"id": 10 * number + radius, "image_id": number, "iscrowd": 0}
+            document["annotations"].append(annotation | {"category_id": category, "bbox": box})
+        cv2.imwrite(str(folder / "images" / name), pixels)
+    path.write_text(json.dumps(document))
+
+
 def custom(folder):
-    names = ("shapes_train_boxes", "shapes_salient")
+    names = ("shapes_train_boxes", "discs", "shapes_salient")
     return [
         [f"my_{name}", str(folder / f"annotations/{name}.json"), str(folder / "images")]
         for name in names
@@ -44,7 +68,8 @@ def custom(folder):
 
 def config(folder, output, *opts):
     cfg = make_cfg(
-        *("DATASETS.CUSTOM", custom(folder), "DATASETS.TRAIN", "('my_shapes_train_boxes',)"),
+        *("DATASETS.CUSTOM", custom(folder)),
+        *("DATASETS.TRAIN", "('my_shapes_train_boxes', 'my_discs')"),
         *("DATASETS.TEST", "()", "MODEL.BOXCASEG.SALIENT_DATASETS", ["my_shapes_salient"]),
         *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01, "SEED", 3),
         *("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.WARMUP_ITERS", 0),
@@ -85,11 +110,12 @@ def test_every_parameter_has_learned(run):
     assert {"loss_mil", "loss_pairwise", "loss_saliency"} <= set(json.loads(lines[-1]))
 
 
-def test_a_mask_and_a_confidence_for_every_box(run, shapes):
+@pytest.mark.parametrize("name", ["shapes_train_boxes", "discs"])
+def test_a_mask_and_a_confidence_for_every_box(run, shapes, name):
     output, _ = run
-    path = output / "proxy" / "my_shapes_train_boxes.json"
+    path = output / "proxy" / f"my_{name}.json"
     document = json.loads(path.read_text())
-    source = json.loads((shapes / "annotations" / "shapes_train_boxes.json").read_text())
+    source = json.loads((shapes / "annotations" / f"{name}.json").read_text())
     found, given = document["annotations"], source["annotations"]
     for key in ("id", "image_id", "category_id", "bbox"):
         assert [a[key] for a in found] == [a[key] for a in given]
@@ -101,11 +127,22 @@ def test_a_mask_and_a_confidence_for_every_box(run, shapes):
         coco = COCO(str(path))
     for annotation in found:
         mask = coco.annToMask(annotation)
-        assert mask.shape == (64, 64) and mask.any()
+        assert mask.shape == (SIZE, SIZE) and mask.any()
         x, y, w, h = annotation["bbox"]
         rows, columns = np.nonzero(mask)
         assert rows.min() >= int(y) and columns.min() >= int(x)
         assert rows.max() < y + h and columns.max() < x + w
+
+
+def test_masks_of_overlapping_boxes_share_no_pixel(run):
+    output, _ = run
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(output / "proxy" / "my_discs.json"))
+    assert len(coco.imgs) == IMAGES
+    for pair in coco.imgToAnns.values():
+        assert [a["status"] for a in pair] == ["ok", "ok"]
+        first, second = (coco.annToMask(a) for a in pair)
+        assert not (first & second).any()
 
 
 def test_a_student_gets_the_confidences(run, shapes):
@@ -126,6 +163,23 @@ def test_a_student_gets_the_confidences(run, shapes):
         instances = mapper(record)["instances"]
         seen |= dict(zip(instances.gt_ids.tolist(), instances.gt_scores.tolist(), strict=True))
     assert seen == pytest.approx(expected)
+
+
+def _train_in_a_process(folder: Path, output: Path) -> None:
+    """What each of two processes does: every batch has three boxes and one salient image for both."""
+    model = train(config(folder, output, "MODEL.BOXCASEG.WEAK_SHARE", 0.75)).model.module
+    torch.save(dict(model.named_parameters()), output / f"rank{comm.get_rank()}.pth")
+
+
+def test_two_processes_of_which_one_has_no_salient_image(run, shapes, tmp_path):
+    assert launch(_train_in_a_process, 2, args=(shapes, tmp_path)) == 0
+    first, second = (torch.load(tmp_path / f"rank{i}.pth", weights_only=True) for i in range(2))
+    seed_all_rng(3)
+    start = dict(build_model(run[1].cfg).named_parameters())
+    assert list(first) == list(second) == list(start)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]) and value.isfinite().all(), name
+        assert not torch.equal(value, start[name]), name
 
 
 def test_a_resumed_training_ends_as_one_that_went_through(run, shapes, tmp_path):

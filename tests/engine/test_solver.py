@@ -69,7 +69,9 @@ def test_poly_schedule_warms_up():
 
 def test_the_trainer_builds_the_named_schedule():
     cfg = config(LR_SCHEDULER_NAME="WarmupPolyLR")
-    schedule = WsisTrainer.build_lr_scheduler(cfg, WsisTrainer.build_optimizer(cfg, Grouped(2, 1)))
+    optimizer = WsisTrainer.build_optimizer(cfg, Grouped(2, 1))
+    schedule = WsisTrainer.build_lr_scheduler(cfg, optimizer)
+    optimizer.step()
     schedule.step()
     assert schedule.get_last_lr()[0] == pytest.approx(0.5 * (39 / 40) ** 0.9)
 

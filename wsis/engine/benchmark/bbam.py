@@ -38,11 +38,12 @@ CURVE: dict[str, Changes] = {
     "exact, other proposals": {"SEED": 1},
     "100 steps of 0.05": {"STEPS": 100, "LEARNING_RATE": 0.05},
     "and 16 positives of 200": {"STEPS": 100, "LEARNING_RATE": 0.05, **FEW},
+    "40 steps of 0.15": {"STEPS": 40, "LEARNING_RATE": 0.15, **FEW},
+    "30 steps of 0.15": {"STEPS": 30, "LEARNING_RATE": 0.15, **FEW},
     "30 steps of 0.1": {"STEPS": 30, "LEARNING_RATE": 0.1, **FEW},
     "20 steps of 0.15": {"STEPS": 20, "LEARNING_RATE": 0.15, **FEW},
-    "15 steps of 0.15": {"STEPS": 15, "LEARNING_RATE": 0.15, **FEW},
-    "30 steps, 32 px of context": {"STEPS": 30, "LEARNING_RATE": 0.1, **FEW, "CONTEXT": 32},
-    "15 steps, 16 px of context": {"STEPS": 15, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 16},
+    "30 steps, 32 px of context": {"STEPS": 30, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 32},
+    "30 steps, 16 px of context": {"STEPS": 30, "LEARNING_RATE": 0.15, **FEW, "CONTEXT": 16},
 }
 """Faster and faster; the first row is the noise floor."""
 

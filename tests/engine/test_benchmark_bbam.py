@@ -95,6 +95,14 @@ def test_rows_of_speed_equality_and_agreement(tmp_path, monkeypatch):
 
 
 @needs_crf
+@pytest.mark.parametrize(("how", "number"), [((9,), 2), ((9, 1), 1), ((1, 2), 1), ((9, 0, 2), 2)])
+def test_boxes_are_taken_from_each_image_up_to_a_number(tmp_path, how, number):
+    cfg = load_cfg(_make_detector_and_data(tmp_path), ["MODEL.WEIGHTS", str(tmp_path / "w.pth")])
+    bench = bbam.Bench(cfg, str(tmp_path / "truth.json"), str(tmp_path), "", *how)
+    assert bench.boxes == number == sum(len(each["instances"]) for each in bench.inputs)
+
+
+@needs_crf
 def test_generation_is_held_against_its_parts(tmp_path):
     config = _make_detector_and_data(tmp_path)
     *rows, least = benchmark_bbam_generation(

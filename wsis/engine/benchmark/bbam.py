@@ -56,9 +56,20 @@ class Bench:
         json, images: a COCO file of boxes, and the folder of its images.
         truth: the same with masks, or "".
         boxes: so many are explained, from the file's first images.
+        per_image: at most so many of an image; 0 = all.
+        every: only each so-many-th image.
     """
 
-    def __init__(self, cfg: CfgNode, json: str, images: str, truth: str, boxes: int) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        json: str,
+        images: str,
+        truth: str,
+        boxes: int,
+        per_image: int = 0,
+        every: int = 1,
+    ) -> None:
         source = load_source(json, images, bad_box="skip")
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(source.class_names)
         model = WsisTrainer.build_model(cfg).eval()
@@ -69,8 +80,9 @@ class Bench:
         mapper = TeacherDatasetMapper(cfg)
         self.inputs: list[dict[str, Any]] = []
         left = boxes
-        for record in to_dicts(source, "box"):
-            part = {**record, "annotations": record["annotations"][:left]}
+        for record in to_dicts(source, "box")[::every]:
+            most = min(left, per_image or left)
+            part = {**record, "annotations": record["annotations"][:most]}
             if part["annotations"]:
                 self.inputs.append(mapper(part))
             left -= len(part["annotations"])
@@ -242,6 +254,8 @@ def benchmark_bbam(
     images: str = "output/demo/data/images",
     truth: str = "output/demo/data/annotations/shapes_train.json",
     boxes: int = 24,
+    per_image: int = 0,
+    every: int = 1,
     plain_boxes: int = 6,
     plain_steps: int = 5,
     repeats: int = 3,
@@ -258,6 +272,7 @@ def benchmark_bbam(
         json, images: boxes to explain.
         truth: the same with masks; "" = unknown.
         boxes: so many; 0 = no faster modes.
+        per_image, every: at most so many of an image (0 = all), and only each so-many-th image.
         plain_boxes, plain_steps: of the comparison with the plain loop.
         repeats: of that comparison.
     """
@@ -270,7 +285,9 @@ def benchmark_bbam(
     )
     if masks:
         rows.append(_masks_of_plain_loop(Bench(cfg.clone(), json, images, "", masks), exact))
-    return rows + (_curve(Bench(cfg, json, images, truth, boxes), exact) if boxes else [])
+    return rows + (
+        _curve(Bench(cfg, json, images, truth, boxes, per_image, every), exact) if boxes else []
+    )
 
 
 def _against_plain(bench: Bench, exact: Changes, steps: int, repeats: int) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,28 @@ def in_two_processes(rank: int, folder: str) -> None:
 
 def test_two_cpu_processes(tmp_path: Path) -> None:
     multiprocessing.spawn(in_two_processes, args=(str(tmp_path),), nprocs=2)
+
+
+def test_gathers_beside_nccl_wait_as_long_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from detectron2.utils import comm
+
+    def waits(group: distributed.ProcessGroup) -> timedelta:
+        return group._get_backend(torch.device("cpu")).options._timeout
+
+    original = comm._get_global_gloo_group
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with compat.gather_timeout(timedelta(hours=3)):
+            assert comm._get_global_gloo_group is original  # it gathers through the process group
+        monkeypatch.setattr(distributed, "get_backend", lambda group=None: "nccl")
+        with pytest.raises(KeyError), compat.gather_timeout(timedelta(hours=3)):
+            assert waits(comm._get_global_gloo_group()) == timedelta(hours=3)
+            raise KeyError
+        assert comm._get_global_gloo_group is original
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_model_is_wrapped_by_detectron2_again_after_an_error() -> None:

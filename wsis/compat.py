@@ -17,6 +17,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -162,6 +163,28 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         group = distributed.new_group(ranks)
         if distributed.get_rank() in ranks:
             comm._LOCAL_PROCESS_GROUP = group
+
+
+@contextlib.contextmanager
+def gather_timeout(timeout: timedelta) -> Iterator[None]:
+    """Let ``comm`` wait so long for the other ranks when it gathers objects, as long as the block lasts.
+
+    Where the ranks talk by nccl, Detectron2 gathers through a group of gloo beside it, to which it gives PyTorch's
+    half an hour, however long the process group itself waits. All ranks enter the block together, after
+    ``torch.distributed.init_process_group``.
+    """
+    from detectron2.utils import comm
+
+    if distributed.get_backend() != "nccl":  # then it gathers through the process group
+        yield
+        return
+    original = comm._get_global_gloo_group
+    group = distributed.new_group(backend="gloo", timeout=timeout)
+    comm._get_global_gloo_group = lambda: group
+    try:
+        yield
+    finally:
+        comm._get_global_gloo_group = original
 
 
 @contextlib.contextmanager

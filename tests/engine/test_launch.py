@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from detectron2.utils import comm
 from torch import distributed as dist
 from torch import multiprocessing as mp
+from torch import nn
 
 from wsis.engine import launch
-from wsis.engine.launch import checks_here
+from wsis.engine.launch import checks_here, patient_barrier, share_buffers
 from wsis.errors import ConfigError, DataError
 
 
@@ -29,6 +32,50 @@ def report(folder: Path) -> int:
 def test_a_single_process_needs_no_group(tmp_path):
     assert launch(report, args=(tmp_path,)) == 0
     assert (tmp_path / "rank0").read_text() == "1 0 1 1.0"
+
+
+def test_a_single_process_works_on_the_device_that_it_is_told(tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in ("cuda", "cuda:1"):
+        assert launch(report, device=device, args=(tmp_path,)) == 0
+    assert chosen == ["cuda:1"]
+
+
+def come_late(folder: Path) -> int:
+    """As :func:`report`; the second process has seen other images, and is later than the process group waits."""
+    wait = patient_barrier()
+    model = nn.BatchNorm1d(1)
+    model(torch.full((2, 1), 5.0 + comm.get_rank()))
+    share_buffers(model)
+    (folder / f"mean{comm.get_rank()}").write_text(f"{model.running_mean.item():.2f}")
+    status = report(folder)
+    comm.synchronize()
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+    if comm.get_rank():
+        time.sleep(3)
+    wait()
+    return status
+
+
+def test_two_machines_meet_at_an_address_wait_for_each_other_and_share_buffers(tmp_path):
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    url = f"tcp://127.0.0.1:{store.port}"
+    del store
+    arguments = [(come_late, 1, 2, rank, url, "cpu", (tmp_path,)) for rank in (0, 1)]
+    other = mp.get_context("spawn").Process(target=launch, args=arguments[1])
+    other.start()
+    assert launch(*arguments[0]) == 0
+    other.join()
+    assert other.exitcode == 0
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["2 0 1 3.0"] * 2
+    assert [(tmp_path / f"mean{rank}").read_text() for rank in (0, 1)] == ["0.50", "0.50"]
+
+
+def test_alone_there_is_nobody_to_wait_for():
+    patient_barrier()()
+    share_buffers(nn.BatchNorm1d(1))
 
 
 def _fails_with(monkeypatch, *outcomes: object) -> None:

@@ -32,6 +32,7 @@ from wsis.engine.journal import (
     locked,
     result_line,
 )
+from wsis.engine.launch import patient_barrier
 from wsis.engine.progress import Progress
 from wsis.engine.provenance import differences, provenance, weights_sha256
 from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
@@ -132,12 +133,13 @@ def generate_proxy_masks(
         stack.enter_context(limited_threads(cfg.WSIS.NUM_THREADS))
         states = _on_main(partial(_examine, jobs, folder, resume, stack), folder)
         teacher.eval()
+        wait_for_all = patient_barrier()
         failed: dict[str, str] = {}
         for job, state in zip(jobs, states, strict=True):
             if not state.finished:
                 with _errors_in_one_line(job.folder):
                     _work(cfg, teacher, job, state)
-                comm.synchronize()
+                wait_for_all()
                 state = _on_main(partial(_finish, job), job.path)
             failed.update(state.failed)
             logger.info(f"{job.path}: {len(job.source.annotations)} annotations, complete")

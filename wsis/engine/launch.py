@@ -7,18 +7,23 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 from torch import distributed as dist
+from torch import nn
 
-from wsis.compat import create_local_process_group
+from wsis.compat import create_local_process_group, gather_timeout
 from wsis.errors import ConfigError, WsisError
 
 # Long enough for what one process does alone while the others wait: scoring, merging the journals of a generation.
 TIMEOUT = timedelta(hours=1)
+# Long enough for a process that has done its share of a generation, and waits for those that have not.
+PATIENCE = timedelta(days=7)
+DEVICES = ("cpu", "cuda")
 
 
 def under_torchrun() -> bool:
@@ -32,17 +37,29 @@ def checks_here() -> bool:
 
 
 def check_device(device: str) -> None:
-    """Refuses a CUDA device that is not there.
+    """Refuses what is no device, and a CUDA device that is not there.
 
     Args:
         device: ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: PyTorch sees no CUDA device.
+        ConfigError: neither the CPU nor a CUDA device that PyTorch sees.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    found: torch.device | None = None
+    with contextlib.suppress(RuntimeError):
+        found = torch.device(device)
+    if found is None or found.type not in DEVICES:
+        raise ConfigError(f"MODEL.DEVICE: found {device!r}, expected cpu, cuda or cuda:<number>")
+    if found.type == "cpu":
+        return
+    if not torch.cuda.is_available():
         raise ConfigError(
             f"MODEL.DEVICE: found {device}, but PyTorch sees no CUDA device; set MODEL.DEVICE cpu"
+        )
+    number = torch.cuda.device_count()
+    if (found.index or 0) >= number:
+        raise ConfigError(
+            f"MODEL.DEVICE: found {device}, but PyTorch sees {number} CUDA devices, counted from 0"
         )
 
 
@@ -89,6 +106,8 @@ def launch(
         )
     _check_devices(num_processes, device)
     if num_processes * num_machines == 1:
+        if device.startswith("cuda:"):  # what PyTorch is not told the device of is about this one
+            torch.cuda.set_device(device)
         return main(*args) or 0
     if dist_url == "auto" and num_machines > 1:
         raise ConfigError(
@@ -180,7 +199,33 @@ def _process_group(
         timeout=TIMEOUT,
     )
     create_local_process_group(local_size)
-    comm.synchronize()
-    yield
-    comm.synchronize()
+    with gather_timeout(TIMEOUT):
+        comm.synchronize()
+        yield
+        comm.synchronize()
     dist.destroy_process_group()
+
+
+def patient_barrier() -> Callable[[], object]:
+    """A barrier for processes that may come to it days apart; every other one gives up after :data:`TIMEOUT`.
+
+    Returns:
+        What all processes call together; all make it together, too.
+    """
+    if comm.get_world_size() == 1:
+        return lambda: None
+    return partial(comm.all_gather, None, dist.new_group(backend="gloo", timeout=PATIENCE))
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives all processes the buffers of the main one, whose model is the one that is saved.
+
+    Parameters are the same everywhere, but in training each process's batch norms take their statistics from its own
+    images. All processes call it together.
+
+    Args:
+        model: wrapped or not; changed in place.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

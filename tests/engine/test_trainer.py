@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
+from torch import nn
 
-from tests.tiny import teacher_config, write_config, write_dataset
+from tests.tiny import TinyTeacher, teacher_config, write_config, write_dataset
 from wsis.config import CfgNode, load_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer, launch
@@ -71,6 +74,41 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, data)
     assert json.loads(lines[-1])["iteration"] == 11
 
 
+@pytest.fixture
+def mixed_precision_on_the_cpu(monkeypatch):
+    """What Detectron2 takes from ``torch.cuda`` for it is the CPU's; the scale grows every fourth iteration, and
+    nothing is rounded, since half-precision sums depend on the order of the images.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=False)
+    scaler = partial(torch.amp.GradScaler, "cpu", init_scale=8.0, growth_interval=4)
+    monkeypatch.setattr("torch.cuda.amp.autocast", lambda dtype=None: autocast)
+    monkeypatch.setattr("torch.cuda.amp.GradScaler", scaler)
+
+
+@pytest.mark.usefixtures("mixed_precision_on_the_cpu")
+def test_mixed_precision_is_resumed_with_its_scale(tmp_path, data):
+    keys = {"SOLVER__MAX_ITER": 12, "SOLVER__CHECKPOINT_PERIOD": 6}
+    path = teacher_config(tmp_path, data, SOLVER__AMP={"ENABLED": True}, **keys)
+    whole = _cfg(path, "OUTPUT_DIR", tmp_path / "whole")
+    trainer, _ = _train(whole)
+    assert trainer._trainer.grad_scaler.get_scale() == 8 * 2**3
+
+    parts = _cfg(path, "OUTPUT_DIR", tmp_path / "parts")
+    shutil.copy(tmp_path / "whole" / "model_0000005.pth", parts.OUTPUT_DIR)
+    (tmp_path / "parts" / "last_checkpoint").write_text("model_0000005.pth")
+    later, _ = _train(parts, resume=True)
+    assert later.start_iter == 6
+    assert later._trainer.grad_scaler.get_scale() == 8 * 2**3
+    torch.testing.assert_close(_weights(parts.OUTPUT_DIR), _weights(whole.OUTPUT_DIR))
+
+    plain = _cfg(path, "SOLVER.AMP.ENABLED", False, "OUTPUT_DIR", tmp_path / "plain")
+    _train(plain)
+    mixed = _cfg(path, "OUTPUT_DIR", tmp_path / "plain")
+    with pytest.raises(ConfigError, match=r"--resume: .* not of a training with this config"):
+        WsisTrainer(mixed).resume_or_load(resume=True)
+
+
 def test_resume_without_a_checkpoint_starts_from_the_weights(tmp_path, data):
     first = _cfg(teacher_config(tmp_path, data), "OUTPUT_DIR", tmp_path / "first")
     _train(first)
@@ -90,36 +128,78 @@ def test_resume_with_other_parameters_is_an_error(tmp_path, data):
         trainer.resume_or_load(resume=True)
 
 
-def _train_in_a_process(path: Path) -> int:
-    """What each process of a run does; it leaves its weights, and returns another status than its fellows."""
-    cfg = _cfg(path)
+@META_ARCH_REGISTRY.register()
+class NormTeacher(TinyTeacher):
+    """A :class:`TinyTeacher` with statistics of the images that its process has seen."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg)
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.BatchNorm2d(4))
+
+
+def _train_in_a_process(*configs: Path) -> int:
+    """What each process of a run does, config by config; it leaves its weights, and returns another status than its
+    fellows.
+    """
     assert comm.get_local_rank() == comm.get_rank()
     assert comm.get_local_size() == comm.get_world_size()
-    torch.manual_seed(comm.get_rank())  # the processes start from different weights
-    trainer = WsisTrainer(cfg)
-    trainer.resume_or_load(resume=False)
-    trainer.train()
-    model = getattr(trainer.model, "module", trainer.model)
-    torch.save(model.state_dict(), Path(cfg.OUTPUT_DIR) / f"rank{comm.get_rank()}.pth")
+    for path in configs:
+        cfg = _cfg(path)
+        torch.manual_seed(comm.get_rank())  # the processes start from different weights
+        trainer = WsisTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        model = getattr(trainer.model, "module", trainer.model)
+        torch.save(model.state_dict(), Path(cfg.OUTPUT_DIR) / f"rank{comm.get_rank()}.pth")
     return 3 * comm.get_rank()
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, data):
-    one = teacher_config(tmp_path / "one", data)
-    two = teacher_config(tmp_path / "two", data)
-    assert launch(_train_in_a_process, 1, args=(one,)) == 0
-    assert launch(_train_in_a_process, 2, args=(two,)) == 3  # the larger one
-
-    expected = torch.load(tmp_path / "one" / "out" / "rank0.pth", weights_only=True)
-    found = [
-        torch.load(tmp_path / "two" / "out" / f"rank{rank}.pth", weights_only=True)
-        for rank in (0, 1)
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """Folder with ``plain`` and ``norms``, what two processes have left of the training of two teachers."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    write_dataset(folder / "data")
+    norms = {"MODEL__META_ARCHITECTURE": "NormTeacher", "DATASETS__TEST": ["tiny"]}
+    norms |= {"PROXY__GENERATE_AFTER_TRAIN": True, "PROXY__NUM_WORKERS": 0}
+    configs = [
+        teacher_config(folder / "plain", folder / "data"),
+        teacher_config(folder / "norms", folder / "data", **norms),
     ]
+    assert launch(_train_in_a_process, 2, args=tuple(configs)) == 3  # the larger one
+    return folder
+
+
+def _rank(folder: Path, rank: int) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "out" / f"rank{rank}.pth", weights_only=True)
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, two_processes):
+    one = teacher_config(tmp_path, two_processes / "data")
+    assert launch(_train_in_a_process, 1, args=(one,)) == 0
+
+    expected = _rank(tmp_path, 0)
+    found = [_rank(two_processes / "plain", rank) for rank in (0, 1)]
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
         torch.testing.assert_close(value, expected[name])
-    losses = json.loads((tmp_path / "two" / "out" / "metrics.json").read_text().splitlines()[-1])
-    assert math.isfinite(losses["total_loss"])
+    lines = (two_processes / "plain" / "out" / "metrics.json").read_text().splitlines()
+    assert math.isfinite(json.loads(lines[-1])["total_loss"])
+
+
+def test_two_processes_evaluate_and_generate_with_the_weights_that_are_saved(two_processes):
+    out = two_processes / "norms" / "out"
+    saved = _weights(out)
+    assert saved["encoder.1.num_batches_tracked"] == 4
+    for rank in (0, 1):
+        found = _rank(two_processes / "norms", rank)
+        assert found.keys() == saved.keys()
+        for name, value in saved.items():
+            assert torch.equal(found[name], value), name
+    results = json.loads((out / "inference" / "results.json").read_text())
+    assert results["tiny"]["proxy"]["mIoU"] == 1
+    proxy = json.loads((out / "proxy" / "tiny.json").read_text())
+    assert [a["id"] for a in proxy["annotations"]] == [51, 52, 53, 54]
+    assert len(list((out / "proxy").glob("tiny.rank*.jsonl"))) == 2
 
 
 @pytest.mark.parametrize("mask_on", [False, True])

@@ -9,6 +9,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from wsis.engine.generation import generate_proxy_masks
+from wsis.engine.launch import share_buffers
 
 
 class GenerateAfterTrain(HookBase):
@@ -28,6 +29,7 @@ class GenerateAfterTrain(HookBase):
         if self.trainer.iter < self.trainer.max_iter:
             return
         comm.synchronize()  # the main process may still be writing the weights
+        share_buffers(self.trainer.model)  # the file has those of the main process
         cfg = self._cfg.clone()
         cfg.defrost()
         cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")

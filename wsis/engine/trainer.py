@@ -25,6 +25,7 @@ from wsis.data.fork import before_workers
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.hooks import GenerateAfterTrain
+from wsis.engine.launch import share_buffers
 from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import build_evaluator
@@ -157,9 +158,12 @@ class WsisTrainer(DefaultTrainer):
         """Evaluates on every dataset of ``DATASETS.TEST`` and writes ``OUTPUT_DIR/inference/results.json``:
         ``{dataset: {task: {metric: number}}}``, null where a metric is not defined.
 
+        All processes evaluate the model that the main one would save.
+
         Returns:
             The results; those of a single dataset without its name.
         """
+        share_buffers(model)
         results = super().test(cfg, model, evaluators)
         if results and comm.is_main_process():
             names = cfg.DATASETS.TEST

@@ -121,11 +121,18 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
     assert caplog.messages == ["No CUDA device: running on the CPU"]
     with pytest.raises(ConfigError, match=r"MODEL.DEVICE: found cuda, but PyTorch sees no CUDA"):
         _setup(config, "MODEL.DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert _setup(config, "MODEL.DEVICE", "cuda:1").MODEL.DEVICE == "cuda:1"
+    with pytest.raises(ConfigError, match=r"MODEL.DEVICE: found cuda:2, but PyTorch sees 2 CUDA"):
+        _setup(config, "MODEL.DEVICE", "cuda:2")
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE: found 'gpu', expected cpu, cuda or cuda:<number>"),
+        (["MODEL.DEVICE", "meta"], "MODEL.DEVICE: found 'meta', expected cpu, cuda"),
         (["SOLVER.AMP.ENABLED", True], "SOLVER.AMP.ENABLED: mixed precision needs a CUDA device"),
         (["--num-gpus", 3], "SOLVER.IMS_PER_BATCH: found 4, expected a multiple of the 3"),
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN: found nothing"),

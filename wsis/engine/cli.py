@@ -125,13 +125,13 @@ def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
     """Sets ``MODEL.DEVICE`` to cpu where the default, cuda, is not there.
 
     Raises:
-        ConfigError: ``opts`` ask for a CUDA device that is not there.
+        ConfigError: it is no device, or ``opts`` ask for a CUDA device that is not there.
     """
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        if "MODEL.DEVICE" in opts:
-            check_device(cfg.MODEL.DEVICE)
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available() and "MODEL.DEVICE" not in opts:
         logger.warning("No CUDA device: running on the CPU")
         cfg.MODEL.DEVICE = "cpu"
+    check_device(cfg.MODEL.DEVICE)
 
 
 def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -1,0 +1,88 @@
+"""Every model that trains, with a batch for it, so small that a step takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from tests.methods.bana import tiny_classifier, tiny_segmentor
+from tests.methods.bbam import tiny_detector
+from tests.methods.boxcaseg import tiny as tiny_boxcaseg
+from tests.tiny import write_config, write_dataset
+from wsis.config import load_cfg
+from wsis.data.registration import prepare_datasets
+from wsis.engine import WsisTrainer
+
+Case = tuple[nn.Module, Any]
+
+
+def losses_and_gradient(model: nn.Module, batch: Any, scale: float = 1.0) -> dict[str, float]:
+    """The losses of a step, and the largest gradient of each parameter.
+
+    Args:
+        model: is left in training mode.
+        batch: for it.
+        scale: of the losses on their way back, as mixed precision has it; the gradients are divided by it.
+    """
+    torch.manual_seed(7)
+    with EventStorage():
+        losses = model.train()(batch)
+    (scale * sum(losses.values())).backward()
+    found = {name: float(value.detach()) for name, value in losses.items()}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            found[name] = float(parameter.grad.abs().max()) / scale
+    return found
+
+
+def classifier() -> Case:
+    """BANA's stage 1."""
+    samples = [([[4, 4, 30, 40]], [1]), ([[10, 4, 50, 40], [1, 1, 20, 20]], [0, 1])]
+    model = tiny_classifier.make_classifier()
+    return model, [tiny_classifier.make_sample(*sample) for sample in samples]
+
+
+def segmentor(loss: str) -> Callable[[], Case]:
+    """BANA's stage 3."""
+
+    def make() -> Case:
+        cfg = tiny_segmentor.make_cfg(MODEL__BANA_SEG__LOSS=loss)
+        return WsisTrainer.build_model(cfg), tiny_segmentor.samples(2)
+
+    return make
+
+
+def boxcaseg() -> Case:
+    """Two of three samples are salient."""
+    return tiny_boxcaseg.make_model(), tiny_boxcaseg.make_batch(True, False, True)
+
+
+METHODS: dict[str, Callable[[], Case]] = {
+    "classifier": classifier,
+    **{loss: segmentor(loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
+    "boxcaseg": boxcaseg,
+}
+"""Those that draw no random numbers in a step."""
+
+
+def detector(kind: str) -> Case:
+    """BBAM in training, one of :data:`tests.methods.bbam.tiny_detector.KINDS`; needs the CRF."""
+    inputs = [tiny_detector.make_inputs(seed=seed) for seed in (0, 1)]
+    return tiny_detector.make_bbam(kind), inputs
+
+
+def student(folder: Path, head: str, architecture: str = "GeneralizedRCNN") -> Case:
+    """A Mask R-CNN with one of our mask heads; the batch has true masks."""
+    write_dataset(folder / "data")
+    keys = {"MODEL__MASK_ON": True, "MODEL__ROI_MASK_HEAD__NAME": head}
+    keys |= {"MODEL__META_ARCHITECTURE": architecture}
+    config = write_config(folder, folder / "data", WSIS__SUPERVISION="mask", **keys)
+    cfg = load_cfg(config)
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    torch.manual_seed(1)
+    return WsisTrainer.build_model(cfg), next(iter(WsisTrainer.build_train_loader(cfg)))

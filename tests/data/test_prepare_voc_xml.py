@@ -201,6 +201,17 @@ def test_all_mistakes_at_once_and_nothing_written(tree, convert):
     assert "c.bmp: the image is 60x40 (width x height), the annotations say 61x40" in errors[7]
 
 
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "gb2312", "utf-16"])
+def test_an_encoding_that_cannot_be_read(tree, convert, encoding):
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation/>'
+    (tree / "xml/b.xml").write_text(text)
+    status, document, _, errors = convert()
+    assert (status, document) == (2, None)
+    assert [error.startswith(f"error: {tree}/xml/b.xml: not valid XML (") for error in errors] == [
+        True
+    ]
+
+
 def test_a_class_that_is_not_in_the_list(tree, convert):
     (tree / "classes.txt").write_text("nut\n")
     status, _, _, errors = convert("--classes", tree / "classes.txt")

@@ -58,7 +58,7 @@ def read_xml(path: Path) -> XmlAnnotation:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; every image needs its annotation XML") from error
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # no such encoding
         raise DataError(f"{path}: not valid XML ({error})") from error
     problems: list[str] = []
     size = None

@@ -137,6 +137,7 @@ def test_the_datasets_of_a_config(data, document, check, tmp_path):
     ("arguments", "message"),
     [
         ((), "expected either --json or --config-file"),
+        (("--config-file", ""), "an empty name: no such config file"),
         (("--json", "a", "--config-file", "b"), "expected either --json or --config-file"),
         (("--json", "a", "SEED", "1"), "'SEED': config keys need --config-file"),
     ],

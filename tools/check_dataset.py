@@ -150,7 +150,7 @@ def print_report(name: str, report: DatasetReport) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks and prints; returns the exit status."""
     args = parse_args(argv)
-    if args.config_file:
+    if args.config_file is not None:
         reports = of_config(load_cfg(args.config_file, args.opts))
     else:
         options = {"bad_box": args.bad_box, "need_boxes": not args.tags}

@@ -57,6 +57,12 @@ def test_yaml_never_runs_code(tmp_path):
         (["SOLVER.MAX_ITER", "many"], "command line: SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
         (["NOTHING.AT.ALL", "3"], "no such key NOTHING.AT.ALL"),
+        (
+            ["DATASETS.TRAIN", "mine"],
+            r"found mine \(str\), expected a tuple, such as \"\('one',\)\"",
+        ),
+        (["MODEL.MASK_ON", "3"], r"MODEL.MASK_ON: found 3 \(int\), expected True or False"),
+        (["MODEL", "3"], r"MODEL: found 3 \(int\), expected keys below it$"),
         (["SEED", "3", "--resume"], "option --resume must come before the first KEY VALUE"),
     ],
 )

@@ -123,6 +123,13 @@ def test_bad_boxes_follow_the_key(tmp_path, name):
         prepare_datasets(cfg, [name])
 
 
+def test_a_supervision_that_there_is_not(tmp_path, name):
+    cfg = config(tmp_path, (name, write(tmp_path), str(tmp_path)))
+    cfg.WSIS.SUPERVISION = "imgae"
+    with pytest.raises(ConfigError, match="WSIS.SUPERVISION: found 'imgae', expected one of box"):
+        prepare_datasets(cfg, [name])
+
+
 def test_datasets_of_others_are_read_from_their_file(tmp_path, name):
     path = write(tmp_path, segmentation=[[1, 1]])  # Detectron2's reader would drop this annotation
     register_coco_instances(name, {}, path, str(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Sequence
 
 import yaml
@@ -13,6 +14,19 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from wsis.config.defaults import add_wsis_config
 from wsis.errors import ConfigError
 
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \(.* vs\. (.*)\) for config key: (\S+)$"
+)
+"""How yacs tells a value of another type."""
+_KINDS = {
+    "tuple": "a tuple, such as \"('one',)\" on the command line and [one] in YAML",
+    "list": "a list, such as \"['one']\" on the command line and [one] in YAML",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+    "detectron2.config.config.CfgNode": "keys below it",
+}
 _EXTENSIONS: list[Callable[[CfgNode], None]] = []
 
 
@@ -53,7 +67,7 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     if config_file is not None:
         path = os.fspath(config_file)
         if not os.path.isfile(path):
-            raise ConfigError(f"{path}: no such config file")
+            raise ConfigError(f"{path or 'an empty name'}: no such config file")
         try:
             cfg.merge_from_file(path, allow_unsafe=False)
         except OSError as error:
@@ -89,6 +103,12 @@ def _explain(error: Exception, cfg: CfgNode, key: str | None = None) -> str:
             key = text.rsplit(" ", 1)[-1].strip("'")
         close = difflib.get_close_matches(key, flatten(cfg), n=1)
         text = f"no such key {key}" + (f"; did you mean {close[0]}?" if close else "")
+    mismatch = _MISMATCH.match(text)
+    if mismatch:
+        expected, found, value, name = mismatch.groups()
+        value = value if len(value) <= 80 else value[:77] + "..."
+        text = f"found {value} ({found}), expected {_KINDS.get(expected, expected)}"
+        text = text if key else f"{name}: {text}"
     return text
 
 

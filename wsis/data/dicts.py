@@ -38,10 +38,7 @@ def to_dicts(
         ConfigError: unknown supervision, or "proxy" for a file that no teacher wrote.
         DataError: a mask that the supervision would use is malformed.
     """
-    if supervision not in SUPERVISIONS:
-        raise ConfigError(
-            f"WSIS.SUPERVISION: found {supervision!r}, expected one of {', '.join(SUPERVISIONS)}"
-        )
+    check_supervision(supervision)
     if supervision == "proxy" and "wsis" not in source.info:
         raise ConfigError(
             f"WSIS.SUPERVISION proxy: {source.json_file} has no info.wsis, so its masks are not a teacher's; "
@@ -70,6 +67,18 @@ def to_dicts(
         ]
         dicts.append(record)
     return dicts
+
+
+def check_supervision(supervision: str) -> None:
+    """Checks the value of ``WSIS.SUPERVISION``.
+
+    Raises:
+        ConfigError: there is no such supervision.
+    """
+    if supervision not in SUPERVISIONS:
+        raise ConfigError(
+            f"WSIS.SUPERVISION: found {supervision!r}, expected one of {', '.join(SUPERVISIONS)}"
+        )
 
 
 def _to_annotation(

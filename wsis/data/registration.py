@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
-from wsis.data.dicts import source_from_dicts, to_dicts
+from wsis.data.dicts import check_supervision, source_from_dicts, to_dicts
 from wsis.data.source import CocoSource, load_source
 from wsis.errors import ConfigError
 from wsis.structures.pseudo_labels import IGNORE, label_path
@@ -206,6 +206,7 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
         raise ConfigError(
             f"DATASETS.BAD_BOX: found {cfg.DATASETS.BAD_BOX!r}, expected error or skip"
         )
+    check_supervision(cfg.WSIS.SUPERVISION)
     need_boxes = cfg.WSIS.SUPERVISION != "image"
     agnostic = cfg.DATASETS.CLASS_AGNOSTIC
     classes: dict[str, list[str]] = {}

@@ -19,6 +19,7 @@ from wsis.engine.benchmark.timing import (
     memory,
     timing_rows,
 )
+from wsis.errors import ConfigError
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 CONFIG = str(TOOL.parents[1] / "configs/quickstart/faster_rcnn_R_18_FPN_shapes.yaml")
@@ -49,6 +50,24 @@ def test_a_part_prints_and_writes_its_rows(tool, name, tmp_path, capsys, monkeyp
     for row in written["rows"]:
         assert row["way"] in printed
         assert all(v >= 0 and math.isfinite(v) for v in row.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["journal", *_FEW[:-1], "0"], "--repeats: found 0, expected at least 1"),
+        (["journal", "--threads", "0"], "--threads: found 0, expected at least 1"),
+        (["bbam", "--boxes", "-1"], "--boxes: found -1, expected at least 0"),
+        (["bana_seg", "--width", "nan"], "--width: found nan, expected above 0"),
+        (["generate", "--memory-images", "2", "0"], "--memory-images: found 0"),
+        (["generate", *_FEW, "--method", "Nope"], "META_ARCHITECTURE: found 'Nope', expected one"),
+        (["generate", *_FEW, "--method", "RetinaNet"], "RetinaNet is not a teacher"),
+        (["report", "--masks", "9"], "--masks: found 9, expected at least 10"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(tool, words, message):
+    with pytest.raises(ConfigError, match=message):
+        tool["main"](words)
 
 
 def test_every_part_has_defaults_for_the_command_line(tool):

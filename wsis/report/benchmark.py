@@ -16,6 +16,7 @@ import numpy as np
 
 from wsis.data.shapes.scene import Scene, draw_scene
 from wsis.data.source import load_source
+from wsis.errors import ConfigError
 from wsis.report.page import write_page
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.rle import encode_mask
@@ -33,7 +34,12 @@ def benchmark_report(masks: int = 10_000, size: int = 320) -> list[dict[str, Any
     Args:
         masks: number of masks.
         size: of an image's side in pixels; an object covers about a tenth of its area.
+
+    Raises:
+        ConfigError: fewer than 10 masks.
     """
+    if masks < 10:
+        raise ConfigError(f"--masks: found {masks}, expected at least 10")
     rows = []
     with tempfile.TemporaryDirectory(prefix="wsis-benchmark-") as name:
         folder = Path(name)

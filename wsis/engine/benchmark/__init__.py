@@ -16,8 +16,12 @@ from tabulate import tabulate
 
 from wsis.engine.benchmark.timing import Row, machine
 from wsis.engine.workers import limited_threads
+from wsis.errors import ConfigError
 
 Part = Callable[..., list[Row]]
+
+_MAY_BE_NONE = ("boxes", "crf_steps", "masks", "plain_boxes", "processes", "workers")
+"""Numbers that may be 0."""
 
 
 def add_part(parsers: Any, name: str, part: Part) -> None:
@@ -62,8 +66,20 @@ def run_part(name: str, part: Part, args: argparse.Namespace) -> dict[str, Any]:
 
     Returns:
         Name, options, description of the machine, and rows, as they go into the JSON file.
+
+    Raises:
+        ConfigError: a number is too small.
     """
     options = {key: getattr(args, key) for key in _defaults(part)}
+    for key, value in {**options, "threads": args.threads}.items():
+        least = 0 if key in _MAY_BE_NONE else 1
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if (isinstance(number, int) and number < least) or (
+                isinstance(number, float) and not number > 0
+            ):
+                expected = f"at least {least}" if isinstance(number, int) else "above 0"
+                option = key.replace("_", "-")
+                raise ConfigError(f"--{option}: found {number}, expected {expected}")
     with limited_threads(args.threads):
         about = machine()
         rows = part(**options)

@@ -8,8 +8,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from wsis.config import load_cfg
+from wsis.data.build import is_teacher
 from wsis.data.registration import prepare_datasets
 from wsis.data.shapes import ShapesSpec, prepare_shapes
+from wsis.errors import ConfigError
 from wsis.modeling.teacher import Teacher
 
 DATASET = "benchmark"
@@ -56,5 +58,13 @@ def teacher_cfg(data: Path, output: Path, method: str, workers: int) -> CfgNode:
 
 
 def build_teacher(cfg: CfgNode) -> Teacher:
-    """The teacher in eval mode."""
+    """The teacher in eval mode.
+
+    Raises:
+        ConfigError: ``MODEL.META_ARCHITECTURE`` is none.
+    """
+    if not is_teacher(cfg):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not a teacher"
+        )
     return build_model(cfg).eval()

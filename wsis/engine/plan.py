@@ -68,7 +68,7 @@ class Plan:
         teachers: name of the row to the teacher, or to its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
         custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
-        opts: ``KEY VALUE`` pairs for every training, such as the size of the run.
+        opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.
     """
 

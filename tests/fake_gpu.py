@@ -54,6 +54,14 @@ class GpuTensor(torch.Tensor):
         """PyTorch itself leaves the values out on this device."""
         return torch.tensor(data, dtype=dtype or self.dtype, device=DEVICE)
 
+    def __getitem__(self, item: Any) -> Any:
+        """PyTorch itself would leave the values of a list out."""
+        return super().__getitem__(_index(item))
+
+    def __setitem__(self, item: Any, value: Any) -> None:
+        """As :meth:`__getitem__`."""
+        super().__setitem__(_index(item), value)
+
     def __repr__(self) -> str:
         return f"GpuTensor({self.held!r})"
 
@@ -94,6 +102,12 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return args[0] if packet is aten.copy_ else out
 
 
+def _index(item: Any) -> Any:
+    if isinstance(item, tuple):
+        return tuple(map(_index, item))
+    return torch.tensor(item, dtype=torch.int64) if isinstance(item, list) else item
+
+
 def _held(value: Any) -> Any:
     return value.held if isinstance(value, GpuTensor) else value
 
@@ -112,9 +126,14 @@ def fake_gpu() -> Iterator[None]:
 
         return make
 
+    def autocast(device_type: str, *unused: Any, **options: Any) -> Any:
+        if device_type != DEVICE:
+            raise RuntimeError(f"autocast of {device_type!r}, where the tensors are on {DEVICE!r}")
+        return contextlib.nullcontext()
+
     # on this device PyTorch itself leaves the values out, and it knows no mixed precision there
     torch.tensor, torch.as_tensor = then_moved("tensor"), then_moved("as_tensor")
-    torch.autocast = lambda *unused, **options: contextlib.nullcontext()
+    torch.autocast = autocast
     try:
         with _Everywhere():
             yield

@@ -3,94 +3,70 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from detectron2.utils.events import EventStorage
-from torch import nn
 
 from tests.fake_gpu import DEVICE, GpuTensor, fake_gpu
 from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
-from tests.tiny import loggers_as_before, write_config, write_dataset
-from wsis.config import load_cfg
-from wsis.data.registration import prepare_datasets
+from tests.models import METHODS, detector, losses_and_gradient, student
+from tests.tiny import loggers_as_before
 from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
+from wsis.methods.bbam.demo import DemoSettings
+from wsis.methods.bbam.explainer import ExplainerParams
+from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Teacher
+from wsis.report.attribution import write_explanations
 
 __all__ = ["loggers_as_before"]
 
-Case = tuple[nn.Module, Any]
+CATEGORIES = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
 
 
-def losses_and_gradient(model: nn.Module, batch: Any) -> dict[str, float]:
-    """The losses of a step, and the largest gradient of each module."""
-    torch.manual_seed(7)
-    with EventStorage():
-        losses = model.train()(batch)
-    sum(losses.values()).backward()
-    found = {name: float(value.detach()) for name, value in losses.items()}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            found[name] = float(parameter.grad.abs().max())
-    return found
-
-
-def classifier() -> Case:
-    samples = [([[4, 4, 30, 40]], [1]), ([[10, 4, 50, 40], [1, 1, 20, 20]], [0, 1])]
-    model = tiny_classifier.make_classifier()
-    return model, [tiny_classifier.make_sample(*sample) for sample in samples]
-
-
-def segmentor(loss: str) -> Callable[[], Case]:
-    def make() -> Case:
-        cfg = tiny_segmentor.make_cfg(MODEL__BANA_SEG__LOSS=loss)
-        return WsisTrainer.build_model(cfg), tiny_segmentor.samples(2)
-
-    return make
-
-
-def boxcaseg() -> Case:
-    return tiny_boxcaseg.make_model(), tiny_boxcaseg.make_batch(True, False, True)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [classifier, segmentor("NAL"), segmentor("ER"), segmentor("BS"), boxcaseg],
-    ids=["classifier", "NAL", "ER", "BS", "boxcaseg"],
-)
-def test_a_step_of_a_method(make):
-    model, batch = make()
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_of_a_method(name):
+    model, batch = METHODS[name]()
     expected = losses_and_gradient(copy.deepcopy(model), batch)
     with fake_gpu():
         assert losses_and_gradient(model.to(DEVICE), batch) == pytest.approx(expected, rel=1e-4)
         assert all(isinstance(p, GpuTensor) for p in model.parameters())
 
 
-@pytest.mark.parametrize("head", ["ProxyMaskHead", "PairMaskHead"])
-def test_a_step_of_a_student_and_what_it_finds(tmp_path, head):
-    write_dataset(tmp_path / "data")
-    keys = {"MODEL__MASK_ON": True, "MODEL__ROI_MASK_HEAD__NAME": head}
-    config = write_config(tmp_path, tmp_path / "data", WSIS__SUPERVISION="mask", **keys)
-    cfg = load_cfg(config)
-    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
-    torch.manual_seed(1)
-    model = WsisTrainer.build_model(cfg)
-    batch = next(iter(WsisTrainer.build_train_loader(cfg)))
+@needs_crf
+@pytest.mark.parametrize("kind", tiny_detector.KINDS)
+def test_a_step_of_a_detector_that_is_explained(kind):
+    model, batch = detector(kind)
     expected = losses_and_gradient(copy.deepcopy(model), batch)
-    inputs = [{"image": batch[0]["image"], "height": 50, "width": 60}]
-    categories = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
+    with fake_gpu():
+        found = losses_and_gradient(model.to(DEVICE), batch)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "architecture"),
+    [
+        ("ProxyMaskHead", "GeneralizedRCNN"),
+        ("PairMaskHead", "GeneralizedRCNN"),
+        pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=needs_crf),
+    ],
+)
+def test_a_step_of_a_student_and_what_it_finds(tmp_path, head, architecture):
+    model, batch = student(tmp_path, head, architecture)
+    expected = losses_and_gradient(copy.deepcopy(model), batch)
+    image = batch[0]["image"]
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[:50, :60])
+    inputs = [{"image": image, "height": 50, "width": 60, "original_image": pixels}]
 
     def find() -> list[dict[str, Any]]:
         with torch.no_grad():
             instances = model.eval()(inputs)[0]["instances"]
-        return to_annotations(instances, categories, 0.3)
+        return to_annotations(instances, CATEGORIES, 0.3)
 
     on_cpu = find()
     with fake_gpu():
@@ -111,6 +87,43 @@ def propose(model: Teacher, inputs: Any) -> list[Any]:
 def test_explanations(kind):
     model = tiny_detector.make_bbam(kind)
     check_seeds(model, tiny_detector.make_inputs())
+
+
+@needs_crf
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"FILL": "blur"},
+        {"FILL": "blurrandom"},
+        {"FILL_OUTSIDE_BOX": True},
+        {"CONTEXT": 8},
+        {"INCLUSIVE_BOXES": True},
+    ],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_explanations_of_other_kinds(keys):
+    opts = [word for name, value in keys.items() for word in (f"MODEL.BBAM.{name}", value)]
+    check_seeds(tiny_detector.make_bbam("fpn", *opts), tiny_detector.make_inputs())
+
+
+@pytest.mark.parametrize("kind", ["fpn", "retina"])
+def test_pictures_of_explanations(kind, tmp_path):
+    view = tiny_detector.make_view(kind)
+    view.model.requires_grad_(False)
+    image = tiny_detector.make_image()
+    network_image = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+    settings = DemoSettings(ExplainerParams(steps=1), StrideParams(4.0, 12.0), 0.6, 8)
+
+    def draw(name: str) -> tuple[int, list[str]]:
+        target = tmp_path / name / "x"
+        target.parent.mkdir()
+        number = write_explanations(image, network_image, view, settings, (), "BGR", target)
+        return number, sorted(path.name for path in target.parent.iterdir())
+
+    expected = draw("cpu")
+    with fake_gpu():
+        view.model.to(DEVICE)
+        assert draw("gpu") == expected and expected[0] > 0
 
 
 def test_features_and_maps():
@@ -170,3 +183,7 @@ def test_it_tells_what_a_gpu_would():
         assert there.new_tensor([6]).cpu().tolist() == [6.0]
         there[1:] = 2
         assert there.tolist() == [0, 2, 2] and int(there.argmax()) == 1
+        there[[2, 0]] = torch.tensor([5.0, 7.0], device=DEVICE)
+        assert there[[2, 1, 0]].tolist() == [5, 2, 7]
+        with pytest.raises(RuntimeError, match="autocast of 'cpu'"):
+            torch.autocast("cpu", enabled=False)

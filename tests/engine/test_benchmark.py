@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsis.engine.benchmark import add_part, generate, processes, run_part
+from wsis.engine.benchmark import add_part, check_numbers, generate, processes, run_part
 from wsis.engine.benchmark.timing import (
     Timing,
     forget_peak,
@@ -74,6 +74,8 @@ def test_every_part_has_defaults_for_the_command_line(tool):
     parsers = argparse.ArgumentParser().add_subparsers(dest="part")
     for name, part in tool["PARTS"].items():
         add_part(parsers, name, part)
+        defaults = vars(parsers.choices[name].parse_args([]))
+        check_numbers({key: value for key, value in defaults.items() if key != "output"})
     assert set(SMALL) <= set(parsers.choices)
 
 

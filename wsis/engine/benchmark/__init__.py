@@ -20,7 +20,7 @@ from wsis.errors import ConfigError
 
 Part = Callable[..., list[Row]]
 
-_MAY_BE_NONE = ("boxes", "crf_steps", "masks", "plain_boxes", "processes", "workers")
+_MAY_BE_NONE = ("boxes", "crf_steps", "masks", "per_image", "plain_boxes", "processes", "workers")
 """Numbers that may be 0."""
 
 
@@ -71,7 +71,20 @@ def run_part(name: str, part: Part, args: argparse.Namespace) -> dict[str, Any]:
         ConfigError: a number is too small.
     """
     options = {key: getattr(args, key) for key in _defaults(part)}
-    for key, value in {**options, "threads": args.threads}.items():
+    check_numbers({**options, "threads": args.threads})
+    with limited_threads(args.threads):
+        about = machine()
+        rows = part(**options)
+    return {"part": name, "options": options, "machine": about, "rows": rows}
+
+
+def check_numbers(options: dict[str, Any]) -> None:
+    """Checks the options that are numbers, or lists of them.
+
+    Raises:
+        ConfigError: one is too small.
+    """
+    for key, value in options.items():
         least = 0 if key in _MAY_BE_NONE else 1
         for number in value if isinstance(value, list | tuple) else [value]:
             if (isinstance(number, int) and number < least) or (
@@ -80,10 +93,6 @@ def run_part(name: str, part: Part, args: argparse.Namespace) -> dict[str, Any]:
                 expected = f"at least {least}" if isinstance(number, int) else "above 0"
                 option = key.replace("_", "-")
                 raise ConfigError(f"--{option}: found {number}, expected {expected}")
-    with limited_threads(args.threads):
-        about = machine()
-        rows = part(**options)
-    return {"part": name, "options": options, "machine": about, "rows": rows}
 
 
 def format_part(result: dict[str, Any]) -> str:

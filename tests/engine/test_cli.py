@@ -133,6 +133,10 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
     [
         (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE: found 'gpu', expected cpu, cuda or cuda:<number>"),
         (["MODEL.DEVICE", "meta"], "MODEL.DEVICE: found 'meta', expected cpu, cuda"),
+        (["SOLVER.MAX_ITER", 0], "SOLVER.MAX_ITER: found 0, expected at least 1"),
+        (["DATALOADER.NUM_WORKERS", -1], "DATALOADER.NUM_WORKERS: found -1, expected at least 0"),
+        (["INPUT.MIN_SIZE_TRAIN", "()"], "INPUT.MIN_SIZE_TRAIN: found nothing"),
+        (["SOLVER.LR_SCHEDULER_NAME", "x"], "SOLVER: Unknown LR scheduler: x"),
         (["SOLVER.AMP.ENABLED", True], "SOLVER.AMP.ENABLED: mixed precision needs a CUDA device"),
         (["--num-gpus", 3], "SOLVER.IMS_PER_BATCH: found 4, expected a multiple of the 3"),
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN: found nothing"),

@@ -135,6 +135,20 @@ def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
 
 
 def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
+    for key, value, least in (
+        ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, 1),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"{key}: found {value}, expected at least {least}")
+    if not cfg.INPUT.MIN_SIZE_TRAIN:
+        raise ConfigError("INPUT.MIN_SIZE_TRAIN: found nothing, expected at least one size")
+    try:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        with _quiet():
+            WsisTrainer.build_lr_scheduler(cfg, torch.optim.SGD([weight], lr=1.0))
+    except (ValueError, AssertionError) as error:  # how Detectron2 refuses a schedule
+        raise ConfigError(f"SOLVER: {' '.join(str(error).split())}") from error
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise ConfigError(
             f"SOLVER.AMP.ENABLED: mixed precision needs a CUDA device, MODEL.DEVICE is {cfg.MODEL.DEVICE}"

@@ -14,7 +14,7 @@ import wsis
 from tests.tiny import write_config
 from wsis.config import load_cfg
 from wsis.engine.prediction import PredictionFolder, resolve_categories, to_annotations
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.rle import decode_mask
 
 CATEGORIES = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
@@ -134,3 +134,13 @@ def test_the_folder_refuses_what_does_not_belong_together(tmp_path):
         folder = PredictionFolder(tmp_path, provenance, CATEGORIES)
         with pytest.raises(WsisError, match=message), folder:
             folder.start(resume)
+
+
+def test_a_line_of_another_form_is_named(tmp_path):
+    with PredictionFolder(tmp_path, PROVENANCE, CATEGORIES) as folder:
+        folder.start(resume=False)
+    with open(tmp_path / "predictions.jsonl", "ab") as stream:
+        stream.write(b'{"annotations": []}\n')
+    folder = PredictionFolder(tmp_path, PROVENANCE, CATEGORIES)
+    with pytest.raises(DataError, match=r"predictions\.jsonl: line 2: no image's"), folder:
+        folder.start(resume=True)

@@ -62,3 +62,12 @@ def test_labels_stand_above_their_boxes_and_inside_the_picture():
     assert changed[17:30, 20:40].all() and not changed[31:, :].any()
     assert rows.min() == 0 and columns.max() == 89
     assert np.array_equal(overlay(grey, boxes=boxes, labels=[]), plain)
+
+
+def test_a_label_of_several_lines_is_one():
+    grey = np.full((60, 90, 3), 100, dtype=np.uint8)
+    one, two = (
+        overlay(grey, boxes=[[20, 30, 60, 50]], labels=[text])
+        for text in ("two lines", "two\nlines")
+    )
+    assert np.array_equal(one, two)

@@ -31,7 +31,7 @@ from wsis.engine.journal import (
 )
 from wsis.engine.launch import check_device
 from wsis.engine.provenance import differences, weights_sha256
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area
@@ -241,6 +241,7 @@ class PredictionFolder:
 
         Raises:
             WsisError: the folder has predictions and ``resume`` is false, or they were made otherwise.
+            DataError: the journal is damaged.
         """
         done, end = set(), 0
         if self._journal.exists():
@@ -253,6 +254,10 @@ class PredictionFolder:
                 if number == 0:
                     self._check(entry)
                 elif "annotations" in entry:
+                    if not isinstance(entry.get("image_id"), str) or "size" not in entry:
+                        raise DataError(
+                            f"{self._journal}: line {number + 1}: no image's predictions; delete it to start anew"
+                        )
                     done.add(entry["image_id"])
         remove_torn(self.path, *pictures)
         writer = JournalWriter(self._journal, header_line(self.provenance), end)

@@ -82,7 +82,7 @@ def _with_labels(picture: np.ndarray, boxes: np.ndarray, labels: Sequence[str]) 
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=_LABEL_SIZE)
     for i, (x, y, *_) in reversed(list(enumerate(boxes.tolist()))):  # the first one on top
-        label = labels[i]
+        label = " ".join(labels[i].split())  # Pillow measures one line only
         width, height = draw.textlength(label, font=font) + 2, _LABEL_SIZE + 2
         x = max(0, min(x, canvas.width - width))
         y = max(0, y - height)

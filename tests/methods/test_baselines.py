@@ -173,3 +173,21 @@ def test_a_missing_crf_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydensecrf.densecrf", None)
     with pytest.raises(ConfigError, match="needs pydensecrf"):
         build("BoxCRF")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "expected"),
+    [
+        ("GrabCut", "GRABCUT.ITERATIONS", -1, "at least 1"),
+        ("GrabCut", "GRABCUT.WINDOW", 1.0, "above 1"),
+        pytest.param("BoxCRF", "BOX_CRF.PRIOR", 1.0, "below 1", marks=needs_crf),
+        pytest.param("BoxCRF", "BOX_CRF.THRESHOLD", 1.0, "below 1", marks=needs_crf),
+        pytest.param("BoxCRF", "BOX_CRF.WINDOW", 0.5, "above 1", marks=needs_crf),
+    ],
+)
+def test_a_value_out_of_its_range_is_named(name, key, value, expected):
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = name, "cpu"
+    cfg.merge_from_list([f"MODEL.{key}", value])
+    with pytest.raises(ConfigError, match=f"MODEL.{key}: found {value}, expected .*{expected}"):
+        build_model(cfg)

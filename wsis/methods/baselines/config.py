@@ -5,6 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
+from wsis.errors import ConfigError
 
 
 @register_config
@@ -39,3 +40,29 @@ def add_baselines_config(cfg: CN) -> None:
     cfg.MODEL.BOX_CRF.BILATERAL_XY_STD = 30.0
     # Standard deviation of the appearance kernel in colour, on the 0..255 scale.
     cfg.MODEL.BOX_CRF.BILATERAL_RGB_STD = 10.0
+
+
+def check_grabcut_keys(keys: CN) -> None:
+    """Checks ``cfg.MODEL.GRABCUT``.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    _check("ITERATIONS", keys.ITERATIONS >= 1, "at least 1", keys, "GRABCUT")
+    _check("WINDOW", keys.WINDOW > 1, "above 1", keys, "GRABCUT")
+
+
+def check_box_crf_keys(keys: CN) -> None:
+    """Checks what ``cfg.MODEL.BOX_CRF`` has beside the CRF's own keys.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    _check("PRIOR", 0 < keys.PRIOR < 1, "above 0 and below 1", keys, "BOX_CRF")
+    _check("THRESHOLD", 0 <= keys.THRESHOLD < 1, "at least 0, below 1", keys, "BOX_CRF")
+    _check("WINDOW", keys.WINDOW > 1, "above 1", keys, "BOX_CRF")
+
+
+def _check(name: str, holds: bool, expected: str, keys: CN, node: str) -> None:
+    if not holds:
+        raise ConfigError(f"MODEL.{node}.{name}: found {keys[name]!r}, expected {expected}")

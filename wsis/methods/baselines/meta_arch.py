@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
+from wsis.methods.baselines.config import check_box_crf_keys, check_grabcut_keys
 from wsis.methods.baselines.masks import box_crf, filled_box, grabcut, inscribed_ellipse
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Crop, ProxyMasks, Seed
@@ -102,7 +103,12 @@ class GrabCut(BoxTeacher):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.GRABCUT``."""
+        """Reads ``MODEL.GRABCUT``.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        check_grabcut_keys(cfg.MODEL.GRABCUT)
         return {"iterations": cfg.MODEL.GRABCUT.ITERATIONS, "window": cfg.MODEL.GRABCUT.WINDOW}
 
     def refiner(self) -> Refiner:
@@ -142,8 +148,13 @@ class BoxCRF(BoxTeacher):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.BOX_CRF``."""
+        """Reads ``MODEL.BOX_CRF``.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
         keys = cfg.MODEL.BOX_CRF
+        check_box_crf_keys(keys)
         params = DenseCRFParams.from_keys(keys)
         return {
             "params": params,

@@ -78,8 +78,7 @@ def make_stage2(
     corners = np.array(boxes, np.int64).reshape(-1, 5)
     out = {
         "image_rgb": image,
-        "boxes": corners,
-        "boxes_used": corners,
+        **dict.fromkeys(("boxes", "boxes_used"), corners),
         "bg_mask": (~inside).byte(),
         "features": small,
         "classifier_weight": weight,

@@ -1,4 +1,4 @@
-"""Small files to make report pages of."""
+"""Small files to make report pages of, and what a page shows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from wsis.structures.rle import encode_mask
 
 SIZE = 64
 STATUSES = ("ok", "ok", "fallback", "empty")
+DRAWN = "[...document.querySelectorAll('#cards img')].every((image) => image.hasAttribute('src'))"
+"""JavaScript: whether all pictures of the page are there."""
+CARD = "document.activeElement.closest('.card')?.getAttribute('aria-posinset')"
+"""JavaScript: the place of the mask that has the focus."""
 
 
 def write_files(folder: Path, images: int = 4, each: int = 3) -> dict[str, Any]:
@@ -65,3 +69,24 @@ def write_files(folder: Path, images: int = 4, each: int = 3) -> dict[str, Any]:
     (folder / "proxy.json").write_text(json.dumps(document))
     (folder / "gt.json").write_text(json.dumps({**document, "annotations": truth}))
     return document
+
+
+def shown(tab):
+    """The values under the cards in the grid, in their order."""
+    return tab.js(
+        "[...document.querySelectorAll('.card')].sort((a, b) => a.ariaPosInset - b.ariaPosInset)"
+        ".map((card) => card.querySelector('.value').textContent)"
+    )
+
+
+def counted(tab):
+    return tab.js("document.getElementById('count').textContent")
+
+
+def choose(tab, identity, value):
+    """Sets a control as a user's choice does."""
+    tab.js(
+        f"(() => {{ const control = document.getElementById('{identity}');"
+        f"control.value = {json.dumps(value)};"
+        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); })()"
+    )

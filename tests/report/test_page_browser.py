@@ -8,8 +8,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.report.browser import CHROMIUM, Browser
-from tests.report.pages import SIZE, write_files
+from tests.report.browser import CHROMIUM
+from tests.report.pages import CARD, DRAWN, SIZE, choose, counted, shown, write_files
 from wsis.data.source import load_source
 from wsis.report import page as page_module
 from wsis.report.page import write_page
@@ -20,60 +20,7 @@ from wsis.structures.rle import decode_mask, encode_mask
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
 
-CARD = "document.activeElement.closest('.card')?.getAttribute('aria-posinset')"
-DRAWN = "[...document.querySelectorAll('#cards img')].every((image) => image.hasAttribute('src'))"
 ORANGE, PINK, BLUE = (255, 157, 30), (255, 102, 196), (55, 198, 255)
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def window(tab):
-    tab.resize(1100, 800)
-    tab.scheme("light")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The files of :func:`write_files` for 48 masks, and ``out`` with their page."""
-    path = tmp_path_factory.mktemp("page")
-    write_files(path, images=16)
-    write_page(path / "out", load_source(path / "proxy.json", path), load_source(path / "gt.json"))
-    return path
-
-
-@pytest.fixture
-def page(tab, folder):
-    """The page, just opened; every test must leave the console silent."""
-    tab.open((folder / "out" / "index.html").as_uri())
-    tab.wait(DRAWN)
-    yield tab
-    assert tab.complaints() == []
-
-
-def shown(tab):
-    """The values under the cards in the grid, in their order."""
-    return tab.js(
-        "[...document.querySelectorAll('.card')].sort((a, b) => a.ariaPosInset - b.ariaPosInset)"
-        ".map((card) => card.querySelector('.value').textContent)"
-    )
-
-
-def counted(tab):
-    return tab.js("document.getElementById('count').textContent")
-
-
-def choose(tab, identity, value):
-    """Sets a control as a user's choice does."""
-    tab.js(
-        f"(() => {{ const control = document.getElementById('{identity}');"
-        f"control.value = {json.dumps(value)};"
-        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); })()"
-    )
 
 
 def test_the_page_loads_from_disk_and_asks_for_nothing_else(page, folder):
@@ -160,83 +107,6 @@ def test_an_address_holds_the_filters(tab, folder):
     assert tab.js("document.getElementById('class').selectedOptions[0].text") == "tall (24)"
     assert tab.js("state.layers.box") is False
     assert tab.complaints() == []
-
-
-def test_keys_move_enlarge_and_close(page):
-    page.press("ArrowDown")
-    assert page.js(CARD) == "1"
-    page.press("ArrowRight", "ArrowRight")
-    assert page.js(CARD) == "3"
-    page.press("ArrowDown")
-    below = int(page.js(CARD))
-    assert below > 5
-    page.press("ArrowUp", "ArrowLeft", "ArrowUp")
-    assert page.js(CARD) == "2"
-    assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    page.press("Enter")
-    assert page.js("document.getElementById('large').open")
-    facts = "document.getElementById('facts').textContent"
-    assert "place2 of 48" in page.js(facts)
-    page.press("ArrowRight")
-    assert "place3 of 48" in page.js(facts)
-    page.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
-    assert "place1 of 48" in page.js(facts)
-    assert page.js("document.getElementById('previous').disabled")
-    page.press("Escape")
-    page.wait("!document.getElementById('large').open")
-    assert page.js(CARD) == "1"
-    page.press("End")
-    assert page.js(CARD) == "48"
-    inside = page.js(
-        "(() => { const r = document.activeElement.getBoundingClientRect();"
-        "return r.top >= 0 && r.bottom <= innerHeight; })()"
-    )
-    assert inside
-    page.press("PageUp", "Home")
-    assert page.js(CARD) == "1"
-
-
-def test_home_and_end_where_all_masks_stand_in_one_row(page):
-    choose(page, "find", "16.png")
-    page.press("ArrowDown", "End")
-    assert page.js(CARD) == "3"
-    page.resize(530, 800)  # three in a row
-    page.press("Home")
-    tops = "[...document.querySelectorAll('.card')].map((c) => c.getBoundingClientRect().top)"
-    assert page.js(f"new Set({tops}).size") == 1
-    assert page.js(CARD) == "1"
-    page.press("End")
-    assert page.js(CARD) == "3"
-
-
-def test_tab_reaches_the_masks_at_once_and_one_of_them_only(page):
-    choose(page, "class", "1")
-    page.press("Tab", "Enter")
-    assert page.js(CARD) == "1" and page.js("location.hash") == "#class=tall"
-    page.press("ArrowRight")
-    assert page.js("document.querySelectorAll('.card button[tabindex=\"0\"]').length") == 1
-    page.press("Tab")
-    assert page.js("document.activeElement.closest('.card')") is None
-
-
-def test_keys_jump_to_filters_and_back(page):
-    focused = "document.activeElement.id"
-    page.press("ArrowDown", "f")
-    assert page.js(focused) == "class"
-    page.press("Escape")
-    assert page.js(CARD) == "1"
-    page.press("/")
-    assert page.js(focused) == "find"
-    page.press("1", "0", "5", "r")  # letters in a text field are text
-    assert page.js("document.getElementById('find').value") == "105r"
-    page.press("Escape", "r")
-    assert counted(page) == "48 of 48 masks"
-    page.press("o")
-    assert page.js(focused) == "order"
-    page.press("Escape", "?")
-    assert page.js("document.getElementById('help').open")
-    page.press("Escape")
-    page.wait("!document.getElementById('help').open")
 
 
 def pixel(tab, x, y):

@@ -6,17 +6,14 @@ alphabetical. `voc_coco.py` builds COCO records from what is read here.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as coco_mask
 from PIL import Image
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from wsis.data.mat_files import read_mat
 from wsis.data.prepare import IMAGE_ERRORS
 from wsis.data.voc_xml import box_problem, corners_to_bbox, read_xml
 from wsis.errors import DataError
@@ -331,22 +328,7 @@ def _check_classes(path: Path, classes: np.ndarray) -> np.ndarray:
 
 def _read_mat(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Fields of the 1x1 struct `name` in a MATLAB 5 file."""
-    try:
-        with open(path, "rb") as stream:
-            record = loadmat(stream, variable_names=[name])[name]
-        return {field: record[field][0, 0] for field in fields}
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (
-        MatReadError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        NotImplementedError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        wanted = f"expected a MATLAB 5 file with {name}.{' and .'.join(fields)}"
-        raise DataError(f"{path}: cannot be read, {wanted}") from error
+    expected = f"a MATLAB 5 file with {name}.{' and .'.join(fields)}"
+    return read_mat(
+        path, [name], lambda found: {key: found[name][key][0, 0] for key in fields}, expected
+    )

@@ -142,6 +142,21 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     text = tmp_path / "text.mat"
     text.write_text("hello")
     beyond = save_mat(tmp_path / "beyond.mat", tiles(), [np.array([49])])
-    for path in (other, text, beyond, tmp_path / "none.mat"):
+    huge = save_mat(tmp_path / "huge.mat", tiles() * 10**6, [])
+    negative = save_mat(tmp_path / "negative.mat", -tiles(), [])
+    for path in (other, text, beyond, huge, negative, tmp_path / "none.mat"):
         with pytest.raises(DataError, match=path.name):
+            load_mcg(path)
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    content = {"superpixels": tiles(), "labels": np.empty((0, 1), dtype=object)}
+    scipy.io.savemat(path, content, do_compression=True)
+    whole = path.read_bytes()
+    garbled = bytearray(whole)
+    garbled[150:160] = bytes(10)
+    for damaged in (b"", whole[:100], whole[: len(whole) // 2], bytes(garbled)):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="a.mat: cannot be read, expected an MCG file"):
             load_mcg(path)

@@ -11,15 +11,16 @@ from wsis.methods.bana.refiner import FEATURES, image_boxes
 from wsis.structures import Seed
 
 
-def attention_map(seed: Seed) -> np.ndarray:
+def attention_map(seed: Seed, legacy_box_shift: bool = False) -> np.ndarray:
     """A(p) = ReLU(cos(q, f(p))), q the mean feature of what is outside of all boxes (spec 5), without the threshold.
 
     Args:
         seed: what :meth:`wsis.methods.bana.BANAClassifier.propose` returned for the image.
+        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
 
     Returns:
         (H, W) float32 in [0, 1]; 0 everywhere if the boxes cover the image.
     """
-    boxes = image_boxes(seed)
+    boxes = image_boxes(seed, legacy_box_shift)
     features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), boxes.size)
     return background_attention(features, boxes.background, 0.0).clamp(max=1).numpy()

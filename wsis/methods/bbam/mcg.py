@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
-from wsis.errors import DataError
+from wsis.data.mat_files import read_mat
 from wsis.methods.bbam.top_crf import Slices, box_area
 
 MIN_BOX_AREA = 32 * 32
@@ -46,9 +44,12 @@ class SegmentProposals:
             proposals: P arrays of labels.
 
         Raises:
-            ValueError: a proposal names a superpixel that the image lacks.
+            ValueError: a proposal names a superpixel that the image lacks, or labels beyond 0 to H W.
         """
-        count = int(superpixels.max(initial=0)) + 1
+        lowest, highest = int(superpixels.min(initial=0)), int(superpixels.max(initial=0))
+        if lowest < 0 or highest > superpixels.size:
+            raise ValueError(f"superpixels {lowest} to {highest} in {superpixels.size} pixels")
+        count = highest + 1
         members = np.zeros((len(proposals), count), dtype=bool)
         for row, labels in zip(members, proposals, strict=True):
             if labels.size and not 1 <= labels.min() <= labels.max() < count:
@@ -103,16 +104,16 @@ def load_mcg(path: str | os.PathLike[str]) -> SegmentProposals:
     Raises:
         DataError: the file is missing, unreadable, or not of this form.
     """
-    try:
-        content = scipy.io.loadmat(path)
-        lists = [np.asarray(cell).ravel() for cell in content["labels"].ravel()]
-        return SegmentProposals.from_lists(content["superpixels"].astype(np.int64), lists)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, MatReadError, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise DataError(
-            f"{path}: not an MCG file with variables superpixels and labels ({error})"
-        ) from error
+
+    def proposals(found: dict[str, Any]) -> SegmentProposals:
+        lists = [np.asarray(cell).ravel() for cell in found["labels"].ravel()]
+        superpixels = found["superpixels"].astype(np.int64)
+        if superpixels.ndim != 2:
+            raise ValueError(f"superpixels of {superpixels.ndim} axes")
+        return SegmentProposals.from_lists(superpixels, lists)
+
+    variables = ("superpixels", "labels")
+    return read_mat(path, variables, proposals, "an MCG file with variables superpixels and labels")
 
 
 def keep_touching(proposals: SegmentProposals, box: Slices) -> np.ndarray:

@@ -80,7 +80,7 @@ def read_mat(
 
 
 def check_elements(content: bytes) -> None:
-    """Raises ValueError, struct.error or zlib.error if the elements of a MATLAB 5 file are not whole and of known types."""
+    """Raises ValueError, struct.error or zlib.error if an element of a MATLAB 5 file is not whole or of an unknown type."""
     if len(content) < _HEADER:
         raise ValueError("the header is not whole")
     order = "<" if content[126:128] == b"IM" else ">"

@@ -80,7 +80,7 @@ def read_mat(
 
 
 def check_elements(content: bytes) -> None:
-    """Raises ValueError, struct.error or zlib.error if an element of a MATLAB 5 file is not whole or of no known type."""
+    """Raises ValueError, struct.error or zlib.error if an element of a MATLAB 5 file is damaged or of no known type."""
     if len(content) < _HEADER:
         raise ValueError("the header is not whole")
     order = "<" if content[126:128] == b"IM" else ">"

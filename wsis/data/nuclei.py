@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from wsis.data.images import read_image
-from wsis.data.prepare import image_size, require_folder, save_png_atomic
+from wsis.data.prepare import image_size, require_folder
 from wsis.errors import DataError
 from wsis.structures.boxes import mask_to_box
+from wsis.structures.proxy_file import atomic_writer
 from wsis.structures.rle import encode_mask, rle_area
 
 CATEGORIES = [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
@@ -104,7 +107,8 @@ def convert_image(folder: Path, images: Path) -> NucleiRecord:
             }
         )
     file_name = f"{folder.name}.png"
-    save_png_atomic(images / file_name, pixels)
+    with atomic_writer(images / file_name, "wb") as stream:
+        Image.fromarray(pixels).save(stream, format="PNG")
     image = {"file_name": file_name, "height": height, "width": width}
     return NucleiRecord(image, annotations, empty)
 

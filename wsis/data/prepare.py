@@ -6,12 +6,10 @@ import argparse
 import contextlib
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -173,29 +171,3 @@ def image_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: no such image") from error
     except IMAGE_ERRORS as error:
         raise DataError(f"{path}: not a readable image") from error
-
-
-def save_png_atomic(path: Path, pixels: np.ndarray, palette: bytes | None = None) -> None:
-    """Writes a PNG that appears whole or not at all.
-
-    Args:
-        path: target; its folder is made.
-        pixels: (H, W) or (H, W, 3) uint8.
-        palette: 768 bytes R, G, B, ...; makes a palette PNG of a (H, W) array.
-    """
-    image = Image.fromarray(pixels)
-    if palette is not None:
-        image.putpalette(palette)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            image.save(stream, format="PNG")
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
-from wsis.data.prepare import image_size, require_folder, save_png_atomic
+from wsis.data.prepare import image_size, require_folder
 from wsis.data.voc import (
     VOC_CLASSES,
     VOID,
@@ -27,7 +27,7 @@ from wsis.data.voc import (
     train_aug_names,
 )
 from wsis.errors import DataError
-from wsis.structures.pseudo_labels import voc_palette
+from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import RLE, encode_mask, rle_area
 
 CATEGORIES = [
@@ -144,7 +144,7 @@ def convert_train(
         mat = f"{name}.mat"
         labels, instances = read_sbd_instances(folders.sbd / "inst" / mat, height, width)
         classes = read_sbd_classes(folders.sbd / "cls" / mat, height, width)
-    save_png_atomic(folders.train_aug_classes / f"{name}.png", classes, voc_palette())
+    write_label(folders.train_aug_classes / f"{name}.png", classes)
     matched = match_instances(objects, instances, (height, width), min_iou, from_voc)
     annotations = []
     for position, voc_object in enumerate(objects):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wsis.data.builtin_paths import datasets_root
 from wsis.data.shapes import ShapesSpec, prepare_shapes
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument(
         "--output",
-        type=Path,
+        type=output_path,
         help="the dataset's folder (default: shapes in $DETECTRON2_DATASETS or datasets)",
     )
     parser.add_argument("--size", type=int, default=spec.size, help="image side in pixels")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wsis.data.source import check_document
 from wsis.data.voc_folder import VocFolder, read_class_names, read_folder, to_document
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.errors import DataError
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--xml", type=Path, required=True, metavar="DIR", help="XML files, in subfolders too")
     add("--images", type=Path, metavar="DIR", help="images (default: beside the XML files)")
-    add("--output", type=Path, required=True, metavar="JSON", help="the file to write")
+    add("--output", type=output_path, required=True, metavar="JSON", help="the file to write")
     add("--classes", type=Path, metavar="FILE", help="one class per line (default: all found)")
     add(
         "--zero-based",

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from wsis.data.prepare import first_images
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.errors import ConfigError
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--json", required=True, metavar="JSON", help="COCO file")
     add("--count", required=True, type=int, metavar="N", help="images, in the file's order")
-    add("--output", required=True, metavar="JSON", help="the file to write")
+    add("--output", required=True, type=output_path, metavar="JSON", help="the file to write")
     args = parser.parse_args(argv)
     if args.count < 1:
         raise ConfigError(f"--count: found {args.count}, expected at least 1")

@@ -14,7 +14,7 @@ from pathlib import Path
 import wsis.config.defaults
 from wsis.config import config_modules
 from wsis.config.document import document
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", default="docs/config.md", metavar="FILE")
+    parser.add_argument("--output", type=output_path, default="docs/config.md", metavar="FILE")
     args = parser.parse_args(argv)
     modules = {"Shared keys": wsis.config.defaults}
     for name in config_modules():

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from wsis.data.external_masks import JOINS, join_masks
 from wsis.data.source import CocoSource, load_source, read_document
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.errors import DataError
 from wsis.evaluation import format_quality, proxy_quality
 from wsis.structures.proxy_file import write_json_atomic
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--join", choices=JOINS, default="auto", help="MODEL.EXTERNAL.JOIN")
     add("--min-iou", type=float, default=0.5, metavar="IOU", help="MODEL.EXTERNAL.MIN_IOU")
     add("--any-class", action="store_true", help="MODEL.EXTERNAL.MATCH_CLASS False")
-    add("--output", metavar="JSON", help="write all numbers to this file")
+    add("--output", type=output_path, metavar="JSON", help="write all numbers to this file")
     return parser.parse_args(argv)
 
 

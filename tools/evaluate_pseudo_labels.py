@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsis.data.source import load_source
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.evaluation import format_semantic
 from wsis.evaluation.label_folders import (
     class_names_of,
@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = parser.add_mutually_exclusive_group(required=True)
     truth.add_argument("--gt-labels", metavar="DIR", help="folder of true labels")
     truth.add_argument("--gt", metavar="JSON", help="COCO file with the true masks of the images")
-    parser.add_argument("--output", metavar="JSON", help="write all numbers to this file")
+    parser.add_argument(
+        "--output", type=output_path, metavar="JSON", help="write all numbers to this file"
+    )
     args = parser.parse_args(argv)
     if args.gt is not None:
         source = load_source(args.gt, bad_box="skip", need_boxes=False)

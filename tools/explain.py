@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -25,7 +24,7 @@ from wsis.config import load_cfg
 from wsis.data.images import UnreadableImageError, find_images, read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
-from wsis.engine import WsisCheckpointer, run_tool
+from wsis.engine import WsisCheckpointer, output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.errors import ConfigError, DataError
 from wsis.methods.bbam.config import check_keys
@@ -72,7 +71,7 @@ def main() -> int:
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="YAML file of the detector or of BBAM")
     add("--input", required=True, nargs="+", metavar="IMAGE", help="files or quoted patterns")
-    add("--output", required=True, metavar="DIR", help="folder of the pictures")
+    add("--output", required=True, type=output_path, metavar="DIR", help="folder of the pictures")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args()
     cfg = load_cfg(args.config_file, args.opts)
@@ -92,7 +91,7 @@ def main() -> int:
             continue
         record = {"height": image.shape[0], "width": image.shape[1], "annotations": []}
         network_image = mapper(record, image)["image"]
-        target = Path(args.output) / path.stem
+        target = args.output / path.stem
         number = write_explanations(
             image, network_image, view, settings, names, cfg.INPUT.FORMAT, target
         )

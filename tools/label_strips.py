@@ -25,7 +25,7 @@ from wsis.config import load_cfg
 from wsis.data.dicts import to_dicts
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.source import CocoSource, load_source
-from wsis.engine import WsisCheckpointer, WsisTrainer, run_tool
+from wsis.engine import WsisCheckpointer, WsisTrainer, output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.errors import ConfigError
 from wsis.methods.bana import BANAClassifier
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--json", required=True, metavar="JSON", help="images and boxes")
     add("--images", default="", metavar="DIR", help="folder that the file's names are relative to")
     add("--labels", nargs="+", required=True, metavar="NAME=DIR", help="label maps, in this order")
-    add("--output", required=True, metavar="DIR", help="folder of the pictures")
+    add("--output", required=True, type=output_path, metavar="DIR", help="folder of the pictures")
     add("--count", type=int, default=8, metavar="N", help="images, spread evenly; 0 = all (8)")
     add("--config-file", metavar="FILE", help="of a BANAClassifier, for its background attention")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of that config")

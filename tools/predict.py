@@ -31,7 +31,7 @@ from PIL import Image
 from wsis.config import load_cfg
 from wsis.data.images import UnreadableImageError, expand_patterns, read_image
 from wsis.data.voc_folder import read_class_names
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.engine.prediction import (
     Categories,
@@ -58,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="YAML file of the model")
     add("--input", required=True, nargs="+", metavar="IMAGE", help="files, patterns, folders")
-    add("--output", required=True, type=Path, metavar="DIR", help="folder of the results")
+    add("--output", required=True, type=output_path, metavar="DIR", help="folder of the results")
     add("--score-threshold", type=float, default=0.5, metavar="S", help="smallest score (0.5)")
     add("--classes", type=Path, metavar="FILE", help="one class per line, as in training")
     add("--resume", action="store_true", help="go on with what is in the folder")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from wsis.data.registration import get_source
 from wsis.data.source import load_source
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.engine.comparison import Comparison, format_results
 from wsis.engine.plan import load_plan
 from wsis.errors import ConfigError
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", required=True, metavar="YAML")
-    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument("--output", required=True, type=output_path, metavar="DIR")
     parser.add_argument(
         "--data", default="", metavar="DIR", help="takes the place of {data} in the plan"
     )
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.jobs < 1:
         raise ConfigError(f"--jobs: found {args.jobs}, expected 1 or more")
     setup_logger(name="wsis")
-    output = Path(args.output).absolute()
+    output = args.output.absolute()
     plan = load_plan(args.plan, {"data": args.data, "output": str(output)})
     comparison = Comparison(plan, Path(__file__).resolve().parent.parent, output, args.jobs)
     start = time.monotonic()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from detectron2.utils.logger import setup_logger
 
 from wsis.data.source import load_source
-from wsis.engine import run_tool
+from wsis.engine import output_path, run_tool
 from wsis.engine.progress import Progress
 from wsis.errors import ConfigError
 from wsis.report.page import SHOWN, write_page
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--images", default="", metavar="DIR", help="folder that the file's names are relative to")
     add("--gt", metavar="JSON", help="the same annotations with true masks")
     add("--strips", metavar="DIR", help="folder that tools/label_strips.py wrote")
-    add("--output", required=True, metavar="DIR", help="folder of the page")
+    add("--output", required=True, type=output_path, metavar="DIR", help="folder of the page")
     add("--limit", type=int, default=SHOWN, metavar="N", help=f"the N worst only ({SHOWN})")
     args = parser.parse_args(argv)
     if args.limit < 1:

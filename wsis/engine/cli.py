@@ -69,6 +69,13 @@ def argument_parser(description: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def output_path(text: str) -> Path:
+    """The type of a tool's ``--output``: an empty one, as of a shell's unset variable, is not the present folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("found nothing, expected a path")
+    return Path(text)
+
+
 def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     """Makes the config and checks everything that can be checked before work starts. Writes nothing.
 

@@ -15,6 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from wsis.engine.benchmark.timing import Row, machine
+from wsis.engine.cli import output_path
 from wsis.engine.workers import limited_threads
 from wsis.errors import ConfigError
 
@@ -39,7 +40,9 @@ def add_part(parsers: Any, name: str, part: Part) -> None:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", metavar="JSON", help="write the rows to this file")
+    parser.add_argument(
+        "--output", type=output_path, metavar="JSON", help="write the rows to this file"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     for key, value in _defaults(part).items():
         several = isinstance(value, tuple)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -15,7 +14,6 @@ from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
     print_instances_class_histogram,
 )
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
@@ -24,9 +22,8 @@ from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
+from wsis.modeling.method import Batches, method_of
 from wsis.modeling.teacher import Teacher
-
-Batches = Iterable[list[dict[str, Any]]]
 
 
 def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -64,8 +61,26 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     return dicts
 
 
+def check_training_data(cfg: CfgNode) -> None:
+    """Checks what :func:`build_train_loader` would load, before any work.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Raises:
+        ConfigError, DataError: as it would.
+    """
+    method = method_of(cfg)
+    if method.has_loader():
+        method.check_training_data(cfg)
+    else:
+        WsisDatasetMapper(cfg, is_train=True)
+        training_dicts(cfg)
+
+
 def build_train_loader(cfg: CfgNode) -> Batches:
-    """Endless batches of `SOLVER.IMS_PER_BATCH` images over all processes, for a detector or student.
+    """Endless batches of `SOLVER.IMS_PER_BATCH` samples over all processes: those that the meta-architecture brings, or
+    a detector's.
 
     The order of images and the augmentations follow from the state of the random generators, which
     `detectron2.engine.default_setup` sets from `SEED`, and from `DATALOADER.NUM_WORKERS`.
@@ -77,6 +92,9 @@ def build_train_loader(cfg: CfgNode) -> Batches:
         ConfigError, DataError: see :func:`training_dicts` and
             :class:`wsis.data.mapper.WsisDatasetMapper`.
     """
+    own = method_of(cfg).build_train_loader(cfg)
+    if own is not None:
+        return own
     check_batch_size(cfg)
     mapper = WsisDatasetMapper(cfg, is_train=True)
     return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
@@ -117,8 +135,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     if is_teacher(cfg):
         mapper = TeacherDatasetMapper(cfg, keep_original=True)
     else:
-        kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-        original = getattr(kind, "needs_original_image", False)
+        original = method_of(cfg).needs_original_image
         mapper = WsisDatasetMapper(cfg, is_train=False, keep_original=original)
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
@@ -129,13 +146,7 @@ def is_teacher(cfg: CfgNode) -> bool:
     Raises:
         ConfigError: no meta-architecture has this name.
     """
-    name = cfg.MODEL.META_ARCHITECTURE
-    known = dict(iter(META_ARCH_REGISTRY))
-    if name not in known:
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE: found {name!r}, expected one of {', '.join(sorted(known))}"
-        )
-    return isinstance(known[name], type) and issubclass(known[name], Teacher)
+    return issubclass(method_of(cfg), Teacher)
 
 
 def dataset_source(cfg: CfgNode, name: str) -> CocoSource:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from wsis.methods.bana.pooling import (
 )
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
+from wsis.modeling.method import Batches
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -44,8 +45,6 @@ class BANAClassifier(Teacher):
     one mask per box.
     """
 
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
     needs_void = True
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
     result_packages = ("pydensecrf",)
@@ -88,8 +87,7 @@ class BANAClassifier(Teacher):
         self.mask_label = mask_label
         self.label_names = LABELS if sem_seg else ()
         self.legacy_box_shift = legacy_box_shift
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.set_normalisation(pixel_mean, pixel_std)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -126,7 +124,7 @@ class BANAClassifier(Teacher):
         cls._training_parts(cfg)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """Endless batches of :class:`wsis.methods.bana.loader.CropMapper`.
 
         Raises:
@@ -159,7 +157,7 @@ class BANAClassifier(Teacher):
         """
         if not self.training:
             return super().forward(batched_inputs)
-        images = torch.stack([self._normalise(inputs["image"]) for inputs in batched_inputs])
+        images = torch.stack([self.normalise(inputs["image"]) for inputs in batched_inputs])
         masks = torch.stack([inputs["background"] for inputs in batched_inputs])
         features = self.backbone(images)[self.feature]
         with torch.autocast(features.device.type, enabled=False):
@@ -194,7 +192,7 @@ class BANAClassifier(Teacher):
         """See :meth:`Teacher.propose`; a seed has the image's features, on which the refiner does the rest."""
         seeds = []
         for inputs in batched_inputs:
-            features = self.backbone(self._normalise(inputs["image"])[None])[self.feature][0]
+            features = self.backbone(self.normalise(inputs["image"])[None])[self.feature][0]
             maps = {FEATURES: features.float().cpu().numpy()}
             seeds.append(seed_from_inputs(inputs, maps))
         return seeds
@@ -210,6 +208,3 @@ class BANAClassifier(Teacher):
             sem_seg=bool(self.label_names),
             legacy_box_shift=self.legacy_box_shift,
         )
-
-    def _normalise(self, image: torch.Tensor) -> torch.Tensor:
-        return (image.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std

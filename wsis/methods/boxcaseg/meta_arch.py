@@ -11,7 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
 
-from wsis.data.build import Batches
+from wsis.data.images import check_image_files
+from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.config import check_keys
 from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
@@ -20,6 +21,7 @@ from wsis.methods.boxcaseg.losses import PAIRWISE_WEIGHT, saliency_loss, weak_lo
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner
 from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
+from wsis.modeling.method import Batches
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -101,6 +103,13 @@ class BoxCaseg(Teacher):
         }
 
     @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """See :meth:`Method.check_training_data`; the files of the salient images are looked for, too."""
+        cls.build_train_loader(cfg)
+        for name in cfg.MODEL.BOXCASEG.SALIENT_DATASETS:
+            check_image_files(get_source(name, bad_box="skip", need_boxes=False))
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """See :func:`wsis.methods.boxcaseg.loader.build_joint_loader`.
 
@@ -114,11 +123,6 @@ class BoxCaseg(Teacher):
                 "TEST_HEAD weak to do without"
             )
         return build_joint_loader(cfg)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the parameters."""
-        return next(self.network.parameters()).device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training mode, else see :meth:`Teacher.forward`.

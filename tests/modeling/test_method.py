@@ -7,10 +7,10 @@ import torch
 
 from tests.tiny import write_config, write_dataset
 from wsis import get_cfg
-from wsis.data.build import is_teacher
 from wsis.engine import argument_parser, setup
 from wsis.errors import ConfigError
-from wsis.modeling.method import Method, StockDetector, StockSegmentor, method_of
+from wsis.modeling.method import Method, StockDetector, method_of
+from wsis.modeling.teacher import is_teacher
 from wsis.modeling.weight_names import with_our_names
 
 
@@ -23,24 +23,23 @@ def test_a_loader_without_its_check_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "returns", "has_loader", "original"),
+    ("name", "returns", "original"),
     [
-        ("GeneralizedRCNN", "instances", False, False),
-        ("CRFMaskRCNN", "instances", False, True),
-        ("SemanticSegmentor", "sem_seg", False, False),
-        ("GrabCut", "proxy", False, False),
-        ("BBAM", "proxy", False, False),
-        ("BoxCaseg", "proxy", True, True),
-        ("BANAClassifier", "proxy", True, False),
-        ("BANASegmentor", "sem_seg", True, True),
+        ("GeneralizedRCNN", "instances", False),
+        ("CRFMaskRCNN", "instances", True),
+        ("SemanticSegmentor", "sem_seg", False),
+        ("GrabCut", "proxy", False),
+        ("BBAM", "proxy", False),
+        ("BoxCaseg", "proxy", True),
+        ("BANAClassifier", "proxy", False),
+        ("BANASegmentor", "sem_seg", True),
     ],
 )
-def test_what_each_says(name, returns, has_loader, original):
+def test_what_each_says(name, returns, original):
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = name
     method = method_of(cfg)
-    assert (method.returns, method.has_loader()) == (returns, has_loader)
-    assert method.needs_original_image == original
+    assert (method.returns, method.needs_original_image) == (returns, original)
     assert is_teacher(cfg) == (returns == "proxy")
 
 
@@ -52,7 +51,6 @@ def test_an_unknown_one_is_named():
 
 
 def test_what_holds_if_a_method_says_nothing():
-    assert StockSegmentor.build_train_loader(get_cfg()) is None
     model = StockDetector()
     assert model.parameter_groups(get_cfg()) is None
     assert model.device == torch.device("cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -18,12 +19,13 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from wsis.data.dicts import to_dicts
-from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper
+from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
-from wsis.modeling.method import Batches, method_of
-from wsis.modeling.teacher import Teacher
+
+Batches = Iterable[list[dict[str, Any]]]
+Mapper = Callable[[dict[str, Any]], Any]
 
 
 def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -62,7 +64,7 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
 
 
 def check_training_data(cfg: CfgNode) -> None:
-    """Checks what :func:`build_train_loader` would load, before any work.
+    """Checks what :func:`build_train_loader` would load.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
@@ -70,17 +72,12 @@ def check_training_data(cfg: CfgNode) -> None:
     Raises:
         ConfigError, DataError: as it would.
     """
-    method = method_of(cfg)
-    if method.has_loader():
-        method.check_training_data(cfg)
-    else:
-        WsisDatasetMapper(cfg, is_train=True)
-        training_dicts(cfg)
+    WsisDatasetMapper(cfg, is_train=True)
+    training_dicts(cfg)
 
 
 def build_train_loader(cfg: CfgNode) -> Batches:
-    """Endless batches of `SOLVER.IMS_PER_BATCH` samples over all processes: those that the meta-architecture brings, or
-    a detector's.
+    """Endless batches of `SOLVER.IMS_PER_BATCH` images over all processes, for a detector or student.
 
     The order of images and the augmentations follow from the state of the random generators, which
     `detectron2.engine.default_setup` sets from `SEED`, and from `DATALOADER.NUM_WORKERS`.
@@ -92,9 +89,6 @@ def build_train_loader(cfg: CfgNode) -> Batches:
         ConfigError, DataError: see :func:`training_dicts` and
             :class:`wsis.data.mapper.WsisDatasetMapper`.
     """
-    own = method_of(cfg).build_train_loader(cfg)
-    if own is not None:
-        return own
     check_batch_size(cfg)
     mapper = WsisDatasetMapper(cfg, is_train=True)
     return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
@@ -114,16 +108,16 @@ def check_batch_size(cfg: CfgNode) -> None:
         )
 
 
-def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
+def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
     """The images of one dataset in its order, each once over all processes.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
-        name: the dataset. A teacher gets its boxes, and no masks; other models get images only, at original size too
-            where their class has ``needs_original_image``.
+        name: the dataset.
+        mapper: of its dicts, with boxes (none with ``WSIS.SUPERVISION image``) and no masks, to the model's input.
 
     Raises:
-        ConfigError: unknown dataset or meta-architecture.
+        ConfigError: unknown dataset.
         DataError: a file is wrong or has no image.
     """
     source = dataset_source(cfg, name)
@@ -131,22 +125,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     dicts = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
     if not dicts:
         raise DataError(f"{source.json_file}: key 'images': the list is empty, expected an image")
-    mapper: TeacherDatasetMapper | WsisDatasetMapper
-    if is_teacher(cfg):
-        mapper = TeacherDatasetMapper(cfg, keep_original=True)
-    else:
-        original = method_of(cfg).needs_original_image
-        mapper = WsisDatasetMapper(cfg, is_train=False, keep_original=original)
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
-
-
-def is_teacher(cfg: CfgNode) -> bool:
-    """Whether `MODEL.META_ARCHITECTURE` makes masks from boxes.
-
-    Raises:
-        ConfigError: no meta-architecture has this name.
-    """
-    return issubclass(method_of(cfg), Teacher)
 
 
 def dataset_source(cfg: CfgNode, name: str) -> CocoSource:

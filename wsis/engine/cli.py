@@ -20,7 +20,7 @@ from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
 
 from wsis.config import load_cfg
-from wsis.data.build import check_training_data, dataset_source, is_teacher
+from wsis.data.build import dataset_source
 from wsis.data.images import check_image_files
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
@@ -28,6 +28,8 @@ from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError
+from wsis.modeling.method import method_of
+from wsis.modeling.teacher import is_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         for name in names:
             check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
         if purpose == "train":
-            check_training_data(cfg)
+            method_of(cfg).check_training_data(cfg)
             if cfg.PROXY.GENERATE_AFTER_TRAIN:
                 _check_generation(cfg, args.resume)
         check_weights(cfg, purpose, resume=purpose != "generate" and args.resume)

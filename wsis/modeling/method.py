@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,9 +11,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from torch import nn
 
+from wsis.data.build import Batches, Mapper, build_train_loader, check_training_data
+from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError
 
-Batches = Iterable[list[dict[str, Any]]]
 Result = Literal["proxy", "instances", "sem_seg"]
 
 
@@ -41,8 +42,8 @@ class Method(nn.Module):
             raise TypeError(f"{cls.__name__} has build_train_loader without check_training_data")
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Batches | None:
-        """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes; None = a detector's.
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes; here a detector's.
 
         Args:
             cfg: after :func:`wsis.data.registration.prepare_datasets`.
@@ -50,20 +51,21 @@ class Method(nn.Module):
         Raises:
             ConfigError, DataError: as :meth:`check_training_data`.
         """
-        return None
+        return build_train_loader(cfg)
 
     @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
-        """Called before any work where :meth:`build_train_loader` is overridden; writes nothing.
+        """Called before any work, and writes nothing.
 
         Raises:
             ConfigError, DataError: the loader could not be built, or not be read to its end.
         """
+        check_training_data(cfg)
 
     @classmethod
-    def has_loader(cls) -> bool:
-        """Whether it trains on batches of its own."""
-        return cls.build_train_loader.__func__ is not Method.build_train_loader.__func__  # type: ignore[attr-defined]
+    def test_mapper(cls, cfg: CfgNode) -> Mapper:
+        """From the dict of an image to one input of eval mode; here without boxes."""
+        return WsisDatasetMapper(cfg, is_train=False, keep_original=cls.needs_original_image)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]] | None:
         """Groups of the SGD optimizer with ``params``, ``lr`` and ``weight_decay``; None = Detectron2's."""

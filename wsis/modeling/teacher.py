@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 
+from wsis.data.build import Mapper
+from wsis.data.mapper import TeacherDatasetMapper
 from wsis.errors import ConfigError
-from wsis.modeling.method import Method
+from wsis.modeling.method import Method, method_of
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
@@ -48,6 +51,11 @@ class Teacher(Method):
     @classmethod
     def check_requirements(cls) -> None:
         """Raises ConfigError where an optional package that this teacher needs is missing."""
+
+    @classmethod
+    def test_mapper(cls, cfg: CfgNode) -> Mapper:
+        """With the boxes, and the original image for the refiner."""
+        return TeacherDatasetMapper(cfg, keep_original=True)
 
     @abstractmethod
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
@@ -94,6 +102,15 @@ class Teacher(Method):
                 result["sem_seg"] = masks.sem_seg
             results.append(result)
         return results
+
+
+def is_teacher(cfg: CfgNode) -> bool:
+    """Whether ``MODEL.META_ARCHITECTURE`` makes masks from boxes.
+
+    Raises:
+        ConfigError: no meta-architecture has this name.
+    """
+    return issubclass(method_of(cfg), Teacher)
 
 
 def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
-from wsis.data.build import training_dicts
+from wsis.data.build import Batches, training_dicts
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
@@ -32,7 +32,6 @@ from wsis.methods.bana.pooling import (
 )
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
-from wsis.modeling.method import Batches
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
+from wsis.data.build import Batches
 from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.data.semantic import check_truth
@@ -22,7 +23,7 @@ from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.seg_config import check_seg_keys, noise_params, protocol_params
 from wsis.methods.bana.seg_inference import ProtocolParams, label_image
 from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
-from wsis.modeling.method import Batches, Method
+from wsis.modeling.method import Method
 
 
 @META_ARCH_REGISTRY.register()

@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
 
+from wsis.data.build import Batches
 from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
@@ -21,7 +22,6 @@ from wsis.methods.boxcaseg.losses import PAIRWISE_WEIGHT, saliency_loss, weak_lo
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner
 from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
-from wsis.modeling.method import Batches
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 

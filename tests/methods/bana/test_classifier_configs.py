@@ -11,9 +11,9 @@ from detectron2.modeling import build_model
 import wsis
 from wsis.config import flatten, get_cfg, load_cfg
 from wsis.data.builtin_paths import BUILTIN
+from wsis.data.crop_transform import SampleParams
 from wsis.methods.bana import BANAClassifier
 from wsis.methods.bana.config import sample_params
-from wsis.methods.bana.samples import SampleParams
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.stem for path in ROOT.glob("bana_classifier_*.yaml"))

@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
 from wsis.data.build import Batches, training_dicts
+from wsis.data.crop_loader import build_loader
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
@@ -20,10 +21,8 @@ from wsis.methods.bana.config import (
     number_of_classes,
     pooling_params,
 )
-from wsis.methods.bana.crop_loader import build_loader
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
-from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
     PoolingParams,
     background_aware_pooling,
@@ -32,6 +31,7 @@ from wsis.methods.bana.pooling import (
 )
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
+from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -73,7 +73,7 @@ class BANAClassifier(Teacher):
             labels: constants of the pseudo labels.
             mask_label: the label that masks are cut from, one of :data:`wsis.methods.bana.pseudo_labels.LABELS`.
             sem_seg: also make the semantic labels.
-            legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+            legacy_box_shift: see :func:`wsis.data.crop_transform.shift_near_edges`.
         """
         super().__init__()
         self.backbone = backbone
@@ -142,7 +142,7 @@ class BANAClassifier(Teacher):
         return training_dicts(cfg), CropMapper(cfg)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and classifier, weights and biases, see :mod:`wsis.methods.bana.parameter_groups`."""
+        """Backbone and classifier, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
         return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA.LR_FACTORS)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:

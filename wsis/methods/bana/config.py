@@ -8,11 +8,11 @@ from detectron2.config import CfgNode as CN
 
 from wsis.config import register_config
 from wsis.config.crf import add_crf_keys
+from wsis.data.crop_transform import SampleParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
-from wsis.methods.bana.samples import SampleParams
 
 POOLINGS = ("bap", "gap")
 

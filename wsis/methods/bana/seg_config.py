@@ -9,7 +9,7 @@ from wsis.config.crf import add_crf_keys
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.nal import LOSSES, NoiseParams
-from wsis.methods.bana.seg_inference import PROTOCOLS, ProtocolParams
+from wsis.modeling.semantic_inference import PROTOCOLS, ProtocolParams
 
 HEADS = ("largefov", "aspp")
 

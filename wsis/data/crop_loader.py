@@ -12,10 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 
 from wsis.data.build import check_batch_size
+from wsis.data.crop_transform import CropTransform, SampleParams, draw_sample
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
 from wsis.methods.bana.config import check_keys, sample_params
-from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 
+from wsis.config.params import read
 from wsis.data.build import check_batch_size
 from wsis.data.crop_transform import CropTransform, SampleParams, draw_sample
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
-from wsis.methods.bana.config import check_keys, sample_params
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class CropReader:
         Raises:
             ConfigError: a value out of its range.
         """
-        check_keys(cfg.MODEL.BANA)
-        return cls(sample_params(cfg.MODEL.BANA), **image_options(cfg))
+        return cls(read(cfg, SampleParams), **image_options(cfg))
 
     def __call__(self, record: Mapping[str, Any]) -> tuple[torch.Tensor, CropTransform]:
         """The crop (3, h, w), float32 in 0 to 255 in ``image_format``, and what boxes and labels go through, too.

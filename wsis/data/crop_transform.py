@@ -13,25 +13,32 @@ import numpy as np
 import torch
 from torchvision.transforms import functional
 
+from wsis.config.params import key, node
+from wsis.config.rules import at_least, at_least_below, pair
 from wsis.structures.boxes import box_to_slices
 
 PADDING_RGB = (123, 117, 104)
 """Colour of the padding: the rounded Caffe mean."""
 
 
+@node("MODEL.BANA")
 @dataclass(frozen=True)
 class SampleParams:
     """What is drawn from.
 
     Attributes:
-        crop_size: side of the crop in pixels.
-        scale_range: lowest and highest factor of size.
-        jitter: colours are changed by factors in 1 - jitter to 1 + jitter.
+        crop_size: Side in pixels of the crops that BANA's networks train on.
+        scale_range: Lowest and highest factor that an image is scaled by before the crop.
+        jitter: Range j of the colours, below 1: brightness, contrast and saturation are multiplied by factors in
+            1 - j to 1 + j.
     """
 
-    crop_size: int = 321
-    scale_range: tuple[float, float] = (0.5, 1.5)
-    jitter: float = 0.5
+    crop_size: int = key(321, at_least(16))
+    scale_range: tuple[float, float] = key(
+        (0.5, 1.5),
+        pair("two numbers above 0, the lower one first", lambda low, high: 0 < low <= high),
+    )
+    jitter: float = key(0.5, at_least_below(0, 1))
 
 
 @dataclass(frozen=True)

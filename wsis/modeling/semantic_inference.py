@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from wsis.config.params import key, part
+from wsis.config.rules import Rule, at_least_below, each, positive
 from wsis.layers.deeplab import resize_scores
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.layers.label_maps import mean_over_scales
@@ -23,21 +25,33 @@ Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class ProtocolParams:
-    """What is made of an image.
+    """What is made of an image; ``temperature``: T of :func:`probabilities`.
 
     Attributes:
-        protocols: of :data:`PROTOCOLS`, in this order.
-        scales: of "multi", factors of the image's size.
-        temperature: T.
-        crf: kernel and steps.
-        min_probability: classes that are nowhere more probable are hidden from the CRF.
+        protocols: What is evaluated: "single" (the image as it is), "multi" (mean over SCALES and their mirror images),
+            and either with a dense CRF on the image: "single_crf", "multi_crf". All are scored; the first is what the
+            model returns as sem_seg.
+        scales: Factors of the image's size for "multi".
+        min_probability: The CRF sees only classes that are somewhere more probable than this; 0 = all.
     """
 
-    protocols: tuple[str, ...] = ("single",)
-    scales: tuple[float, ...] = (1.0, 0.5, 0.75, 1.5)
+    protocols: tuple[str, ...] = key(
+        ("single",),
+        Rule(
+            f"one or more of {', '.join(PROTOCOLS)}",
+            lambda names: 0 < len(names) == len(set(names)) and set(names) <= set(PROTOCOLS),
+        ),
+    )
+    scales: tuple[float, ...] = key(
+        (1.0, 0.5, 0.75, 1.5), each("one or more numbers above 0", positive)
+    )
     temperature: float = 20.0
-    crf: DenseCRFParams = DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, 10)
-    min_probability: float = 1e-3
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, iterations=10),
+        "CRF",
+        "This CRF belongs to the protocols.",
+    )
+    min_probability: float = key(1e-3, at_least_below(0, 1), "CRF_MIN_PROBABILITY")
 
     @property
     def needs_crf(self) -> bool:

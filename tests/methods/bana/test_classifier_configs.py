@@ -10,10 +10,10 @@ from detectron2.modeling import build_model
 
 import wsis
 from wsis.config import flatten, get_cfg, load_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.crop_transform import SampleParams
 from wsis.methods.bana import BANAClassifier
-from wsis.methods.bana.config import sample_params
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.stem for path in ROOT.glob("bana_classifier_*.yaml"))
@@ -70,4 +70,4 @@ def test_a_small_one_is_built_and_starts_from_nothing(name):
 def test_crops_are_drawn_from_what_the_keys_say():
     opts = ["MODEL.BANA.CROP_SIZE", "65", "MODEL.BANA.JITTER", "0.25"]
     cfg = load_cfg(ROOT / "bana_classifier_vgg16_voc.yaml", opts)
-    assert sample_params(cfg.MODEL.BANA) == SampleParams(65, (0.5, 1.5), 0.25)
+    assert read(cfg, SampleParams) == SampleParams(65, (0.5, 1.5), 0.25)

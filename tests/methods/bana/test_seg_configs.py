@@ -12,13 +12,15 @@ import torch
 
 import wsis
 from wsis.config import load_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.registration import register_custom
 from wsis.engine.solver import build_poly_schedule
+from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, BANASegmentor
-from wsis.methods.bana.config import check_keys
+from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.nal import NoiseParams
-from wsis.methods.bana.seg_config import check_seg_keys, noise_params, protocol_params
+from wsis.methods.bana.seg_config import SegmentorParams
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.name for path in ROOT.glob("deeplab_*.yaml"))
@@ -36,8 +38,7 @@ def test_both_networks_for_every_dataset() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_is_what_the_name_says(name) -> None:
     cfg = load_cfg(ROOT / name)
-    check_keys(cfg.MODEL.BANA)
-    check_seg_keys(cfg.MODEL.BANA_SEG)
+    read(cfg, BANAParams)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     with torch.device("meta"):
         model = BANASegmentor(cfg)
@@ -89,19 +90,8 @@ def test_published_values_for_voc() -> None:
         18,
         24,
     ]
-    crfs = [protocol_params(cfg.MODEL.BANA_SEG).crf for cfg in (vgg, resnet)]
-    values = [
-        (
-            crf.bilateral_weight,
-            crf.bilateral_xy_std,
-            crf.bilateral_rgb_std,
-            crf.spatial_weight,
-            crf.spatial_xy_std,
-            crf.iterations,
-        )
-        for crf in crfs
-    ]
-    assert values == [(4, 121, 5, 3, 3, 10), (4, 67, 3, 3, 1, 10)]
+    crfs = [read(cfg, SegmentorParams).protocols.crf for cfg in (vgg, resnet)]
+    assert crfs == [DenseCRFParams(3, 3, 4, 121, 5, 10), DenseCRFParams(3, 1, 4, 67, 3, 10)]
 
 
 def test_the_losses_constants_are_those_of_the_keys() -> None:
@@ -109,12 +99,11 @@ def test_the_losses_constants_are_those_of_the_keys() -> None:
     keys |= {"BOOTSTRAP": 0.8, "BOOTSTRAP_HARD": True}
     opts = [word for name, v in keys.items() for word in (f"MODEL.BANA_SEG.{name}", str(v))]
     cfg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml", opts)
-    assert noise_params(cfg.MODEL.BANA_SEG) == NoiseParams(9.0, 3.0, 0.4, True, 0.8, True)
-    assert protocol_params(cfg.MODEL.BANA_SEG).temperature == 9.0
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     with torch.device("meta"):
         model = BANASegmentor(cfg)
-    assert (model.noise, model.protocols.temperature) == (noise_params(cfg.MODEL.BANA_SEG), 9.0)
+    assert model.noise == NoiseParams(9.0, 3.0, 0.4, True, 0.8, True)
+    assert model.protocols.temperature == 9.0
 
 
 @pytest.mark.parametrize(

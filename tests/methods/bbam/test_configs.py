@@ -12,9 +12,10 @@ from detectron2.modeling import build_model
 import wsis
 from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.config import flatten, get_cfg, load_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.methods.bbam import BBAM
-from wsis.methods.bbam.config import check_keys
+from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.detector import OneStageDetector, TwoStageDetector
 from wsis.modeling.pair_mask_head import PairMaskHead
 
@@ -56,7 +57,7 @@ def test_every_dataset_has_a_teacher_and_a_student():
 @pytest.mark.parametrize("name", [name for name in TEACHERS if "retinanet" not in name])
 def test_a_teacher_is_its_detector_explained(name):
     cfg = load_cfg(ROOT / "BBAM" / name)
-    check_keys(cfg.MODEL.BBAM)
+    read(cfg, BBAMParams)
     detector = plain(name, "faster")
     kinds = {
         key for key in changes(cfg, detector) if not key.startswith(("SOLVER.", "MODEL.BBAM."))

@@ -12,9 +12,10 @@ from detectron2.modeling import build_model
 
 import wsis
 from wsis.config import flatten, get_cfg, load_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.engine.solver import build_optimizer, build_poly_schedule
-from wsis.methods.boxcaseg.config import check_keys
+from wsis.methods.boxcaseg.config import BoxCasegParams
 
 ROOT = Path(wsis.__file__).parents[1] / "configs"
 FOLDER = ROOT / "BoxCaseg"
@@ -39,7 +40,7 @@ def test_every_dataset_has_a_teacher_and_a_student():
 @pytest.mark.parametrize("name", TEACHERS)
 def test_values_are_in_range(name):
     cfg = load_cfg(FOLDER / name)
-    check_keys(cfg.MODEL.BOXCASEG)
+    read(cfg, BoxCasegParams)
     assert cfg.MODEL.META_ARCHITECTURE == "BoxCaseg"
     assert cfg.DATASETS.TRAIN[0].endswith("_boxes") and cfg.WSIS.SUPERVISION == "box"
     assert set(cfg.MODEL.BOXCASEG.SALIENT_DATASETS) <= set(BUILTIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,17 +11,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
+from wsis.config.params import read
 from wsis.data.build import Batches, training_dicts
 from wsis.data.crop_loader import build_loader
+from wsis.data.crop_transform import SampleParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
-from wsis.methods.bana.config import (
-    check_keys,
-    label_params,
-    number_of_classes,
-    pooling_params,
-)
+from wsis.methods.bana.config import BANAParams, number_of_classes
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.pooling import (
@@ -100,21 +98,21 @@ class BANAClassifier(Teacher):
         Raises:
             ConfigError: a value out of its range, or more classes than a label in one byte can name.
         """
-        keys = cfg.MODEL.BANA
-        check_keys(keys)
+        params = read(cfg, BANAParams)
+        read(cfg, SampleParams)
         number = number_of_classes(cfg)
-        known = keys.VOC_CLASSIFIER
+        known = params.voc_classifier
         return {
             "backbone": build_backbone(cfg),
             "rows": voc_rows(number - 1) if known else range(1, number),
             "num_rows": VOC_ROWS if known else number,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "pooling": pooling_params(keys),
-            "labels": label_params(keys),
-            "mask_label": keys.MASK_LABEL,
+            "pooling": replace(params.pooling, aware=params.kind == "bap"),
+            "labels": params.labels,
+            "mask_label": params.mask_label,
             "sem_seg": cfg.PROXY.SEM_SEG,
-            "legacy_box_shift": keys.LEGACY_BOX_SHIFT,
+            "legacy_box_shift": params.legacy_box_shift,
         }
 
     @classmethod

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from wsis.config.params import key, part
+from wsis.config.rules import within
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 
 IGNORE = 255
@@ -41,14 +43,16 @@ class LabelParams:
     """Constants of the labels.
 
     Attributes:
-        threshold: background attention below this share of its highest value is none.
-        use_attention: False leaves the background attention out ("w/o u0").
-        crf: of Y_crf.
+        threshold: Background attention below this share of the image's highest counts as none.
+        use_attention: The background attention u0 takes part in the pseudo labels. False leaves it out ("w/o u0"):
+            inside boxes nothing speaks for background before the CRF.
     """
 
-    crf: DenseCRFParams
-    threshold: float = 0.99
-    use_attention: bool = True
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 3.0, 4.0, 55.0, 3.0, iterations=10), "CRF", "This CRF makes Y_crf."
+    )
+    threshold: float = key(0.99, within(0, 1), "BG_THRESHOLD")
+    use_attention: bool = key(True)
 
 
 @dataclass(frozen=True)

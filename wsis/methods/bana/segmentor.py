@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
+from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.images import check_image_files
@@ -20,7 +22,7 @@ from wsis.layers.deeplab import AtrousSum, CosineClassifier, resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.config import number_of_classes
 from wsis.methods.bana.nal import LOSSES, NoiseParams
-from wsis.methods.bana.seg_config import check_seg_keys, noise_params, protocol_params
+from wsis.methods.bana.seg_config import SegmentorParams
 from wsis.modeling.method import Method
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.semantic_inference import ProtocolParams, label_image
@@ -78,23 +80,22 @@ class BANASegmentor(Method):
         Raises:
             ConfigError: a value out of its range.
         """
-        keys = cfg.MODEL.BANA_SEG
-        check_seg_keys(keys)
+        params = read(cfg, SegmentorParams)
         backbone = build_backbone(cfg)
         channels = list(backbone.output_shape().values())[-1].channels
         head = None
-        if keys.HEAD == "aspp":
-            head = AtrousSum(channels, keys.ASPP_CHANNELS, keys.ASPP_RATES)
-            channels = keys.ASPP_CHANNELS
+        if params.head == "aspp":
+            head = AtrousSum(channels, params.aspp_channels, params.aspp_rates)
+            channels = params.aspp_channels
         return {
             "backbone": backbone,
             "head": head,
             "classifier": CosineClassifier(channels, number_of_classes(cfg)),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "loss": keys.LOSS,
-            "noise": noise_params(keys),
-            "protocols": protocol_params(keys),
+            "loss": params.loss,
+            "noise": params.noise,
+            "protocols": replace(params.protocols, temperature=params.noise.temperature),
         }
 
     @classmethod

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wsis.methods.boxcaseg.config import NetworkParams
+
 _CHILDREN = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "layer1")
 _STAGES = (2, 3, 4)
 
@@ -29,10 +31,10 @@ class HRNet(nn.Module):
         self,
         widths: Sequence[int],
         *,
-        stage1_width: int = 64,
-        blocks: int = 4,
-        modules: Sequence[int] = (1, 4, 3),
-        norm_momentum: float = 0.01,
+        stage1_width: int = NetworkParams.stage1_width,
+        blocks: int = NetworkParams.blocks,
+        modules: Sequence[int] = NetworkParams.modules,
+        norm_momentum: float = NetworkParams.norm_momentum,
     ) -> None:
         """
         Args:

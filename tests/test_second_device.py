@@ -147,7 +147,7 @@ def check_seeds(model: Teacher, inputs: Any) -> None:
 @needs_crf
 def test_label_maps_of_all_protocols():
     cfg = tiny_segmentor.make_cfg(
-        MODEL__BANA_SEG__PROTOCOLS=["single", "single_crf", "multi", "multi_crf"]
+        MODEL__SEGMENTOR__PROTOCOLS=["single", "single_crf", "multi", "multi_crf"]
     )
     model = WsisTrainer.build_model(cfg).eval()
     inputs = tiny_segmentor.images(1)

@@ -6,7 +6,25 @@ from collections.abc import Iterable
 
 from wsis.errors import ConfigError
 
-RENAMED: dict[str, str] = {}
+_SEGMENTOR = [
+    "HEAD",
+    "LABELS",
+    "TEMPERATURE",
+    "LR_FACTORS",
+    "PROTOCOLS",
+    "SCALES",
+    "CRF",
+    "CRF_MIN_PROBABILITY",
+]
+RENAMED: dict[str, str] = {
+    "MODEL.BANA.CROP_SIZE": "INPUT.SCALED_CROP.SIZE",
+    "MODEL.BANA.SCALE_RANGE": "INPUT.SCALED_CROP.SCALE_RANGE",
+    "MODEL.BANA.JITTER": "INPUT.SCALED_CROP.JITTER",
+    "MODEL.BANA.STRONG_DATASETS": "MODEL.SEGMENTOR.STRONG_DATASETS",
+    "MODEL.BANA_SEG.ASPP_CHANNELS": "MODEL.SEGMENTOR.HEAD_CHANNELS",
+    "MODEL.BANA_SEG.ASPP_RATES": "MODEL.SEGMENTOR.HEAD_RATES",
+    **{f"MODEL.BANA_SEG.{name}": f"MODEL.SEGMENTOR.{name}" for name in _SEGMENTOR},
+}
 """Old name to new name, of keys and of whole nodes."""
 
 

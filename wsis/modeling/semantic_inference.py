@@ -1,5 +1,5 @@
-"""How stage 3 labels an image: at one scale or the mean over several and their mirror images, with or without a dense
-CRF (spec 7). The order counts: cosines are averaged, then multiplied with T, then made probabilities.
+"""How a segmentor labels an image: at one scale or the mean over several and their mirror images, with or without a
+dense CRF. The order counts: scores are averaged, then multiplied with T, then made probabilities.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wsis.layers.label_maps import mean_over_scales
 PROTOCOLS = ("single", "single_crf", "multi", "multi_crf")
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
-"""Normalised images (N, 3, h, w) to cosines (N, C, h', w')."""
+"""Normalised images (N, 3, h, w) to scores (N, C, h', w')."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ProtocolParams:
     scales: tuple[float, ...] = key(
         (1.0, 0.5, 0.75, 1.5), each("one or more numbers above 0", positive)
     )
-    temperature: float = 20.0
+    temperature: float = 1.0
     crf: DenseCRFParams = part(
         DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, iterations=10),
         "CRF",
@@ -60,7 +60,7 @@ class ProtocolParams:
 
 
 def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Cosines of the image as it is.
+    """Scores of the image as it is.
 
     Args:
         score: the network.
@@ -76,7 +76,7 @@ def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> t
 def multi_scale(
     score: Scorer, image: torch.Tensor, size: tuple[int, int], scales: Sequence[float]
 ) -> torch.Tensor:
-    """Mean of the cosines of the scaled images and of their mirror images, which share a batch.
+    """Mean of the scores of the scaled images and of their mirror images, which share a batch.
 
     Turning back and enlarging commute, so both maps of a scale are averaged before they are enlarged.
 
@@ -100,9 +100,9 @@ def multi_scale(
     return mean_over_scales(maps, [False] * len(scales), size, align_corners=True)[0]
 
 
-def probabilities(cosines: torch.Tensor, temperature: float) -> torch.Tensor:
-    """softmax(T cosines) over the first axis; (C, H, W)."""
-    return (temperature * cosines).softmax(dim=0)
+def probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax(T scores) over the first axis; (C, H, W)."""
+    return (temperature * scores).softmax(dim=0)
 
 
 def crf_labels(
@@ -179,12 +179,12 @@ def label_image(
     for name in params.protocols:
         kind, _, crf = name.partition("_")
         if kind not in found:
-            cosines = (
+            scores = (
                 single_scale(score, image, size)
                 if kind == "single"
                 else multi_scale(score, image, size, params.scales)
             )
-            found[kind] = probabilities(cosines, params.temperature)
+            found[kind] = probabilities(scores, params.temperature)
         if crf:
             if original is None:
                 raise ValueError("a protocol with a CRF needs the original image")

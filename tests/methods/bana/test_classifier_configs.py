@@ -12,7 +12,7 @@ import wsis
 from wsis.config import flatten, get_cfg, load_cfg
 from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
-from wsis.data.crop_transform import SampleParams
+from wsis.data.crop_transform import CropParams
 from wsis.methods.bana import BANAClassifier
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
@@ -68,6 +68,6 @@ def test_a_small_one_is_built_and_starts_from_nothing(name):
 
 
 def test_crops_are_drawn_from_what_the_keys_say():
-    opts = ["MODEL.BANA.CROP_SIZE", "65", "MODEL.BANA.JITTER", "0.25"]
+    opts = ["INPUT.SCALED_CROP.SIZE", "65", "INPUT.SCALED_CROP.JITTER", "0.25"]
     cfg = load_cfg(ROOT / "bana_classifier_vgg16_voc.yaml", opts)
-    assert read(cfg, SampleParams) == SampleParams(65, (0.5, 1.5), 0.25)
+    assert read(cfg, CropParams) == CropParams(65, (0.5, 1.5), 0.25)

@@ -20,7 +20,7 @@ from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, BANASegmentor
 from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.nal import NoiseParams
-from wsis.methods.bana.seg_config import SegmentorParams
+from wsis.modeling.segmentor import SegmentorParams
 
 ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
 NAMES = sorted(path.name for path in ROOT.glob("deeplab_*.yaml"))
@@ -43,7 +43,7 @@ def test_the_network_is_what_the_name_says(name) -> None:
     with torch.device("meta"):
         model = BANASegmentor(cfg)
     assert type(model.backbone).__name__ == ("AtrousVGG16" if "vgg16" in name else "ResNet")
-    assert (cfg.MODEL.BANA_SEG.HEAD == "aspp") == ("v2" in name)
+    assert (cfg.MODEL.SEGMENTOR.HEAD == "aspp") == ("v2" in name)
     groups = model.parameter_groups(cfg)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR"
@@ -65,7 +65,7 @@ def test_the_example_of_a_command_fits(name) -> None:
     assert (proxy,) == cfg.DATASETS.TRAIN
     boxes = Path(json_file).stem
     assert (json_file, images) == tuple(f"datasets/{part}" for part in BUILTIN[boxes])
-    assert list(labels) == cfg.MODEL.BANA_SEG.LABELS
+    assert list(labels) == cfg.MODEL.SEGMENTOR.LABELS
     for label, folder in labels.items():
         assert folder == f"output/bana/pseudo_labels/{boxes}/{label}"
 
@@ -74,30 +74,28 @@ def test_published_values_for_voc() -> None:
     vgg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml")
     resnet = load_cfg(ROOT / "deeplab_v2_R_101_voc.yaml")
     for cfg in (vgg, resnet):
-        keys = cfg.MODEL.BANA_SEG
-        assert (keys.LOSS, keys.TEMPERATURE, keys.DAMPING, keys.LAMBDA) == ("NAL", 20.0, 7.0, 0.1)
-        assert keys.SCALES == [1.0, 0.5, 0.75, 1.5] and not keys.DETACH_SIGMA
-        assert (cfg.MODEL.BANA.CROP_SIZE, cfg.MODEL.BANA.SCALE_RANGE) == (321, [0.5, 1.5])
+        keys, network = cfg.MODEL.BANA_SEG, cfg.MODEL.SEGMENTOR
+        assert (keys.LOSS, keys.DAMPING, keys.LAMBDA, keys.DETACH_SIGMA) == ("NAL", 7.0, 0.1, False)
+        assert (network.TEMPERATURE, network.SCALES) == (20.0, [1.0, 0.5, 0.75, 1.5])
+        assert (network.CLASSIFIER, network.LABELS) == ("cosine", ["y_crf", "y_ret"])
+        assert (cfg.INPUT.SCALED_CROP.SIZE, cfg.INPUT.SCALED_CROP.SCALE_RANGE) == (321, [0.5, 1.5])
         assert (cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.MOMENTUM, cfg.SEED) == (5e-4, 0.9, 13)
     assert (vgg.SOLVER.BASE_LR, vgg.SOLVER.MAX_ITER, vgg.SOLVER.IMS_PER_BATCH) == (1e-3, 23805, 20)
     assert (resnet.SOLVER.BASE_LR, resnet.SOLVER.MAX_ITER) == (2.5e-4, 20000)
     assert resnet.SOLVER.IMS_PER_BATCH == 10
     assert vgg.MODEL.VGG.FC6_DILATION == 12 and vgg.SOLVER.WEIGHT_DECAY_BIAS == 0
     assert resnet.MODEL.RESNETS.NORM == "FrozenBN" and resnet.SOLVER.WEIGHT_DECAY_BIAS is None
-    assert resnet.MODEL.RESNETS.STRIDE_IN_1X1 and resnet.MODEL.BANA_SEG.ASPP_RATES == [
-        6,
-        12,
-        18,
-        24,
-    ]
+    assert resnet.MODEL.RESNETS.STRIDE_IN_1X1
+    assert resnet.MODEL.SEGMENTOR.HEAD_RATES == [6, 12, 18, 24]
     crfs = [read(cfg, SegmentorParams).protocols.crf for cfg in (vgg, resnet)]
     assert crfs == [DenseCRFParams(3, 3, 4, 121, 5, 10), DenseCRFParams(3, 1, 4, 67, 3, 10)]
 
 
 def test_the_losses_constants_are_those_of_the_keys() -> None:
-    keys = {"TEMPERATURE": 9.0, "DAMPING": 3.0, "LAMBDA": 0.4, "DETACH_SIGMA": True}
+    keys = {"DAMPING": 3.0, "LAMBDA": 0.4, "DETACH_SIGMA": True}
     keys |= {"BOOTSTRAP": 0.8, "BOOTSTRAP_HARD": True}
     opts = [word for name, v in keys.items() for word in (f"MODEL.BANA_SEG.{name}", str(v))]
+    opts += ["MODEL.SEGMENTOR.TEMPERATURE", "9.0"]
     cfg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml", opts)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     with torch.device("meta"):

@@ -108,7 +108,7 @@ def benchmark_multi_scale(side: int, classes: int, width: float, repeats: int) -
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = classes
     model = BANASegmentor(cfg).eval()
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
-    scales, size = cfg.MODEL.BANA_SEG.SCALES, (side, side)
+    scales, size = cfg.MODEL.SEGMENTOR.SCALES, (side, side)
 
     @torch.no_grad()
     def in_pairs() -> torch.Tensor:

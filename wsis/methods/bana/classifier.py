@@ -14,11 +14,11 @@ from torch import nn
 from wsis.config.params import read
 from wsis.data.build import Batches, training_dicts
 from wsis.data.crop_loader import build_loader
-from wsis.data.crop_transform import SampleParams
+from wsis.data.crop_transform import CropParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
-from wsis.methods.bana.config import BANAParams, number_of_classes
+from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.pooling import (
@@ -30,6 +30,7 @@ from wsis.methods.bana.pooling import (
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
 from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.segmentor import number_of_classes
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -71,7 +72,7 @@ class BANAClassifier(Teacher):
             labels: constants of the pseudo labels.
             mask_label: the label that masks are cut from, one of :data:`wsis.methods.bana.pseudo_labels.LABELS`.
             sem_seg: also make the semantic labels.
-            legacy_box_shift: see :func:`wsis.data.crop_transform.shift_near_edges`.
+            legacy_box_shift: see :func:`wsis.structures.boxes.shift_near_edges`.
         """
         super().__init__()
         self.backbone = backbone
@@ -99,7 +100,7 @@ class BANAClassifier(Teacher):
             ConfigError: a value out of its range, or more classes than a label in one byte can name.
         """
         params = read(cfg, BANAParams)
-        read(cfg, SampleParams)
+        read(cfg, CropParams)
         number = number_of_classes(cfg)
         known = params.voc_classifier
         return {

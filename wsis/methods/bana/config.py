@@ -1,22 +1,20 @@
-"""Keys of BANA's classifier (stages 1 and 2); the defaults are the published values for VOC."""
+"""Keys of BANA; the defaults are the published values for VOC."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detectron2.config import CfgNode
-
 from wsis.config.params import key, node, part
 from wsis.config.rules import length, one_of
-from wsis.errors import ConfigError
+from wsis.methods.bana.nal import LOSSES, NoiseParams
 from wsis.methods.bana.pooling import PoolingParams
-from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
+from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
 
 
 @node("MODEL.BANA")
 @dataclass(frozen=True)
 class BANAParams:
-    """The classifier and its labels; the crops of training are :class:`wsis.data.crop_transform.SampleParams`.
+    """The classifier and its labels; the crops of training are :class:`wsis.data.crop_transform.CropParams`.
 
     Attributes:
         kind: How a box's features are averaged for the classifier: "bap" weighs each point with 1 - background
@@ -28,8 +26,6 @@ class BANAParams:
             (where both agree; the student ignores the other pixels of the box).
         voc_classifier: The dataset is COCO and the weights are those of a classifier of VOC's classes: classes that VOC
             lacks are found by the background attention alone.
-        strong_datasets: Datasets whose true labels (a label folder, or the masks of instances) training may use, beside
-            the pseudo labels of DATASETS.TRAIN; an image in both is taken from these. A name in both lists is an error.
     """
 
     kind: str = key("bap", one_of(("bap", "gap")), "POOLING")
@@ -41,18 +37,17 @@ class BANAParams:
     labels: LabelParams = part(LabelParams())
     mask_label: str = key("y_crf", one_of(LABELS))
     voc_classifier: bool = key(False)
-    strong_datasets: tuple[str, ...] = key(())
 
 
-def number_of_classes(cfg: CfgNode) -> int:
-    """``MODEL.SEM_SEG_HEAD.NUM_CLASSES``, background included.
+@node("MODEL.BANA_SEG")
+@dataclass(frozen=True)
+class BANASegmentorParams:
+    """The loss of stage 3; its network is :class:`wsis.modeling.segmentor.SegmentorParams`.
 
-    Raises:
-        ConfigError: less than two, or more than a label in one byte can name.
+    Attributes:
+        loss: The loss is "NAL" (noise-aware), "ER" (entropy regularisation), "BS" (bootstrapping), "BASELINE" (only
+            where both labels agree), "CE_CRF" or "CE_RET" (cross-entropy on the first or the second label everywhere).
     """
-    number = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    if not 2 <= number <= IGNORE:
-        raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES: found {number}, expected 2 to {IGNORE}, background included"
-        )
-    return int(number)
+
+    loss: str = key("NAL", one_of(LOSSES))
+    noise: NoiseParams = part(NoiseParams())

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from wsis.config.params import key
-from wsis.config.rules import above, at_least, within
+from wsis.config.rules import at_least, within
 
 IGNORE = 255
 _SMALLEST = 1e-12
@@ -27,7 +27,7 @@ class NoiseParams:
     """Constants of the losses.
 
     Attributes:
-        temperature: Cosines are multiplied with the temperature T before every softmax.
+        temperature: T, above 0; here ``MODEL.SEGMENTOR.TEMPERATURE``.
         damping: Exponent gamma of the confidence sigma = (D_label / max D)^gamma, D = 1 + cosine.
         weight: Weight lambda of the loss where the labels differ (NAL, ER, BS).
         detach_confidence: The confidence is a constant for the gradient.
@@ -35,7 +35,7 @@ class NoiseParams:
         bootstrap_hard: The prediction in the target of BS is one class instead of probabilities.
     """
 
-    temperature: float = key(20.0, above(0))
+    temperature: float = 20.0
     damping: float = key(7.0, at_least(0))
     weight: float = key(0.1, at_least(0), "LAMBDA")
     detach_confidence: bool = key(False, name="DETACH_SIGMA")

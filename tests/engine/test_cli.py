@@ -142,7 +142,10 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN: found nothing"),
         (["DATASETS.TRAIN", ("tinny",)], "'tinny'"),
         (["DATASETS.TEST", ("tinny",)], "'tinny'"),
-        (["MODEL.META_ARCHITECTURE", "MaskRCNN"], "MODEL: No object named 'MaskRCNN'"),
+        (
+            ["MODEL.META_ARCHITECTURE", "MaskRCNN"],
+            "MODEL.META_ARCHITECTURE: found 'MaskRCNN', expected one of BANA",
+        ),
         (["MODEL.ROI_HEADS.NAME", "MyHeads"], "MODEL: No object named 'MyHeads'"),
         (["MODEL.RESNETS.DEPTH", 18], "MODEL: Must set MODEL.RESNETS.RES2_OUT_CHANNELS = 64"),
         (["MODEL.META_ARCHITECTURE", "FilledBox"], "FilledBox has nothing to train"),

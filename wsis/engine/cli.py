@@ -15,21 +15,21 @@ from typing import Literal, NoReturn
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
 
 from wsis.config import load_cfg
-from wsis.data.build import dataset_source, is_teacher, training_dicts
+from wsis.data.build import dataset_source
 from wsis.data.images import check_image_files
-from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError
+from wsis.modeling.method import method_of
+from wsis.modeling.teacher import is_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -107,25 +107,12 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         for name in names:
             check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
         if purpose == "train":
-            _check_training_data(cfg)
+            method_of(cfg).check_training_data(cfg)
             if cfg.PROXY.GENERATE_AFTER_TRAIN:
                 _check_generation(cfg, args.resume)
         check_weights(cfg, purpose, resume=purpose != "generate" and args.resume)
     cfg.freeze()
     return cfg
-
-
-def _check_training_data(cfg: CfgNode) -> None:
-    """Asks the meta-architecture's class method ``check_training_data``, called with the config; one without it trains
-    on what :func:`wsis.data.build.training_dicts` gives.
-    """
-    kind = dict(iter(META_ARCH_REGISTRY)).get(cfg.MODEL.META_ARCHITECTURE)
-    check = getattr(kind, "check_training_data", None)
-    if check is not None:
-        check(cfg)
-        return
-    WsisDatasetMapper(cfg, is_train=True)
-    training_dicts(cfg)
 
 
 def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:

@@ -18,7 +18,6 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wsis.data.build import is_teacher
 from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
@@ -44,7 +43,7 @@ from wsis.engine.workers import (
     seed_for_image,
 )
 from wsis.errors import ConfigError, WsisError
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Teacher, is_teacher
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn
 

@@ -18,7 +18,7 @@ from detectron2.structures import Instances
 
 import wsis
 from wsis.config import flatten
-from wsis.data.build import dataset_source, is_teacher
+from wsis.data.build import dataset_source
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
@@ -32,6 +32,7 @@ from wsis.engine.journal import (
 from wsis.engine.launch import check_device
 from wsis.engine.provenance import differences, weights_sha256
 from wsis.errors import ConfigError, DataError, WsisError
+from wsis.modeling.teacher import is_teacher
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area

@@ -15,6 +15,7 @@ from wsis.config.params import node, part, read
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
 from wsis.layers.paste_crf import paste_with_crf
+from wsis.modeling.method import Method
 
 
 @node("MODEL.ROI_MASK_HEAD")
@@ -68,13 +69,10 @@ class CRFMasks(ROIMasks):
 
 
 @META_ARCH_REGISTRY.register()
-class CRFMaskRCNN(GeneralizedRCNN):
+class CRFMaskRCNN(GeneralizedRCNN, Method):
     """Stock Mask R-CNN, save that its masks are refined on the CPU when they are pasted into the image.
 
     Weights and training are Mask R-CNN's: set ``MODEL.META_ARCHITECTURE CRFMaskRCNN`` for the evaluation alone.
-
-    Attributes:
-        needs_original_image: inputs need ``original_image`` (H, W, 3) uint8 RGB in eval mode.
     """
 
     needs_original_image = True
@@ -114,4 +112,4 @@ class CRFMaskRCNN(GeneralizedRCNN):
             masks = instances.pred_masks[:, 0]
             instances.pred_masks = CRFMasks(masks, inputs["original_image"], self.crf)
         sizes = [instances.image_size for instances in results]
-        return self._postprocess(results, batched_inputs, sizes)
+        return GeneralizedRCNN._postprocess(results, batched_inputs, sizes)

@@ -18,8 +18,8 @@ from tests.methods.bana.tiny_classifier import (
 )
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.tiny import write_dataset, write_json
-from wsis.data.build import build_test_loader
 from wsis.data.registration import prepare_datasets
+from wsis.engine import WsisTrainer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
@@ -244,7 +244,7 @@ def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, monkeypatch, s
 
     monkeypatch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
     generate_proxy_masks(cfg, model)
-    (batch,) = build_test_loader(cfg, "tiny")
+    (batch,) = WsisTrainer.build_test_loader(cfg, "tiny")
     model.eval()(batch)
     x, y, width, height = document["annotations"][0]["bbox"]
     for background in seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
 from wsis.config.params import read
-from wsis.data.build import training_dicts
+from wsis.data.build import Batches, training_dicts
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
@@ -42,8 +42,6 @@ class BANAClassifier(Teacher):
     one mask per box.
     """
 
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
     needs_void = True
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
     result_packages = ("pydensecrf",)
@@ -86,8 +84,7 @@ class BANAClassifier(Teacher):
         self.mask_label = mask_label
         self.label_names = LABELS if sem_seg else ()
         self.legacy_box_shift = legacy_box_shift
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.set_normalisation(pixel_mean, pixel_std)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -124,7 +121,7 @@ class BANAClassifier(Teacher):
         cls._training_parts(cfg)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """Endless batches of :class:`wsis.methods.bana.loader.CropMapper`.
 
         Raises:
@@ -157,7 +154,7 @@ class BANAClassifier(Teacher):
         """
         if not self.training:
             return super().forward(batched_inputs)
-        images = torch.stack([self._normalise(inputs["image"]) for inputs in batched_inputs])
+        images = torch.stack([self.normalise(inputs["image"]) for inputs in batched_inputs])
         masks = torch.stack([inputs["background"] for inputs in batched_inputs])
         features = self.backbone(images)[self.feature]
         with torch.autocast(features.device.type, enabled=False):
@@ -192,7 +189,7 @@ class BANAClassifier(Teacher):
         """See :meth:`Teacher.propose`; a seed has the image's features, on which the refiner does the rest."""
         seeds = []
         for inputs in batched_inputs:
-            features = self.backbone(self._normalise(inputs["image"])[None])[self.feature][0]
+            features = self.backbone(self.normalise(inputs["image"])[None])[self.feature][0]
             maps = {FEATURES: features.float().cpu().numpy()}
             seeds.append(seed_from_inputs(inputs, maps))
         return seeds
@@ -208,6 +205,3 @@ class BANAClassifier(Teacher):
             sem_seg=bool(self.label_names),
             legacy_box_shift=self.legacy_box_shift,
         )
-
-    def _normalise(self, image: torch.Tensor) -> torch.Tensor:
-        return (image.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
 from wsis.config.params import read
+from wsis.data.build import Batches
 from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.data.semantic import check_truth
@@ -24,21 +25,15 @@ from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.seg_config import SegmentorParams
 from wsis.methods.bana.seg_inference import ProtocolParams, label_image
 from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
+from wsis.modeling.method import Method
 
 
 @META_ARCH_REGISTRY.register()
-class BANASegmentor(nn.Module):
-    """DeepLab-V1 LargeFOV or DeepLab-V2 (spec 3), depending on backbone and head.
+class BANASegmentor(Method):
+    """DeepLab-V1 LargeFOV or DeepLab-V2 (spec 3), depending on backbone and head."""
 
-    Attributes:
-        makes_semantic_maps: for the choice of the evaluator.
-        needs_original_image: inputs in eval mode have ``original_image``, for the CRF.
-    """
-
-    makes_semantic_maps = True
-    needs_original_image = True
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
+    returns = "sem_seg"
+    needs_original_image = True  # for the CRF
 
     @configurable
     def __init__(
@@ -76,8 +71,7 @@ class BANASegmentor(nn.Module):
         self.noise = noise
         self.protocols = protocols
         self._feature = list(backbone.output_shape())[-1]
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.set_normalisation(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -115,7 +109,7 @@ class BANASegmentor(nn.Module):
             check_truth(name)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, torch.Tensor]]]:
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """Endless batches of :class:`wsis.methods.bana.seg_loader.LabelPairMapper`.
 
         Raises:
@@ -127,20 +121,12 @@ class BANASegmentor(nn.Module):
         """See :func:`wsis.methods.bana.parameter_groups.parameter_groups`; the backbone is what is pretrained."""
         return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA_SEG.LR_FACTORS)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.pixel_mean.device
-
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, h, w) to cosines (N, C, h / 8, w / 8)."""
         features = self.head(self.backbone(images)[self._feature])
         # in half precision a pixel without any feature would give the classifier a gradient of infinity times 0
         with torch.autocast(features.device.type, enabled=False):
             return self.classifier(features.float())
-
-    def _normalised(self, image: torch.Tensor) -> torch.Tensor:
-        return (image.to(self.device) - self.pixel_mean) / self.pixel_std
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """In training the losses, else the label maps.
@@ -157,7 +143,7 @@ class BANASegmentor(nn.Module):
         """
         if not self.training:
             return [self._label(inputs) for inputs in batched_inputs]
-        images = torch.stack([self._normalised(each["image"]) for each in batched_inputs])
+        images = torch.stack([self.normalise(each["image"]) for each in batched_inputs])
         y_crf, y_ret = (
             torch.stack([each[name] for each in batched_inputs]).to(self.device)
             for name in ("y_crf", "y_ret")
@@ -167,7 +153,7 @@ class BANASegmentor(nn.Module):
 
     @torch.no_grad()
     def _label(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        image = self._normalised(inputs["image"])
+        image = self.normalise(inputs["image"])
         size = inputs["height"], inputs["width"]
         scores, labels = label_image(
             self.scores, image, size, self.protocols, inputs.get("original_image")

@@ -13,6 +13,8 @@ from torch import nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches
+from wsis.data.images import check_image_files
+from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.config import BoxCasegParams
 from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
@@ -71,6 +73,13 @@ class BoxCaseg(Teacher):
         return {"network": network, "params": params}
 
     @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """See :meth:`Method.check_training_data`; the files of the salient images are looked for, too."""
+        cls.build_train_loader(cfg)
+        for name in cfg.MODEL.BOXCASEG.SALIENT_DATASETS:
+            check_image_files(get_source(name, bad_box="skip", need_boxes=False))
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """See :func:`wsis.methods.boxcaseg.loader.build_joint_loader`.
 
@@ -84,11 +93,6 @@ class BoxCaseg(Teacher):
                 "TEST_HEAD weak to do without"
             )
         return build_joint_loader(cfg)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the parameters."""
-        return next(self.network.parameters()).device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training mode, else see :meth:`Teacher.forward`.

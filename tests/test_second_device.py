@@ -20,9 +20,9 @@ from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
 from wsis.methods.bbam.demo import DemoSettings
 from wsis.methods.bbam.explainer import ExplainerParams
+from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Teacher
-from wsis.report.attribution import write_explanations
 
 __all__ = ["loggers_as_before"]
 

@@ -32,7 +32,7 @@ from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.demo import demo_settings
 from wsis.methods.bbam.detector import ExplainableDetector, explainable
 from wsis.methods.bbam.meta_arch import build_detector
-from wsis.report.attribution import write_explanations
+from wsis.methods.bbam.pictures import write_explanations
 
 
 def resolve_classes(cfg: CfgNode) -> list[str]:

@@ -9,8 +9,8 @@ from tests.config_files import DATA, data_of, load, names
 from wsis.config import flatten, get_cfg
 from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
+from wsis.data.crop_transform import SampleParams
 from wsis.methods.bana import BANAClassifier
-from wsis.methods.bana.samples import SampleParams
 
 NAMES = names("BANA/bana_classifier_*.yaml")
 

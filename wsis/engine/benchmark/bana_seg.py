@@ -14,7 +14,7 @@ from wsis.layers.deeplab import resize_scores
 from wsis.layers.label_maps import mean_over_scales
 from wsis.methods.bana import BANASegmentor
 from wsis.methods.bana.nal import IGNORE, NoiseParams, common_label, noise_aware_loss
-from wsis.methods.bana.seg_inference import Scorer, multi_scale
+from wsis.modeling.semantic_inference import Scorer, multi_scale
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, NoiseParams], dict[str, torch.Tensor]]
 

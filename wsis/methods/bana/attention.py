@@ -16,7 +16,7 @@ def attention_map(seed: Seed, legacy_box_shift: bool = False) -> np.ndarray:
 
     Args:
         seed: what :meth:`wsis.methods.bana.BANAClassifier.propose` returned for the image.
-        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+        legacy_box_shift: see :func:`wsis.data.crop_transform.shift_near_edges`.
 
     Returns:
         (H, W) float32 in [0, 1]; 0 everywhere if the boxes cover the image.

@@ -13,14 +13,14 @@ from torch import nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches, training_dicts
+from wsis.data.crop_loader import build_loader
+from wsis.data.crop_transform import SampleParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
 from wsis.methods.bana.config import BANAParams, number_of_classes
-from wsis.methods.bana.crop_loader import build_loader
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
-from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
     background_aware_pooling,
     classification_targets,
@@ -28,7 +28,7 @@ from wsis.methods.bana.pooling import (
 )
 from wsis.methods.bana.pseudo_labels import LABELS
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
-from wsis.methods.bana.samples import SampleParams
+from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -128,7 +128,7 @@ class BANAClassifier(Teacher):
         return training_dicts(cfg), CropMapper(cfg)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and classifier, weights and biases, see :mod:`wsis.methods.bana.parameter_groups`."""
+        """Backbone and classifier, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
         return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA.LR_FACTORS)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:

@@ -16,7 +16,7 @@ from wsis.methods.bana.pseudo_labels import IGNORE, LABELS, LabelParams
 @node("MODEL.BANA")
 @dataclass(frozen=True)
 class BANAParams:
-    """The classifier and its labels; the crops of training are :class:`wsis.methods.bana.samples.SampleParams`.
+    """The classifier and its labels; the crops of training are :class:`wsis.data.crop_transform.SampleParams`.
 
     Attributes:
         kind: How a box's features are averaged for the classifier: "bap" weighs each point with 1 - background

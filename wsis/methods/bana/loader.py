@@ -9,8 +9,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 
-from wsis.methods.bana.crop_loader import CropReader
-from wsis.methods.bana.samples import certain_background, shift_near_edges
+from wsis.data.crop_loader import CropReader
+from wsis.data.crop_transform import certain_background, shift_near_edges
 
 
 class CropMapper:
@@ -21,7 +21,7 @@ class CropMapper:
 
     Args:
         read: makes the crops.
-        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+        legacy_box_shift: see :func:`wsis.data.crop_transform.shift_near_edges`.
     """
 
     @configurable

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wsis.data.crop_transform import shift_near_edges
 from wsis.layers.enlarged import Enlarged
 from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.pseudo_labels import (
@@ -18,7 +19,6 @@ from wsis.methods.bana.pseudo_labels import (
     semantic_labels,
     union,
 )
-from wsis.methods.bana.samples import shift_near_edges
 from wsis.structures import Crop, ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices
 from wsis.structures.rle import decode_mask
@@ -63,7 +63,7 @@ def image_boxes(seed: Seed, legacy_box_shift: bool = False) -> ImageBoxes:
 
     Args:
         seed: of one image.
-        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+        legacy_box_shift: see :func:`wsis.data.crop_transform.shift_near_edges`.
     """
     corners = shift_near_edges(seed.boxes) if legacy_box_shift else seed.boxes
     size = seed.height, seed.width

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wsis.config.params import key, node, part
 from wsis.config.rules import at_least, each, length, one_of, positive
 from wsis.methods.bana.nal import LOSSES, NoiseParams
-from wsis.methods.bana.seg_inference import ProtocolParams
+from wsis.modeling.semantic_inference import ProtocolParams
 
 
 @node("MODEL.BANA_SEG")

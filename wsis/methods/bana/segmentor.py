@@ -13,19 +13,19 @@ from torch import nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches
+from wsis.data.crop_loader import build_loader
 from wsis.data.images import check_image_files
+from wsis.data.label_loader import LabelPairMapper, training_records
 from wsis.data.registration import get_source
 from wsis.data.semantic import check_truth
 from wsis.layers.deeplab import AtrousSum, CosineClassifier, resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.config import number_of_classes
-from wsis.methods.bana.crop_loader import build_loader
 from wsis.methods.bana.nal import LOSSES, NoiseParams
-from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.seg_config import SegmentorParams
-from wsis.methods.bana.seg_inference import ProtocolParams, label_image
-from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
 from wsis.modeling.method import Method
+from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.semantic_inference import ProtocolParams, label_image
 
 
 @META_ARCH_REGISTRY.register()
@@ -110,15 +110,15 @@ class BANASegmentor(Method):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """Endless batches of :class:`wsis.methods.bana.seg_loader.LabelPairMapper`.
+        """Endless batches of :class:`wsis.data.label_loader.LabelPairMapper`.
 
         Raises:
-            ConfigError, DataError: see :func:`wsis.methods.bana.seg_loader.training_records`.
+            ConfigError, DataError: see :func:`wsis.data.label_loader.training_records`.
         """
         return build_loader(cfg, training_records(cfg), LabelPairMapper(cfg))
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """See :func:`wsis.methods.bana.parameter_groups.parameter_groups`; the backbone is what is pretrained."""
+        """See :func:`wsis.modeling.parameter_groups.parameter_groups`; the backbone is what is pretrained."""
         return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA_SEG.LR_FACTORS)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ class BANASegmentor(Method):
         """In training the losses, else the label maps.
 
         Args:
-            batched_inputs: in training as :class:`wsis.methods.bana.seg_loader.LabelPairMapper` makes them, all of one
+            batched_inputs: in training as :class:`wsis.data.label_loader.LabelPairMapper` makes them, all of one
                 size; else ``image`` (3, h, w) in ``INPUT.FORMAT``, ``height`` and ``width`` of the original, and
                 ``original_image`` (H, W, 3) uint8 RGB.
 

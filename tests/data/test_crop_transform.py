@@ -10,10 +10,7 @@ import torch
 from tests.tiny import SIZE, write_dataset, write_json
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
-from wsis.data.registration import prepare_datasets
-from wsis.methods.bana import crop_loader
-from wsis.methods.bana.loader import CropMapper
-from wsis.methods.bana.samples import (
+from wsis.data.crop_transform import (
     PADDING_RGB,
     CropTransform,
     Draw,
@@ -21,6 +18,9 @@ from wsis.methods.bana.samples import (
     certain_background,
     draw_sample,
 )
+from wsis.data.registration import prepare_datasets
+from wsis.methods.bana import crop_loader
+from wsis.methods.bana.loader import CropMapper
 
 
 def rectangle(height, width, box):

@@ -13,9 +13,9 @@ from detectron2.data import build_detection_train_loader
 
 from wsis.config.params import read
 from wsis.data.build import check_batch_size
+from wsis.data.crop_transform import CropTransform, SampleParams, draw_sample
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
-from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
 
 
 @dataclass(frozen=True)

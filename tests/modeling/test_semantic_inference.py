@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
-from wsis.methods.bana.seg_inference import (
+from wsis.modeling.semantic_inference import (
     PROTOCOLS,
     CRFLabels,
     ProtocolParams,

@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 
 from wsis.data.build import dataset_source
+from wsis.data.crop_loader import CropReader
 from wsis.data.registration import get_source, label_folders
 from wsis.data.semantic import (
     LabelReader,
@@ -23,7 +24,6 @@ from wsis.data.semantic import (
 )
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
-from wsis.methods.bana.crop_loader import CropReader
 from wsis.methods.bana.nal import IGNORE
 from wsis.structures.pseudo_labels import label_path
 

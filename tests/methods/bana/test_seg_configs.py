@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-import wsis
-from wsis.config import load_cfg
+from tests.config_files import load, names
 from wsis.config.params import read
-from wsis.data.builtin_paths import BUILTIN
-from wsis.data.registration import register_custom
 from wsis.engine.solver import build_poly_schedule
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, BANASegmentor
@@ -22,13 +15,12 @@ from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.nal import NoiseParams
 from wsis.modeling.segmentor import SegmentorParams
 
-ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
-NAMES = sorted(path.name for path in ROOT.glob("deeplab_*.yaml"))
+NAMES = names("BANA/deeplab_*.yaml")
 
 
 def test_both_networks_for_every_dataset() -> None:
     expected = {
-        f"deeplab_{network}_{data}.yaml"
+        f"BANA/deeplab_{network}_{data}.yaml"
         for network in ("v1_vgg16", "v2_R_101")
         for data in ("voc", "nuclei", "shapes")
     }
@@ -37,7 +29,7 @@ def test_both_networks_for_every_dataset() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_is_what_the_name_says(name) -> None:
-    cfg = load_cfg(ROOT / name)
+    cfg = load(name)
     read(cfg, BANAParams)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     with torch.device("meta"):
@@ -48,31 +40,14 @@ def test_the_network_is_what_the_name_says(name) -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR"
     assert cfg.INPUT.FORMAT == "BGR"
-    enlarged = name == "deeplab_v1_vgg16_nuclei.yaml"
+    enlarged = name == "BANA/deeplab_v1_vgg16_nuclei.yaml"
     assert (512 if enlarged else 0) == cfg.INPUT.MIN_SIZE_TEST
     assert cfg.WSIS.SUPERVISION == "box"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_example_of_a_command_fits(name) -> None:
-    text = (ROOT / name).read_text()
-    comment = "".join(line.removeprefix("#") for line in text.splitlines() if line[0] == "#")
-    ((proxy, json_file, images, labels),) = entries = ast.literal_eval(
-        re.search(r'CUSTOM_SEM_SEG "(.*)"', comment)[1]
-    )
-    cfg = load_cfg(ROOT / name, ["DATASETS.CUSTOM_SEM_SEG", repr(entries)])
-    register_custom(cfg)
-    assert (proxy,) == cfg.DATASETS.TRAIN
-    boxes = Path(json_file).stem
-    assert (json_file, images) == tuple(f"datasets/{part}" for part in BUILTIN[boxes])
-    assert list(labels) == cfg.MODEL.SEGMENTOR.LABELS
-    for label, folder in labels.items():
-        assert folder == f"output/bana/pseudo_labels/{boxes}/{label}"
-
-
 def test_published_values_for_voc() -> None:
-    vgg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml")
-    resnet = load_cfg(ROOT / "deeplab_v2_R_101_voc.yaml")
+    vgg = load("BANA/deeplab_v1_vgg16_voc.yaml")
+    resnet = load("BANA/deeplab_v2_R_101_voc.yaml")
     for cfg in (vgg, resnet):
         keys, network = cfg.MODEL.BANA_SEG, cfg.MODEL.SEGMENTOR
         assert (keys.LOSS, keys.DAMPING, keys.LAMBDA, keys.DETACH_SIGMA) == ("NAL", 7.0, 0.1, False)
@@ -96,7 +71,7 @@ def test_the_losses_constants_are_those_of_the_keys() -> None:
     keys |= {"BOOTSTRAP": 0.8, "BOOTSTRAP_HARD": True}
     opts = [word for name, v in keys.items() for word in (f"MODEL.BANA_SEG.{name}", str(v))]
     opts += ["MODEL.SEGMENTOR.TEMPERATURE", "9.0"]
-    cfg = load_cfg(ROOT / "deeplab_v1_vgg16_voc.yaml", opts)
+    cfg = load("BANA/deeplab_v1_vgg16_voc.yaml", *opts)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     with torch.device("meta"):
         model = BANASegmentor(cfg)
@@ -107,12 +82,12 @@ def test_the_losses_constants_are_those_of_the_keys() -> None:
 @pytest.mark.parametrize(
     ("name", "rates"),
     [
-        ("deeplab_v1_vgg16_voc.yaml", {1: 1e-3, 1000: 9.6215e-4, 10000: 6.12435e-4}),
-        ("deeplab_v2_R_101_voc.yaml", {1: 2.5e-4, 1000: 2.38733e-4, 10000: 1.33984e-4}),
+        ("BANA/deeplab_v1_vgg16_voc.yaml", {1: 1e-3, 1000: 9.6215e-4, 10000: 6.12435e-4}),
+        ("BANA/deeplab_v2_R_101_voc.yaml", {1: 2.5e-4, 1000: 2.38733e-4, 10000: 1.33984e-4}),
     ],
 )
 def test_published_learning_rates(name, rates) -> None:
-    cfg = load_cfg(ROOT / name)
+    cfg = load(name)
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], cfg.SOLVER.BASE_LR)
     schedule = build_poly_schedule(cfg, optimizer)
@@ -129,7 +104,7 @@ def test_published_learning_rates(name, rates) -> None:
 def test_stage_3_can_start_from_the_classifier(data) -> None:
     states = []
     for kind, name in ((BANAClassifier, "bana_classifier"), (BANASegmentor, "deeplab_v1")):
-        cfg = load_cfg(ROOT / f"{name}_vgg16_{data}.yaml")
+        cfg = load(f"BANA/{name}_vgg16_{data}.yaml")
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
         with torch.device("meta"):
             states.append({n: v.shape for n, v in kind(cfg).state_dict().items()})

@@ -22,12 +22,11 @@ from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.pooling import (
-    PoolingParams,
     background_aware_pooling,
     classification_targets,
     mean_cross_entropy,
 )
-from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
+from wsis.methods.bana.pseudo_labels import LABELS
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.segmentor import number_of_classes
@@ -56,11 +55,8 @@ class BANAClassifier(Teacher):
         num_rows: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
-        pooling: PoolingParams,
-        labels: LabelParams,
-        mask_label: str = "y_crf",
+        params: BANAParams,
         sem_seg: bool = False,
-        legacy_box_shift: bool = False,
     ) -> None:
         """
         Args:
@@ -68,11 +64,8 @@ class BANAClassifier(Teacher):
             rows: of each class, its row of the classifier; None = the classifier does not know it.
             num_rows: of the classifier, background included.
             pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
-            pooling: of the boxes in training.
-            labels: constants of the pseudo labels.
-            mask_label: the label that masks are cut from, one of :data:`wsis.methods.bana.pseudo_labels.LABELS`.
+            params: of the pooling and of what is made of its features.
             sem_seg: also make the semantic labels.
-            legacy_box_shift: see :func:`wsis.structures.boxes.shift_near_edges`.
         """
         super().__init__()
         self.backbone = backbone
@@ -80,11 +73,9 @@ class BANAClassifier(Teacher):
         self.classifier = nn.Conv2d(shape.channels, num_rows, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
         self.rows = tuple(rows)
-        self.pooling = pooling
-        self.labels = labels
-        self.mask_label = mask_label
+        self.params = params
+        self.pooling = replace(params.pooling, aware=params.kind == "bap")
         self.label_names = LABELS if sem_seg else ()
-        self.legacy_box_shift = legacy_box_shift
         self.set_normalisation(pixel_mean, pixel_std)
 
     @classmethod
@@ -100,7 +91,7 @@ class BANAClassifier(Teacher):
             ConfigError: a value out of its range, or more classes than a label in one byte can name.
         """
         params = read(cfg, BANAParams)
-        read(cfg, CropParams)
+        read(cfg, CropParams)  # to check them before any training
         number = number_of_classes(cfg)
         known = params.voc_classifier
         return {
@@ -109,11 +100,8 @@ class BANAClassifier(Teacher):
             "num_rows": VOC_ROWS if known else number,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "pooling": replace(params.pooling, aware=params.kind == "bap"),
-            "labels": params.labels,
-            "mask_label": params.mask_label,
+            "params": params,
             "sem_seg": cfg.PROXY.SEM_SEG,
-            "legacy_box_shift": params.legacy_box_shift,
         }
 
     @classmethod
@@ -201,8 +189,6 @@ class BANAClassifier(Teacher):
         return BANARefiner(
             weights=self.classifier.weight[:, :, 0, 0].detach().float().cpu().numpy(),
             rows=self.rows,
-            params=self.labels,
-            mask_label=self.mask_label,
+            params=self.params,
             sem_seg=bool(self.label_names),
-            legacy_box_shift=self.legacy_box_shift,
         )

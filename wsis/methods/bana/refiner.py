@@ -9,7 +9,8 @@ import torch
 
 from wsis.layers.enlarged import Enlarged
 from wsis.layers.label_to_masks import image_boxes, masks_from_label
-from wsis.methods.bana.pseudo_labels import LABELS, LabelParams, intersection, semantic_labels
+from wsis.methods.bana.config import BANAParams
+from wsis.methods.bana.pseudo_labels import LABELS, intersection, semantic_labels
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.boxes import shift_near_edges
 
@@ -24,27 +25,26 @@ class BANARefiner:
     Attributes:
         weights: (rows, C) float32 of the classifier, background first.
         rows: of each class of the dataset, its row; None = the classifier does not know it.
-        params: constants of the labels.
-        mask_label: which of :data:`LABELS` the masks are cut from.
+        params: of the labels and of the masks.
         sem_seg: also return the labels.
-        legacy_box_shift: see :func:`wsis.structures.boxes.shift_near_edges`.
     """
 
     weights: np.ndarray
     rows: tuple[int | None, ...]
-    params: LabelParams
-    mask_label: str = "y_crf"
+    params: BANAParams
     sem_seg: bool = False
-    legacy_box_shift: bool = False
 
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
         """See :data:`wsis.modeling.teacher.Refiner`."""
-        boxes = image_boxes(seed, shift_near_edges(seed.boxes) if self.legacy_box_shift else None)
+        corners = shift_near_edges(seed.boxes) if self.params.legacy_box_shift else None
+        boxes = image_boxes(seed, corners)
         features = Enlarged(torch.from_numpy(seed.maps[FEATURES]), boxes.size)
         weights = torch.from_numpy(self.weights)
-        y_crf, y_ret = semantic_labels(image, features, boxes, weights, self.rows, self.params)
+        y_crf, y_ret = semantic_labels(
+            image, features, boxes, weights, self.rows, self.params.labels
+        )
         labels = dict(zip(LABELS, (y_crf, y_ret, intersection(y_crf, y_ret)), strict=True))
-        masks = masks_from_label(seed, boxes, labels[self.mask_label])
+        masks = masks_from_label(seed, boxes, labels[self.params.mask_label])
         if self.sem_seg:
             masks.sem_seg = labels
         return masks

@@ -24,7 +24,7 @@ class NetworkParams:
     Attributes:
         width: Channels of HRNet's finest branch; each coarser one has twice as many. 18, 30, 32, 40, 44, 48 and 64
             exist with ImageNet weights: MODEL.WEIGHTS "timm://hrnet_w48".
-        stage1_width: Channels in the bottlenecks of the first stage.
+        stage1_width: Channels in the bottlenecks of the first stage, a quarter of its output.
         blocks: Residual blocks of the first stage, and of every branch of every module.
         modules: Modules in the second, third and fourth stage.
         norm_momentum: Momentum of the batch norms.

@@ -39,10 +39,7 @@ class HRNet(nn.Module):
         """
         Args:
             widths: channels of the four branches, finest first.
-            stage1_width: channels in the bottlenecks of the first stage, a quarter of its output.
-            blocks: residual blocks of the first stage, and of every branch of every module.
-            modules: of the second, third and fourth stage.
-            norm_momentum: of the batch norms.
+            stage1_width, blocks, modules, norm_momentum: see :class:`NetworkParams`.
         """
         super().__init__()
         net = _timm_hrnet(widths, stage1_width, blocks, modules)

@@ -34,7 +34,7 @@ class BoxCasegNetwork(HRNet):
         """
         Args:
             args, kwargs: see :class:`HRNet`.
-            fcn_ratio: alpha, share of the full head's own branch, in [0, 1].
+            fcn_ratio: see :class:`NetworkParams`.
         """
         super().__init__(*args, **kwargs)
         self.fcn_ratio = fcn_ratio

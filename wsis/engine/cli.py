@@ -18,6 +18,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
+from torch import nn
 
 from wsis.config import load_cfg
 from wsis.data.build import dataset_source
@@ -186,9 +187,7 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
     Raises:
         ConfigError: the model cannot be built, the weights are missing or do not fit, or there is nothing to train.
     """
-    on_cpu = cfg.clone()
-    on_cpu.defrost()
-    on_cpu.MODEL.DEVICE = "cpu"
+    on_cpu = _on_cpu(cfg)
     with _quiet():
         try:
             model = WsisTrainer.build_model(on_cpu)
@@ -208,6 +207,39 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
         if purpose != "train" and not resuming and not cfg.MODEL.WEIGHTS and model.state_dict():
             raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resuming)
+    if purpose != "train":  # a training starts from random numbers that are drawn later
+        _checked[:] = [(on_cpu.dump(), resume, model)]
+
+
+_checked: list[tuple[str, bool, nn.Module]] = []
+"""The model that :func:`check_weights` has built last in this process, and what it was called with."""
+
+
+def _on_cpu(cfg: CfgNode) -> CfgNode:
+    on_cpu = cfg.clone()
+    on_cpu.defrost()
+    on_cpu.MODEL.DEVICE = "cpu"
+    return on_cpu
+
+
+def loaded_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
+    """The model of a config with all its weights, on ``MODEL.DEVICE``; the one that :func:`setup` has built to check
+    them, where that was in this process.
+
+    Args:
+        cfg: from :func:`setup` for the purpose "test" or "generate".
+        resume: as in :func:`check_weights`.
+
+    Raises:
+        ConfigError: the weights are missing or do not fit.
+    """
+    found, of_resume, model = _checked.pop() if _checked else ("", False, nn.Module())
+    if (found, of_resume) == (_on_cpu(cfg).dump(), resume):
+        return model.to(cfg.MODEL.DEVICE)
+    model = WsisTrainer.build_model(cfg)
+    checkpointer = WsisCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from wsis.engine.plan import Plan, TeacherPlan
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import share_of_upper_bound
 from wsis.modeling.teacher import Teacher
+from wsis.parallel import cores
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
@@ -316,13 +317,6 @@ class Comparison:
 
 def _scores(folder: Path, dataset: str) -> dict[str, Any]:
     return read_json(folder / "inference" / "results.json")[dataset]
-
-
-def cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _machine() -> dict[str, Any]:

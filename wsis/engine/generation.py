@@ -36,15 +36,10 @@ from wsis.engine.launch import patient_barrier
 from wsis.engine.progress import Progress
 from wsis.engine.provenance import differences, provenance, weights_sha256
 from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
-from wsis.engine.workers import (
-    RefineTask,
-    limited_threads,
-    number_of_workers,
-    refine_all,
-    seed_for_image,
-)
+from wsis.engine.workers import RefineTask, refine_all, seed_for_image
 from wsis.errors import ConfigError, WsisError
 from wsis.modeling.teacher import Teacher
+from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn
 

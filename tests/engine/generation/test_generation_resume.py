@@ -20,14 +20,9 @@ from tests.noise import SIZE, NoiseTeacher, make_cfg, write_json
 from wsis.engine import progress
 from wsis.engine.journal import locked
 from wsis.engine.label_folder import LabelFolder
-from wsis.engine.workers import (
-    RefineTask,
-    _finished,
-    limited_threads,
-    number_of_workers,
-    refine_all,
-)
+from wsis.engine.workers import RefineTask, refine_all
 from wsis.errors import DataError, WsisError
+from wsis.parallel import WorkerPool, limited_threads, number_of_workers
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
@@ -253,10 +248,11 @@ class TestWorkers:
         good.set_result(b"1")
         bad.set_exception(ValueError("bad"))
         other.set_result(b"2")
-        pending = {good, bad, other}
-        assert sorted(_finished(pending, timeout=0)) == [b"1", b"2"]
+        pool = WorkerPool(print, 2)
+        pool._pending = {good, bad, other}
+        assert sorted(pool.take()) == [b"1", b"2"]
         with pytest.raises(ValueError, match="bad"):
-            _finished(pending, timeout=0)
+            pool.take()
 
     def test_have_the_wanted_number_of_threads(self, data):
         seed = Seed(1, str(data / "1.png"), *SIZE, np.array([[0, 0, 5, 5]]), np.zeros(1), (1,))

@@ -324,8 +324,8 @@ def _seeds(
                 f"{seed.image_id!r}, annotations {list(seed.annotation_ids)}, expected "
                 f"{job.asked_ids(image['id'])}"
             )
-        wanted = job.label_names or teacher.needs_void
-        seed.void = job.void(image["id"]) if wanted else []
+        if job.label_names or teacher.needs_void:
+            seed.void = job.void(image["id"])
         yield seed
 
 

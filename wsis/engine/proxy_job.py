@@ -11,7 +11,7 @@ from typing import Any
 
 from wsis.data.dicts import to_dicts
 from wsis.data.source import Annotation, CocoSource, Image
-from wsis.engine.journal import ImageId, JournalIndex, find_journals, journal_path
+from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
 from wsis.engine.label_folder import LabelFolder
 from wsis.errors import DataError, WsisError
 from wsis.structures import RLE
@@ -98,11 +98,16 @@ class ProxyJob:
             if self.status_without_teacher(annotation) is None
         ]
 
-    def asked_ids(self, image_id: ImageId) -> list[int] | None:
-        """Their ids; None if the source has no such image."""
-        if image_id not in self.images:
-            return None
+    def asked_ids(self, image_id: ImageId) -> list[int]:
+        """Their ids."""
         return [annotation["id"] for annotation in self.asked(image_id)]
+
+    def fits(self, image_id: ImageId, entry: Entry) -> bool:
+        """Whether a journal's line is of an image of the source, and has all its masks."""
+        if image_id not in self.images:
+            return False
+        made = [mask.get("id") for mask in entry.get("masks", [])]
+        return "failed" in entry or made == self.asked_ids(image_id)
 
     def record(self, image: Image) -> dict[str, Any]:
         """Detectron2's standard dict of one image, with the asked annotations and no mask."""
@@ -129,11 +134,11 @@ class ProxyJob:
                 new files late.
 
         Raises:
-            WsisError: see :meth:`JournalIndex.read`.
+            WsisError: see :class:`JournalIndex`.
         """
         paths = dict.fromkeys(find_journals(self.folder, self.name))
         paths.update(dict.fromkeys(journal_path(self.folder, self.name, r) for r in range(ranks)))
-        return JournalIndex.read(paths, self.provenance, self.asked_ids)
+        return JournalIndex(paths, self.provenance, self.fits)
 
     def missing(self, index: JournalIndex) -> list[ImageId]:
         """The images that are in no journal."""

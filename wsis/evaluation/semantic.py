@@ -70,7 +70,7 @@ class SemanticEvaluator(DatasetEvaluator):
         self.class_names = ["background", *names]
         self._images = {image["id"]: image for image in source.images}
         self._output_dir = output_dir
-        self._save_labels = save_labels and output_dir is not None
+        self._label_dir = output_dir if save_labels else None
         self._truth = self._find_truth(dataset_name, class_agnostic)
         self._num_workers = number_of_workers(num_workers, comm.get_local_size())
         self._distributed = distributed
@@ -81,7 +81,7 @@ class SemanticEvaluator(DatasetEvaluator):
         try:
             return truth_reader(dataset_name, class_agnostic)
         except ConfigError as error:
-            if not self._save_labels:
+            if self._label_dir is None:
                 raise
             logger.warning("%s: label maps are written, and nothing is scored", error)
             return lambda image: np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
@@ -105,22 +105,18 @@ class SemanticEvaluator(DatasetEvaluator):
             image = self._images[given["image_id"]]
             truth = self._truth(image)
             for name, labels in _named_labels(output).items():
-                place = self._place(name, image["file_name"])
-                number = len(self.class_names)
+                file, number, place = image["file_name"], len(self.class_names), None
+                if self._label_dir is not None:
+                    place = label_path(self._label_dir, name, file)
                 # known now, so that the results' order is not that in which workers finish
                 self._counts.setdefault(name, np.zeros((number, number + 1), dtype=np.int64))
-                arguments = name, labels, truth, number, image["file_name"], place
+                arguments = name, labels, truth, number, file, place
                 if isinstance(labels, torch.Tensor) or self._num_workers == 0:
                     self._add(_count(*arguments))
                 else:
                     self._pool = self._pool or WorkerPool(_count, self._num_workers)
                     self._pool.submit(*arguments)
                     self._add(*self._pool.take())
-
-    def _place(self, name: str, file_name: str) -> Path | None:
-        if not self._save_labels or self._output_dir is None:
-            return None
-        return label_path(self._output_dir, name, file_name)
 
     def _add(self, *counted: tuple[str, np.ndarray]) -> None:
         for name, counts in counted:

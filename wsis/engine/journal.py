@@ -202,12 +202,13 @@ class JournalIndex:
         self.done: dict[ImageId, tuple[Path, int]] = {}
         self.failed: dict[ImageId, str] = {}
         self.provenance: dict[str, Any] | None = None
+        self._fits = fits
         self.masks_of = lru_cache(_CACHED_ENTRIES)(self._masks_of)
         for path in paths:
             self.ends[path.name] = 0
             for number, offset, end, entry in _entries(path) if path.exists() else ():
                 if number > 1:
-                    self._add(path, number, offset, entry, fits)
+                    self._add(path, number, offset, entry)
                 elif entry.get("journal") != 1:
                     raise DataError(f"{path}: not a journal; delete it to start anew")
                 else:
@@ -221,16 +222,9 @@ class JournalIndex:
         for image_id in self.done:
             self.failed.pop(image_id, None)
 
-    def _add(
-        self,
-        path: Path,
-        number: int,
-        offset: int,
-        entry: Entry,
-        fits: Callable[[ImageId, Entry], bool],
-    ) -> None:
+    def _add(self, path: Path, number: int, offset: int, entry: Entry) -> None:
         image_id = entry.get("image_id")
-        if not isinstance(image_id, int | str) or not fits(image_id, entry):
+        if not isinstance(image_id, int | str) or not self._fits(image_id, entry):
             raise DataError(
                 f"{path}: line {number}: not what image {image_id!r} of the source needs; delete "
                 "the journals to start anew"

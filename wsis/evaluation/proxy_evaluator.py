@@ -68,30 +68,23 @@ class ProxyEvaluator(DatasetEvaluator):
             parts = comm.gather(self._annotations, dst=0)
             if not comm.is_main_process():
                 return {}
-        done = dict(itertools.chain.from_iterable(part.items() for part in parts))
+        source, done = self._source, {key: made for part in parts for key, made in part.items()}
         if not done:
-            logger.warning("No image of %s was processed", self._source.json_file)
+            logger.warning("No image of %s was processed", source.json_file)
             return {}
-        truth = replace(
-            self._source,
-            images=[image for image in self._source.images if image["id"] in done],
-            annotations=[a for a in self._source.annotations if a["image_id"] in done],
-        )
-        proxy = replace(
-            truth,
-            json_file="the teacher's result",
-            annotations=list(itertools.chain(*done.values())),
-        )
+        images = [image for image in source.images if image["id"] in done]
+        annotations = [a for a in source.annotations if a["image_id"] in done]
+        truth = replace(source, images=images, annotations=annotations)
+        masks = list(itertools.chain(*done.values()))
+        proxy = replace(truth, json_file="the teacher's result", annotations=masks)
         if not truth.has_masks:
-            logger.warning(
-                "%s: no masks in the ground truth: fit to the boxes only", self._source.json_file
-            )
+            text = "%s: no masks in the ground truth: fit to the boxes only"
+            logger.warning(text, source.json_file)
         quality = proxy_quality(proxy, truth if truth.has_masks else None)
         logger.info("Proxy masks:\n%s", format_quality(quality))
         if self._output_dir:
-            write_json_atomic(
-                os.path.join(self._output_dir, "proxy_quality.json"), quality, indent=2
-            )
+            path = os.path.join(self._output_dir, "proxy_quality.json")
+            write_json_atomic(path, quality, indent=2)
         return {"proxy": _flat(quality)}
 
 

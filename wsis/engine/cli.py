@@ -222,7 +222,7 @@ def _on_cpu(cfg: CfgNode) -> CfgNode:
     return on_cpu
 
 
-def loaded_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
+def checked_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
     """The model of a config with all its weights, on ``MODEL.DEVICE``; the one that :func:`setup` has built to check
     them, where that was in this process.
 

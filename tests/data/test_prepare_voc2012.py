@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.data.voc_tree import VOC_TRAIN, of_image, prepare, read, write_tree
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
+from wsis.data.labels import check_truth, truth_reader
 from wsis.data.registration import register_semantic
-from wsis.data.semantic import check_truth, truth_reader
 from wsis.data.source import load_source
 from wsis.data.voc import VOC_CLASSES
 from wsis.structures.rle import decode_mask

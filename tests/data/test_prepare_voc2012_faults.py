@@ -71,17 +71,17 @@ FAULTS = {
         lambda r: write_png(
             r / VOC / "SegmentationObject/2007_000033.png", np.zeros((5, 6), np.uint8)
         ),
-        "SegmentationObject/2007_000033.png: found 6x5 pixels, expected 60x40",
+        "SegmentationObject/2007_000033.png: the label map is 6x5 .*, the image 60x40",
     ),
     "colour PNG": (
         lambda r: Image.new("RGB", (60, 40)).save(r / VOC / "SegmentationClass/2007_000033.png"),
-        "SegmentationClass/2007_000033.png: found Pillow mode RGB, expected labels",
+        "SegmentationClass/2007_000033.png: found a PNG of mode RGB, expected 8 bits",
     ),
     "unknown label": (
         lambda r: write_png(
             r / VOC / "SegmentationClass/2007_000033.png", np.full((40, 60), 21, np.uint8)
         ),
-        "found label 21, expected 0..20 or 255",
+        "found the value 21, expected 0 to 20 or 255",
     ),
     "instance without class": (
         lambda r: write_png(

@@ -10,8 +10,8 @@ from detectron2.utils import comm
 
 from tests.tiny import SIZE, write_dataset, write_json
 from wsis.config import get_cfg
+from wsis.data.labels import read_label, truth_reader
 from wsis.data.registration import register_dataset
-from wsis.data.semantic import read_label, truth_reader
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation import SemanticEvaluator, build_evaluator
 

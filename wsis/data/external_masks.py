@@ -17,7 +17,7 @@ from wsis.data.source_checks import is_number, show
 from wsis.errors import ConfigError, DataError
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import RLE, read_mask, rle_area
 
 logger = logging.getLogger(__name__)
 
@@ -254,13 +254,9 @@ def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[int, int]:
 
 def _code(entry: dict[str, Any], size: tuple[int, int], label: str) -> RLE | None:
     """The mask, None where there is none or it has no pixel."""
-    segmentation = entry.get("segmentation")
-    if segmentation is None or segmentation == []:
+    if entry.get("segmentation") in (None, []):
         return None
-    try:
-        code = segmentation_to_rle(segmentation, *size)
-    except ValueError as error:
-        raise DataError(f"{label}: key 'segmentation': {error}") from error
+    code = read_mask(entry, "segmentation", size, label)
     return code if rle_area(code) else None
 
 

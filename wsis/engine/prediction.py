@@ -75,8 +75,6 @@ class Predictor:
                 f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes masks for given boxes: use "
                 "tools/generate_proxy_masks.py"
             )
-        if not cfg.MODEL.WEIGHTS:
-            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
         check_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)

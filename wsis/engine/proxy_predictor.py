@@ -37,10 +37,6 @@ class ProxyPredictor:
         check_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         if self.model.state_dict():
-            if not cfg.MODEL.WEIGHTS:
-                raise ConfigError(
-                    "MODEL.WEIGHTS: found nothing, expected a file of trained weights"
-                )
             WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
         self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
 

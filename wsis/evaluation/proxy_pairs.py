@@ -11,7 +11,7 @@ from wsis.data.source import Annotation, CocoSource
 from wsis.errors import DataError
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.proxy_masks import STATUSES
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import RLE, read_mask, rle_area
 
 BOX_TOLERANCE = 1.0
 """Pixels by which two files may give a coordinate of one box: rounding passes, another box does not."""
@@ -125,18 +125,16 @@ def _image_sizes(source: CocoSource) -> dict[Any, tuple[int, int]]:
 
 def _void_of_images(source: CocoSource) -> dict[Any, RLE]:
     """Image id to the code of its void pixels, for images that have a key ``void``."""
-    void = {}
-    for image in source.images:
-        if image.get("void"):
-            try:
-                void[image["id"]] = segmentation_to_rle(
-                    image["void"], image["height"], image["width"]
-                )
-            except ValueError as error:
-                raise DataError(
-                    f"{source.json_file}: image {image['id']}: key 'void': {error}"
-                ) from error
-    return void
+    return {
+        image["id"]: read_mask(
+            image,
+            "void",
+            (image["height"], image["width"]),
+            f"{source.json_file}: image {image['id']}",
+        )
+        for image in source.images
+        if image.get("void")
+    }
 
 
 def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotation]:
@@ -200,8 +198,5 @@ def _code(annotation: Annotation, key: str, size: tuple[int, int], name: str) ->
     """The mask under ``key``, None where it is missing or has no pixel."""
     if not annotation.get(key):
         return None
-    try:
-        code = segmentation_to_rle(annotation[key], *size)
-    except ValueError as error:
-        raise DataError(f"{name}: annotation {annotation['id']}: key '{key}': {error}") from error
+    code = read_mask(annotation, key, size, f"{name}: annotation {annotation['id']}")
     return code if rle_area(code) else None

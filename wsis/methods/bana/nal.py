@@ -14,7 +14,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-IGNORE = 255
+from wsis.structures.pseudo_labels import IGNORE
+
 _SMALLEST = 1e-12
 """Least D, and least share of the largest D."""
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
+from wsis.structures.pseudo_labels import IGNORE
 
-IGNORE = 255
 LABELS = ("y_crf", "y_ret", "intersection")
 """Names of the semantic labels; the third is the first where the second agrees, else 255."""
 EPS = 1e-12

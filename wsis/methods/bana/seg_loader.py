@@ -12,8 +12,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 
 from wsis.data.build import dataset_source
-from wsis.data.registration import get_source, label_folders
-from wsis.data.semantic import (
+from wsis.data.labels import (
     LabelReader,
     check_label_files,
     check_pseudo_labels,
@@ -21,6 +20,7 @@ from wsis.data.semantic import (
     read_label,
     truth_reader,
 )
+from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
 from wsis.methods.bana.crop_loader import CropReader

@@ -11,8 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
 from wsis.data.images import check_image_files
+from wsis.data.labels import check_truth
 from wsis.data.registration import get_source
-from wsis.data.semantic import check_truth
 from wsis.layers.deeplab import AtrousSum, CosineClassifier, resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.config import number_of_classes

@@ -12,8 +12,7 @@ from PIL import Image
 
 from tests.tiny import SIZE, write_dataset
 from wsis.config import load_cfg
-from wsis.data.registration import label_folders, prepare_datasets, register_custom
-from wsis.data.semantic import (
+from wsis.data.labels import (
     check_label_files,
     check_pseudo_labels,
     instances_to_label,
@@ -21,6 +20,7 @@ from wsis.data.semantic import (
     read_label,
     truth_reader,
 )
+from wsis.data.registration import label_folders, prepare_datasets, register_custom
 from wsis.data.source import check_document, load_source
 from wsis.errors import ConfigError, DataError
 from wsis.structures.pseudo_labels import write_label, write_manifest

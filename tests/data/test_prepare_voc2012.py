@@ -12,7 +12,7 @@ from PIL import Image
 from tests.data.voc_tree import VOC_TRAIN, of_image, prepare, read, write_tree
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
 from wsis.data.labels import check_truth, truth_reader
-from wsis.data.registration import register_semantic
+from wsis.data.registration import register_dataset
 from wsis.data.source import load_source
 from wsis.data.voc import VOC_CLASSES
 from wsis.structures.rle import decode_mask
@@ -71,7 +71,7 @@ def test_the_official_train_images_have_true_labels_of_their_own(root: Path) -> 
     ]  # ids too
     json_file, images, folders = BUILTIN_SEM_SEG["voc_2012_train_semantic"]
     labels = {name: str(root / folder) for name, folder in folders.items()}
-    register_semantic("voc_train_test", str(root / json_file), str(root / images), labels)
+    register_dataset("voc_train_test", str(root / json_file), str(root / images), labels)
     check_truth("voc_train_test")
     label_of = truth_reader("voc_train_test")
     for image, name in zip(train["images"], VOC_TRAIN, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 from wsis.data.source import Annotation, CocoSource, check_document, read_document
-from wsis.data.source_checks import is_number, show
+from wsis.data.source_checks import is_image_id, is_integer, is_number, show
 from wsis.errors import ConfigError, DataError
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
@@ -167,16 +167,12 @@ def read_masks(
     for label, entry in entries:
         if not isinstance(entry, dict):
             raise DataError(f"{label}: found {show(entry)}, expected an object")
-        image_id = entry.get("image_id")
+        image_id: Any = entry.get("image_id")
         if image_ids is not None:
             if image_id not in image_ids:
                 continue
             image_id = image_ids[image_id]
-        elif (
-            isinstance(image_id, bool)
-            or not isinstance(image_id, int | str)
-            or image_id not in sizes
-        ):
+        elif not is_image_id(image_id) or image_id not in sizes:
             raise DataError(
                 f"{label}: key 'image_id': {show(image_id)} is not among the images of {source.json_file}"
             )
@@ -198,11 +194,7 @@ def read_masks(
 
 
 def _known_class(category_id: Any, classes: dict[int, int], label: str, source: CocoSource) -> int:
-    if (
-        isinstance(category_id, bool)
-        or not isinstance(category_id, int)
-        or category_id not in classes
-    ):
+    if not is_integer(category_id) or category_id not in classes:
         raise DataError(
             f"{label}: key 'category_id': {show(category_id)} is not among the categories of {source.json_file}; "
             f"{ANY_CLASS_HINT}"
@@ -313,7 +305,7 @@ def _by_id(
     joined: dict[int, ExternalMask] = {}
     for mask in masks:
         value = id_of(mask)
-        if isinstance(value, bool) or not isinstance(value, int) or value not in known:
+        if not is_integer(value) or value not in known:
             raise DataError(
                 f"{mask.label}: key '{key}': {show(value)} is not among the annotations of {source.json_file}"
             )

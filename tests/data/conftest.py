@@ -73,6 +73,12 @@ def make_document(tmp_path) -> Callable[..., Document]:
 
 
 @pytest.fixture
+def name() -> str:
+    """A name that no dataset has."""
+    return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
 def register(tmp_path) -> Callable[[Document], str]:
     """``register(document)``: writes it beside its images and returns its new name."""
 

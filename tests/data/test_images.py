@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsis.data.images import (
-    UnreadableImageError,
-    check_image_files,
-    read_header,
-    read_image,
-)
+from wsis.data.images import UnreadableImageError, check_image_files, read_header, read_image
 from wsis.data.source import load_source
 from wsis.errors import DataError
 

@@ -47,21 +47,11 @@ def test_what_it_has(inspect, make_document):
         {"id": 4, "name": "cat", "annotations": 2, "images": 1},
         {"id": 9, "name": "dog", "annotations": 2, "images": 2},
     ]
-    assert facts["masks"] == {
-        "polygons": 1,
-        "none": 1,
-        "run-length codes": 2,
-        "ignored regions": 1,
-    }
+    assert facts["masks"] == {"polygons": 1, "none": 1, "run-length codes": 2, "ignored regions": 1}
     widths = sorted(a["bbox"][2] for a in (second, third, fourth, fifth))
     assert facts["boxes"]["width"]["smallest"] == widths[0]
     assert facts["boxes"]["width"]["median"] == pytest.approx((widths[1] + widths[2]) / 2)
-    assert facts["files"] == {
-        "read": 3,
-        "modes": {"RGB": 3},
-        "more_than_8_bits": 0,
-        "rotated": 0,
-    }
+    assert facts["files"] == {"read": 3, "modes": {"RGB": 3}, "more_than_8_bits": 0, "rotated": 0}
     json.dumps(facts)
 
 

@@ -11,12 +11,7 @@ from typing import Any
 
 import cv2
 
-from wsis.data.prepare import (
-    boxes_only,
-    mask_annotation,
-    number_annotations,
-    parallel_map,
-)
+from wsis.data.prepare import boxes_only, mask_annotation, number_annotations, parallel_map
 from wsis.data.shapes.forms import OBJECT_FORMS
 from wsis.data.shapes.scene import draw_scene
 from wsis.errors import ConfigError, DataError
@@ -141,10 +136,7 @@ def _write_split(split: str, spec: ShapesSpec, folder: Path, workers: int) -> di
 
 
 def prepare_shapes(
-    output: str | os.PathLike[str],
-    spec: ShapesSpec,
-    workers: int = 1,
-    force: bool = False,
+    output: str | os.PathLike[str], spec: ShapesSpec, workers: int = 1, force: bool = False
 ) -> bool:
     """Write the dataset, unless it is already there.
 

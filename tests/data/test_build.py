@@ -95,10 +95,8 @@ def test_rare_classes_repeat(make_document, register, make_cfg):
     for annotation in document["annotations"]:
         annotation["category_id"] = 4
     document["annotations"][5]["category_id"] = 9
-    cfg = make_cfg(
-        "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler",
-        "DATALOADER.REPEAT_THRESHOLD", 1.0, train=(register(document),),
-    )  # fmt: skip
+    opts = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    cfg = make_cfg(*opts, "DATALOADER.REPEAT_THRESHOLD", 1.0, train=(register(document),))
     order = ids(take(build_train_loader(cfg), 40))
     assert order.count(6) > 1.5 * max(order.count(i) for i in (1, 2, 3, 4, 5, 7, 8))
 
@@ -118,10 +116,8 @@ def test_the_same_seed_gives_the_same_batches(make_document, register, make_cfg,
 
 
 def test_workers_draw_different_numbers(make_document, register, make_cfg):
-    cfg = make_cfg(
-        "DATALOADER.NUM_WORKERS", 2, "INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.5, 0.5],
-        train=(register(make_document((1,))),),
-    )  # fmt: skip
+    opts = ("DATALOADER.NUM_WORKERS", 2, "INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.5, 0.5])
+    cfg = make_cfg(*opts, train=(register(make_document((1,))),))
     batches = take(build_train_loader(cfg), 6)
     images = [i["image"].numpy().tobytes() for batch in batches for i in batch]
     assert len(set(images)) > 6

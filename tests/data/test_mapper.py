@@ -64,19 +64,12 @@ def test_fields_without_transforms(image):
     assert np.array_equal(result["image"].numpy(), pixels.transpose(2, 0, 1))
 
 
-def test_no_mask_is_made_that_nobody_wants(image):
-    instances = mapper(masks=False)(image())["instances"]
-    assert set(instances.get_fields()) == PLAIN
-
-
-def test_inference_has_no_instances(image):
+def test_nothing_is_made_that_nobody_wants(image):
+    assert set(mapper(masks=False)(image())["instances"].get_fields()) == PLAIN
     result = WsisDatasetMapper(False, augmentations=[T.Resize((24, 32))], **INPUT)(image())
     assert "instances" not in result and "annotations" not in result
     assert result["image"].shape == (3, 24, 32)
     assert (result["height"], result["width"]) == SIZE
-
-
-def test_bgr(image):
     given = image()
     bgr = WsisDatasetMapper(False, augmentations=[], **{**INPUT, "image_format": "BGR"})(given)
     assert torch.equal(bgr["image"], mapper()(given)["image"].flip(0))
@@ -93,10 +86,12 @@ def test_rotated_by_exif_as_the_json_says(image, tmp_path):
     assert (result[:, :, :-1] == 0).all()
 
 
-def test_wrong_size_is_an_error(image):
-    given = image()
-    given["height"] = 47
+def test_a_wrong_size_and_a_broken_code_are_named(image):
+    given = image(1)
     with pytest.raises(DataError, match=r"1\.png.*64x48.*64x47"):
+        mapper()({**given, "height": 47})
+    given["annotations"][0]["segmentation"]["counts"] = "garbage"
+    with pytest.raises(DataError, match=r"1\.png: image 1: a mask cannot be decoded"):
         mapper()(given)
 
 
@@ -131,16 +126,14 @@ def left_mask_in_wide_box(document):
     second.update(bbox=[2, 2, 8, 8], segmentation=encode_mask(box_mask(2, 2, 10, 10)))
 
 
-def test_a_mask_that_a_crop_empties_keeps_its_box(image):
-    instances = mapper(T.CropTransform(32, 0, 32, 48))(image(2, left_mask_in_wide_box))["instances"]
+def test_a_crop_that_empties_a_mask_keeps_its_box_and_none_tightens_one(image):
+    given = image(2, left_mask_in_wide_box)
+    instances = mapper(T.CropTransform(32, 0, 32, 48))(given)["instances"]
     assert instances.gt_ids.tolist() == [100]
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 32, 48]]
     assert not instances.gt_masks.tensor.any()
     assert instances.gt_scores.tolist() == [0.0]
-
-
-def test_a_crop_does_not_tighten_boxes(image):
-    instances = mapper(T.CropTransform(5, 0, 50, 48))(image(2, left_mask_in_wide_box))["instances"]
+    instances = mapper(T.CropTransform(5, 0, 50, 48))(given)["instances"]
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 50, 48], [0, 2, 5, 10]]
     assert instances.gt_scores.tolist() == [1.0, 1.0]
     assert instances.gt_masks.tensor.sum(dim=(1, 2)).tolist() == [5 * 48, 5 * 8]
@@ -161,24 +154,14 @@ def test_polygons_are_rasterised_as_pycocotools_does(image):
     assert np.array_equal(instances.gt_masks.tensor[0].numpy(), coco_mask.decode(code) != 0)
 
 
-def test_crowds_and_annotations_without_box_are_left_out(image):
+def test_crowds_and_annotations_without_box_are_left_out_and_all_may_be(image):
     given = image(3, lambda document: document["annotations"][0].update(iscrowd=1))
     del given["annotations"][1]["bbox"]
     assert mapper()(given)["instances"].gt_ids.tolist() == [102]
-
-
-def test_an_image_without_objects(image):
     instances = mapper(T.HFlipTransform(64))(image(0))["instances"]
     assert len(instances) == 0
     assert instances.gt_boxes.tensor.shape == (0, 4)
     assert instances.gt_masks.tensor.shape == (0, *SIZE)
-
-
-def test_a_broken_code_is_named(image):
-    given = image(1)
-    given["annotations"][0]["segmentation"]["counts"] = "garbage"
-    with pytest.raises(DataError, match=r"1\.png: image 1: a mask cannot be decoded"):
-        mapper()(given)
 
 
 @pytest.mark.parametrize("number", [0, 1, 8, 9, 17])
@@ -246,16 +229,13 @@ def test_teacher_keeps_the_original_in_rgb(make_cfg, image):
     assert result["instances"].original_boxes.shape == (0, 4)
 
 
-def test_teacher_without_need_reads_no_image(make_cfg, image):
+def test_teacher_reads_no_image_without_need_and_never_a_mask(make_cfg, image):
     given = {**image(2), "file_name": "nowhere.png"}
     result = TeacherDatasetMapper(make_cfg(), needs_image=False)(given)
     assert "image" not in result
     assert result["instances"].image_size == SIZE
     boxes = result["instances"].gt_boxes.tensor
     assert torch.equal(boxes, result["instances"].original_boxes)
-
-
-def test_teacher_never_sees_a_mask(make_cfg, image):
     given = {**image(2), "void": encode_mask(box_mask(0, 0, 4, 4))}
     result = TeacherDatasetMapper(make_cfg())(given)
     assert "void" not in result

@@ -61,6 +61,8 @@ def test_object_forms_differ_in_form():
     assert solidity["bar"][:, 1].min() > 2.2
     assert {len(OBJECT_FORMS[n](rng)) for n in OBJECT_FORMS if n != "ring"} == {1}
     assert len(OBJECT_FORMS["ring"](rng)) == 2
+    forms = [*OBJECT_FORMS, *DISTRACTOR_FORMS, *SALIENT_FORMS]
+    assert len(set(forms)) == len(forms)
 
 
 @pytest.mark.parametrize("name", list(OBJECT_FORMS | DISTRACTOR_FORMS | SALIENT_FORMS))
@@ -73,11 +75,6 @@ def test_form_area_is_what_is_drawn(name):
         drawn = coverage([40 * contour + 60 for contour in form], 120).sum() / 40**2
         # Distractors are not annotated: only where their thick lines overlap do the two differ.
         assert drawn == pytest.approx(form_area(form), rel=0.12 if name == "squiggle" else 0.06)
-
-
-def test_form_names_do_not_repeat():
-    forms = [*OBJECT_FORMS, *DISTRACTOR_FORMS, *SALIENT_FORMS]
-    assert len(set(forms)) == len(forms)
 
 
 def test_scenes_hold_disjoint_visible_objects():

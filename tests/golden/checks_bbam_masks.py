@@ -6,14 +6,8 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
-from wsis.methods.bbam.maps import map_at_image, stored_picture
-from wsis.methods.bbam.mcg import (
-    SegmentProposals,
-    keep_touching,
-    refine_pair,
-    refine_single,
-    score_proposals,
-)
+from tests.golden.reference import refine_single, stored_map, stored_picture
+from wsis.methods.bbam.mcg import SegmentProposals, keep_touching, refine_pair, score_proposals
 from wsis.methods.bbam.semantic import semantic_label
 from wsis.methods.bbam.top_crf import (
     Slices,
@@ -70,7 +64,7 @@ TOP_CRF = tuple(f"{name}_{level}" for level, _ in LEVELS for name in ("pre", "q"
 def bbam_topcrf(arrays: Arrays) -> list[Comparison]:
     """Input and result of the first CRF, number of CRFs, mask, for both thresholds."""
     image, box = arrays["image_bgr"], _slices(arrays["box"])
-    attribution = map_at_image(arrays["mask_u8"], *image.shape[:2], aligned=False)
+    attribution = stored_map(arrays["mask_u8"], *image.shape[:2])
     assert attribution is not None
     crf = foreground_crf(image, PUBLISHED.crf)
     out = []
@@ -100,7 +94,7 @@ def bbam_topcrf_logic(arrays: Arrays) -> list[Comparison]:
     for i in cases(arrays, "hw_#"):
         height, width = (int(v) for v in arrays[f"hw_{i}"])
         box, gain = _slices(arrays[f"box_{i}"]), arrays[f"gain_{i}"]
-        attribution = map_at_image(arrays[f"mask_u8_{i}"], height, width, aligned=False)
+        attribution = stored_map(arrays[f"mask_u8_{i}"], height, width)
         assert attribution is not None
         threshold = float(np.round(float(arrays[f"th_{i}"]), 6))
         prior = prior_from_map(attribution, box, threshold, PUBLISHED)
@@ -121,8 +115,7 @@ def _maps(arrays: Arrays, count: int) -> list[np.ndarray | None]:
     shape = arrays["image_bgr"].shape[:2]
     stored = cases(arrays, "mask_u8_#")
     return [
-        map_at_image(arrays[f"mask_u8_{i}"], *shape, aligned=False) if i in stored else None
-        for i in range(count)
+        stored_map(arrays[f"mask_u8_{i}"], *shape) if i in stored else None for i in range(count)
     ]
 
 

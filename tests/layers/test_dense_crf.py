@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -15,7 +13,7 @@ PARAMS = DenseCRFParams(3.0, 1.0, 4.0, 20.0, 3.0, iterations=5)
 UNARY_ONLY = DenseCRFParams(0.0, 1.0, 0.0, 1.0, 1.0, iterations=1)
 
 
-def two_halves(height: int = 24, width: int = 30) -> tuple[np.ndarray, np.ndarray]:
+def two_halves(height=24, width=30):
     """Dark left, bright right, with mild noise; (1, 2, H, W)-like probabilities leaning that way."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 4, (height, width, 3), dtype=np.uint8)
@@ -26,7 +24,7 @@ def two_halves(height: int = 24, width: int = 30) -> tuple[np.ndarray, np.ndarra
 
 
 @needs_crf
-def test_follows_the_colour_edge() -> None:
+def test_follows_the_colour_edge():
     image, prob = two_halves()
     prob[:, 5, 3] = prob[::-1, 5, 3]  # one pixel on the wrong side
     labels = dense_crf(image, prob, PARAMS).argmax(axis=0)
@@ -34,7 +32,7 @@ def test_follows_the_colour_edge() -> None:
 
 
 @needs_crf
-def test_without_pairwise_weight_the_clipped_unary_remains() -> None:
+def test_without_pairwise_weight_the_clipped_unary_remains():
     image, _ = two_halves()
     prob = np.random.default_rng(1).random((3, 24, 30))
     prob[0, :4] = 0.0
@@ -45,7 +43,7 @@ def test_without_pairwise_weight_the_clipped_unary_remains() -> None:
 
 
 @needs_crf
-def test_pairwise_terms_are_reused_without_a_trace() -> None:
+def test_pairwise_terms_are_reused_without_a_trace():
     image, prob = two_halves()
     other = np.random.default_rng(2).dirichlet((1, 1), (24, 30)).transpose(2, 0, 1)
     crf = DenseCRF(image, PARAMS, num_labels=2)
@@ -57,7 +55,7 @@ def test_pairwise_terms_are_reused_without_a_trace() -> None:
 
 
 @needs_crf
-def test_one_model_serves_several_threads() -> None:
+def test_one_model_serves_several_threads():
     image, _ = two_halves()
     maps = [
         np.random.default_rng(i).dirichlet((1, 1), (24, 30)).transpose(2, 0, 1) for i in range(8)
@@ -70,7 +68,7 @@ def test_one_model_serves_several_threads() -> None:
 
 
 @needs_crf
-def test_views_and_tiny_inputs() -> None:
+def test_views_and_tiny_inputs():
     image, prob = two_halves()
     np.testing.assert_array_equal(
         dense_crf(image[:, ::-1], prob[..., ::-1], PARAMS),
@@ -92,7 +90,7 @@ def test_views_and_tiny_inputs() -> None:
         (np.zeros((4, 5, 3), np.uint8), np.full((2, 4, 5), np.nan)),
     ],
 )
-def test_refuses_wrong_input(image: np.ndarray, prob: np.ndarray) -> None:
+def test_refuses_wrong_input(image, prob):
     with pytest.raises(ValueError):
         dense_crf(image, prob, PARAMS)
 
@@ -107,12 +105,12 @@ def test_refuses_wrong_input(image: np.ndarray, prob: np.ndarray) -> None:
         ((3.0, 1.0, 4.0, 20.0, 3.0, 0), "iterations"),
     ],
 )
-def test_parameters_out_of_range_are_named(values: tuple, name: str) -> None:
+def test_parameters_out_of_range_are_named(values, name):
     with pytest.raises(ConfigError, match=name):
         DenseCRFParams(*values)
 
 
-def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     with pytest.raises(ConfigError, match=r"wsis\[crf\]"):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import numpy as np
@@ -21,14 +19,14 @@ needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 
 @pytest.mark.parametrize("x0", [-9, -2, 0, 3, 6, 20])
 @pytest.mark.parametrize("y0", [-9, -1, 0, 4, 5, 20])
-def test_place_crop_cuts_at_the_image(x0: int, y0: int) -> None:
+def test_place_crop_cuts_at_the_image(x0, y0):
     crop = np.arange(1, 7).reshape(2, 3)
     canvas = np.zeros((60, 60), dtype=int)
     canvas[20 + y0 : 22 + y0, 20 + x0 : 23 + x0] = crop
     np.testing.assert_array_equal(place_crop(crop, x0, y0, 5, 6), canvas[20:25, 20:26])
 
 
-def test_left_half_fills_exactly_its_columns() -> None:
+def test_left_half_fills_exactly_its_columns():
     half = np.zeros((80, 80), dtype=np.float32)
     half[:, :40] = 1.0
     x0, y0, x1, y1 = 10, 20, 50, 60
@@ -39,12 +37,12 @@ def test_left_half_fills_exactly_its_columns() -> None:
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_bytes_are_floored() -> None:
+def test_bytes_are_floored():
     assert byte_mask(quantise(np.full((2, 2), 128 / 255 + 1e-6)), 2, 2).all()
     assert not byte_mask(quantise(np.full((2, 2), 127.99 / 255)), 2, 2).any()
 
 
-def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
+def test_constant_map_becomes_zero_and_contrast_is_kept():
     maps = np.stack([np.full((3, 3), 0.3), 1e-4 * np.arange(9).reshape(3, 3)]).astype(np.float32)
     out = minmax_normalise(maps)
     assert out.dtype == np.float32
@@ -53,11 +51,11 @@ def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
-def test_box_without_area_gives_no_pixel(size: tuple[int, int]) -> None:
+def test_box_without_area_gives_no_pixel(size):
     assert byte_mask(np.full((5, 5), 255, dtype=np.uint8), *size).shape == size
 
 
-def test_bordered_paste_of_a_full_map_fills_the_box() -> None:
+def test_bordered_paste_of_a_full_map_fills_the_box():
     mask = paste_bordered(np.ones((28, 28)), [30, 40, 58, 68], 100, 100)
     # the box grows by 1 cell (1 px) on each side to 29..59, 31 pixels wide for 30 cells
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -65,7 +63,7 @@ def test_bordered_paste_of_a_full_map_fills_the_box() -> None:
     assert mask.sum() == 29 * 29
 
 
-def test_bordered_crop_over_the_border_and_outside() -> None:
+def test_bordered_crop_over_the_border_and_outside():
     crop, box = bordered_crop(np.ones((28, 28)), [-20, -10, 30, 30], 50, 60)
     assert box == (0, 0, 31, 31) and crop.shape == (32, 32)
     crop, box = bordered_crop(np.ones((28, 28)), [20, 20, 90, 80], 50, 60)
@@ -76,7 +74,7 @@ def test_bordered_crop_over_the_border_and_outside() -> None:
         assert not paste_bordered(np.ones((28, 28)), outside, 50, 60).any()
 
 
-def test_saturate_lifts_the_top_share() -> None:
+def test_saturate_lifts_the_top_share():
     crop = np.random.default_rng(0).permutation(400).reshape(20, 20).astype(np.float32) / 800
     out = saturate(crop)
     assert (out > 1 - 1e-6).sum() == 61  # the pixel of rank int(0.15 * 400) and those above it
@@ -87,7 +85,7 @@ def test_saturate_lifts_the_top_share() -> None:
 
 @needs_crf
 @pytest.mark.parametrize("side", [20, 170], ids=["zoomed", "whole"])
-def test_crf_paste_finds_the_object(side: int) -> None:
+def test_crf_paste_finds_the_object(side):
     rng = np.random.default_rng(0)
     image = rng.integers(90, 100, (200, 220, 3), dtype=np.uint8)
     truth = np.zeros((200, 220), dtype=bool)
@@ -102,7 +100,7 @@ def test_crf_paste_finds_the_object(side: int) -> None:
 
 
 @needs_crf
-def test_crf_paste_of_degenerate_boxes_in_tiny_images() -> None:
+def test_crf_paste_of_degenerate_boxes_in_tiny_images():
     params = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=1)
     for height, width in ((1, 1), (2, 3)):
         image = np.zeros((height, width, 3), dtype=np.uint8)

@@ -1,7 +1,5 @@
 """The baseline teachers: closed forms, edges, and the teacher protocol."""
 
-from __future__ import annotations
-
 import importlib.util
 import pickle
 

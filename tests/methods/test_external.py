@@ -1,7 +1,5 @@
 """Masks of another tool in the place of a teacher's: the common loop, the file, the student's side."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Masks refined by the CRF where they are pasted: the same detections, other masks."""
 
-from __future__ import annotations
-
 import copy
 from importlib.util import find_spec
 

@@ -1,7 +1,5 @@
 """The mask head of BBAM's student: what enters its loss, and what does not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from detectron2.config import CfgNode

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -21,17 +19,17 @@ M = 8
 CLASSES = torch.tensor([2, 0])
 
 
-def halves() -> tuple[torch.Tensor, torch.Tensor]:
+def halves():
     """Foreground: rows 0 to 2; doubt: rows 3 and 4; background below. Two masks, M x M."""
     rows = torch.arange(M)[None, :, None].expand(2, M, M)
     return rows < 3, rows < 5
 
 
-def logits_of(value: float = 0.0) -> torch.Tensor:
+def logits_of(value=0.0):
     return torch.full((2, 3, M, M), value, dtype=torch.float64).requires_grad_()
 
 
-def test_isolated_cells_are_dropped() -> None:
+def test_isolated_cells_are_dropped():
     cells = torch.zeros(2, 4, 5, dtype=torch.bool)
     cells[0, 0, 0] = cells[0, 1, 1] = True  # diagonal neighbours
     cells[0, 3, 4] = True
@@ -41,7 +39,7 @@ def test_isolated_cells_are_dropped() -> None:
     assert drop_isolated(torch.ones(1, 1, 1, dtype=torch.bool)).sum() == 0
 
 
-def test_seeds_grow_where_the_head_is_sure() -> None:
+def test_seeds_grow_where_the_head_is_sure():
     foreground, region = halves()
     sure = torch.full((2, M, M), 0.5)
     sure[0, 3], sure[0, 4], sure[1, 4] = 0.95, 0.05, 0.9
@@ -53,7 +51,7 @@ def test_seeds_grow_where_the_head_is_sure() -> None:
     assert fg[1].all(dim=1).sum() == 3 and bg[1].all(dim=1).sum() == 3  # 0.9 is not above 0.9
 
 
-def test_foreground_outside_the_region_belongs_to_neither() -> None:
+def test_foreground_outside_the_region_belongs_to_neither():
     foreground, region = halves()
     foreground, region = foreground.clone(), region.clone()
     foreground[:, 6], region[:, 1] = True, False
@@ -61,7 +59,7 @@ def test_foreground_outside_the_region_belongs_to_neither() -> None:
     assert not (fg | bg)[:, [1, 6]].any() and fg[:, [0, 2]].all() and bg[:, [5, 7]].all()
 
 
-def test_closed_form_and_gradient() -> None:
+def test_closed_form_and_gradient():
     logits = logits_of()
     with torch.no_grad():
         logits[0, 2, :3] = 1.5
@@ -76,7 +74,7 @@ def test_closed_form_and_gradient() -> None:
     assert gradient[1, 0, 0, 0].item() == pytest.approx(-0.5 * 0.5 / 48)
 
 
-def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice() -> None:
+def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice():
     logits = logits_of()
     with torch.no_grad():
         logits[0, 2, 3] = 3.0
@@ -87,7 +85,7 @@ def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice() -> None:
 
 
 @pytest.mark.parametrize("case", ["no foreground", "no background", "no masks"])
-def test_an_empty_side_gives_zero(case: str) -> None:
+def test_an_empty_side_gives_zero(case):
     foreground, region = halves()
     logits = logits_of()
     if case == "no foreground":
@@ -100,13 +98,13 @@ def test_an_empty_side_gives_zero(case: str) -> None:
     assert loss.item() == 0 and gradient.eq(0).all()
 
 
-def test_one_channel_serves_all_classes() -> None:
+def test_one_channel_serves_all_classes():
     logits = torch.randn(2, 1, M, M, dtype=torch.float64)
     expected = pair_mask_loss(logits.expand(2, 3, M, M), CLASSES, *halves())
     assert pair_mask_loss(logits, CLASSES, *halves()) == expected
 
 
-def test_half_precision_and_large_logits_are_finite() -> None:
+def test_half_precision_and_large_logits_are_finite():
     logits = torch.tensor([-200.0, 200.0])[:, None, None, None].expand(2, 3, M, M)
     loss = pair_mask_loss(logits.to(torch.bfloat16), CLASSES, *halves())
     assert loss.isfinite() and loss.dtype == torch.float32
@@ -114,7 +112,7 @@ def test_half_precision_and_large_logits_are_finite() -> None:
     assert loss.item() == pytest.approx(200 * 24 / (24 + 24 + 16))
 
 
-def test_balanced_loss_weighs_both_sides_alike() -> None:
+def test_balanced_loss_weighs_both_sides_alike():
     logits = torch.randn(2, 3, M, M)
     target = halves()[0]
     chosen = torch.stack([logits[0, 2], logits[1, 0]])
@@ -125,14 +123,14 @@ def test_balanced_loss_weighs_both_sides_alike() -> None:
     torch.testing.assert_close(only, F.softplus(-chosen).mean() / 2)
 
 
-def image(kind: type, ignore: bool = True) -> Instances:
+def image(kind, ignore=True):
     """Three proposals of one mask: left third certain, middle third in doubt."""
     masks = torch.zeros(1, 12, 12, dtype=torch.bool)
     doubt = masks.clone()
     masks[:, :, :5], doubt[:, :, 5:8] = True, True
     index = torch.tensor([0, 0, 0])
 
-    def entries(few: torch.Tensor) -> BitMasks:
+    def entries(few):
         return kind(few)[index]
 
     boxes = Boxes(torch.tensor([[0.0, 0, 12, 12], [0, 0, 8, 12], [2, 0, 10, 12]]))
@@ -145,7 +143,7 @@ def image(kind: type, ignore: bool = True) -> Instances:
 
 
 @pytest.mark.parametrize("kind", [IndexedBitMasks, BitMasks])
-def test_regions_are_cut_out_of_mask_and_doubt_together(kind: type) -> None:
+def test_regions_are_cut_out_of_mask_and_doubt_together(kind):
     bare = Instances((12, 12), proposal_boxes=Boxes(torch.rand(2, 4)))
     bare.gt_classes = torch.tensor([0, 0])
     regions = region_targets([image(kind), bare, image(kind, ignore=False)], 3)
@@ -158,7 +156,7 @@ def test_regions_are_cut_out_of_mask_and_doubt_together(kind: type) -> None:
     assert (regions[:3] | ~targets.masks).all()
 
 
-def test_a_cell_half_covered_by_both_together_is_not_background() -> None:
+def test_a_cell_half_covered_by_both_together_is_not_background():
     masks, doubt = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     masks[:, :, 0], doubt[:, :, 1] = True, True  # a quarter each of the only cell
     instances = Instances((4, 4), proposal_boxes=Boxes(torch.tensor([[0.0, 0, 4, 4]])))

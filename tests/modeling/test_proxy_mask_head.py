@@ -1,7 +1,5 @@
 """The mask head for proxy masks: closed forms, agreement with Detectron2, a whole Mask R-CNN."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -16,12 +14,7 @@ from torch.nn import functional as F
 
 from wsis.config import load_cfg
 from wsis.errors import ConfigError
-from wsis.modeling.proxy_mask_head import (
-    MaskTargets,
-    ProxyMaskHead,
-    mask_targets,
-    proxy_mask_loss,
-)
+from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead, mask_targets, proxy_mask_loss
 from wsis.structures.indexed_masks import IndexedBitMasks
 
 M = 6

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from wsis.layers.iou import mask_iou
+from tests.golden.reference import mask_iou
 from wsis.structures.polygons import mask_to_polygons, outlines, simplify
 from wsis.structures.rle import decode_mask, segmentation_to_rle
 

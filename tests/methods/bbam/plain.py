@@ -1,7 +1,5 @@
 """The explainer as the paper has it, one box at a time, to compare with."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional
 

@@ -1,7 +1,5 @@
 """The detectors' answers for given proposals are those that Detectron2 gives."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from detectron2.modeling import SemanticSegmentor

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -16,18 +14,16 @@ TRACE = ExplainerParams(ObjectiveParams(1e-3, 1e-3), steps=20)
 SIZES = [(7, 9), (12, 5), (4, 4), (1, 1)]
 
 
-def detector(dtype: torch.dtype = torch.float64) -> ToyDetector:
+def detector(dtype=torch.float64):
     return ToyDetector.random(5).to(dtype)
 
 
-def image(seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def image(seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return (60 * torch.randn((3, HEIGHT, WIDTH), generator=generator)).to(dtype)
 
 
-def make_target(
-    model: ToyDetector, scene: torch.Tensor, size: tuple[int, int], class_index: int, number: int
-) -> Target:
+def make_target(model, scene, size, class_index, number):
     """So many random proposals, and a mask that starts at random values inside (0, 1)."""
     generator = torch.Generator().manual_seed(100 * number + class_index)
     near = torch.rand((number, 2), generator=generator) * torch.tensor([WIDTH, HEIGHT]) / 2
@@ -40,7 +36,7 @@ def make_target(
     return Target(proposals, class_index, scores, class_deltas(deltas, classes), mask)
 
 
-def make_targets(model: ToyDetector, scene: torch.Tensor) -> list[Target]:
+def make_targets(model, scene):
     """Four boxes of different resolution, class and number of proposals."""
     return [
         make_target(model, scene, size, class_index, number)
@@ -48,18 +44,18 @@ def make_targets(model: ToyDetector, scene: torch.Tensor) -> list[Target]:
     ]
 
 
-def without_proposals(size: tuple[int, int] = (5, 6), dtype=torch.float64) -> Target:
+def without_proposals(size=(5, 6), dtype=torch.float64):
     empty = torch.zeros((0, 4), dtype=dtype)
     return Target(empty, 1, empty[:, 0], empty, torch.zeros(size, dtype=dtype))
 
 
-def assert_close(first: list[torch.Tensor], second: list[torch.Tensor], atol: float) -> None:
+def assert_close(first, second, atol):
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
 
-def test_a_batch_is_the_plain_loop_box_by_box() -> None:
+def test_a_batch_is_the_plain_loop_box_by_box():
     model, scene = detector(), image()
     targets = make_targets(model, scene)
     together = explain(model, scene, targets, TRACE)
@@ -70,14 +66,14 @@ def test_a_batch_is_the_plain_loop_box_by_box() -> None:
     assert max((m - t.mask).abs().max() for m, t in zip(plain, targets, strict=True)) > 0.1
 
 
-def test_order_does_not_matter() -> None:
+def test_order_does_not_matter():
     model, scene = detector(), image()
     targets = make_targets(model, scene)
     backwards = explain(model, scene, targets[::-1], TRACE)
     assert_close(explain(model, scene, targets, TRACE), backwards[::-1], 1e-6)
 
 
-def test_boxes_of_several_images_in_one_batch() -> None:
+def test_boxes_of_several_images_in_one_batch():
     model, scenes = detector(), [image(seed) for seed in range(4)]
     targets = [make_targets(model, scene)[i] for i, scene in enumerate(scenes)]
     together = explain(model, torch.stack(scenes), targets, TRACE)
@@ -86,12 +82,12 @@ def test_boxes_of_several_images_in_one_batch() -> None:
 
 
 @pytest.mark.parametrize("fill_seed", [None, 9])
-def test_gradient_is_that_of_finite_differences(fill_seed: int | None) -> None:
+def test_gradient_is_that_of_finite_differences(fill_seed):
     model, scene = detector(), image()
     target = make_target(model, scene, (3, 4), 2, 6)
     fill = None if fill_seed is None else image(fill_seed)
 
-    def first_step(mask: torch.Tensor) -> Step:
+    def first_step(mask):
         steps: list[Step] = []
         params = replace(TRACE, steps=1)
         given = [replace(target, mask=mask)]
@@ -109,14 +105,14 @@ def test_gradient_is_that_of_finite_differences(fill_seed: int | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_masks_have_the_images_type_and_stay_in_range(dtype: torch.dtype) -> None:
+def test_masks_have_the_images_type_and_stay_in_range(dtype):
     model, scene = detector(dtype), image(dtype=dtype)
     params = ExplainerParams(learning_rate=0.4, steps=8)
     for mask in explain(model, scene, make_targets(model, scene), params):
         assert mask.dtype == dtype and mask.min() >= 0 and mask.max() <= 1
 
 
-def test_boxes_without_proposals_stay_empty_and_disturb_nobody() -> None:
+def test_boxes_without_proposals_stay_empty_and_disturb_nobody():
     model, scene = detector(), image()
     targets = make_targets(model, scene)
     mixed = [without_proposals(), targets[0], without_proposals((2, 3)), targets[1]]
@@ -130,8 +126,8 @@ def test_boxes_without_proposals_stay_empty_and_disturb_nobody() -> None:
     assert_close([moved[3]], alone, 1e-6)
 
 
-def test_without_any_proposal_the_detector_is_not_called() -> None:
-    def forbidden(*_: object) -> tuple[torch.Tensor, torch.Tensor]:
+def test_without_any_proposal_the_detector_is_not_called():
+    def forbidden(*_):
         raise AssertionError("called")
 
     (mask,) = explain(forbidden, image(), [without_proposals()], TRACE)
@@ -139,7 +135,7 @@ def test_without_any_proposal_the_detector_is_not_called() -> None:
     assert explain(forbidden, image(), [], TRACE) == []
 
 
-def test_an_image_of_the_mean_colour_leaves_only_the_pull_towards_zero() -> None:
+def test_an_image_of_the_mean_colour_leaves_only_the_pull_towards_zero():
     model, scene = detector(), torch.zeros(3, HEIGHT, WIDTH, dtype=torch.float64)
     target = make_target(model, scene, (6, 8), 1, 4)
     target = replace(target, mask=torch.ones_like(target.mask))
@@ -154,7 +150,7 @@ def test_an_image_of_the_mean_colour_leaves_only_the_pull_towards_zero() -> None
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_detector_is_left_as_it_was() -> None:
+def test_the_detector_is_left_as_it_was():
     model, scene = detector(), image()
     targets = make_targets(model, scene)
     frozen = explain(model, scene, targets, TRACE)
@@ -170,13 +166,13 @@ def test_the_detector_is_left_as_it_was() -> None:
     assert all(a.mask.equal(b.mask) for a, b in zip(targets, given, strict=True))
 
 
-def test_same_input_gives_the_same_bits() -> None:
+def test_same_input_gives_the_same_bits():
     model, scene = detector(torch.float32), image(dtype=torch.float32)
     targets = make_targets(model, scene)
     assert_close(explain(model, scene, targets, TRACE), explain(model, scene, targets, TRACE), 0)
 
 
-def test_steps_are_seen_before_the_masks_move() -> None:
+def test_steps_are_seen_before_the_masks_move():
     model, scene = detector(), image()
     targets = make_targets(model, scene)
     steps: list[Step] = []
@@ -192,7 +188,7 @@ def test_steps_are_seen_before_the_masks_move() -> None:
     assert not steps[0].logits.requires_grad and not steps[0].images.requires_grad
 
 
-def test_a_blur_fill_is_seen_where_the_mask_is_zero() -> None:
+def test_a_blur_fill_is_seen_where_the_mask_is_zero():
     model, scene, fill = detector(), image(), image(8)
     target = make_target(model, scene, (4, 6), 1, 3)
     steps: list[Step] = []
@@ -201,7 +197,7 @@ def test_a_blur_fill_is_seen_where_the_mask_is_zero() -> None:
     torch.testing.assert_close(steps[0].images[0], fill)
 
 
-def test_regressions_that_do_not_depend_on_the_class() -> None:
+def test_regressions_that_do_not_depend_on_the_class():
     model, scene = detector(), image()
     target = make_target(model, scene, (4, 6), 0, 3)
 
@@ -214,7 +210,7 @@ def test_regressions_that_do_not_depend_on_the_class() -> None:
     )
 
 
-def test_one_stage_detectors_have_sigmoid_scores() -> None:
+def test_one_stage_detectors_have_sigmoid_scores():
     """Anchors by number, a score per class without background."""
     model, scene = detector(), image()
     first = make_target(model, scene, (4, 6), 2, 5)

@@ -1,7 +1,5 @@
 """Proxy masks and pseudo labels of a whole dataset by BBAM: the same bytes whatever happens on the way."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from detectron2.data.transforms import ResizeShortestEdge
-
 from wsis.methods.bbam.image_transform import network_size
 
 
@@ -17,11 +14,11 @@ from wsis.methods.bbam.image_transform import network_size
         ((500, 500), (800, 800)),
     ],
 )
-def test_known_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_known_sizes(size, expected):
     assert network_size(*size, 800, 1333) == expected
 
 
-def test_differs_from_detectron2_by_rounding_alone() -> None:
+def test_differs_from_detectron2_by_rounding_alone():
     differences = []
     for height, width in np.random.default_rng(0).integers(80, 1500, (300, 2)).tolist():
         theirs = ResizeShortestEdge.get_output_shape(height, width, 800, 1333)

@@ -1,7 +1,5 @@
 """Weights in the form of the original release load into Detectron2's models."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

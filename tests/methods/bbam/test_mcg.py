@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.io
@@ -21,28 +17,28 @@ SHAPE = (60, 80)
 BOX = (slice(10, 50), slice(10, 60))
 
 
-def tiles(size: int = 10) -> np.ndarray:
+def tiles(size=10):
     """Square superpixels, 8 to a row, labels from 1."""
     rows, columns = np.indices(SHAPE) // size
     return rows * (SHAPE[1] // size) + columns + 1
 
 
-def proposals(*members: list[int]) -> SegmentProposals:
+def proposals(*members):
     return SegmentProposals.from_lists(tiles(), [np.array(m, dtype=np.uint16) for m in members])
 
 
-def union(*labels: int) -> np.ndarray:
+def union(*labels):
     return np.isin(tiles(), labels)
 
 
-def test_a_proposal_with_a_superpixel_outside_the_box_is_dropped() -> None:
+def test_a_proposal_with_a_superpixel_outside_the_box_is_dropped():
     given = proposals([10, 11], [10, 9], [22], [9, 10, 11, 12], [46], [])
     assert keep_touching(given, BOX).tolist() == [True, False, True, False, False, True]
     one_pixel = (slice(10, 50), slice(9, 60))
     assert keep_touching(given, one_pixel).tolist() == [True, True, True, True, False, True]
 
 
-def test_scores_count_pixels() -> None:
+def test_scores_count_pixels():
     given = proposals([10, 11], [10, 9], [])
     mask = union(10, 11, 12, 18) & (np.indices(SHAPE)[0] < 25)  # 350 pixels
     scores = score_proposals(given, mask, BOX)
@@ -52,13 +48,13 @@ def test_scores_count_pixels() -> None:
 
 
 @pytest.mark.parametrize(("missing", "inside"), [(5, False), (4, True)])
-def test_inside_means_more_than_95_percent(missing: int, inside: bool) -> None:
+def test_inside_means_more_than_95_percent(missing, inside):
     mask = union(10)
     mask[10, 10 : 10 + missing] = False
     assert score_proposals(proposals([10]), mask, BOX).in_mask.tolist() == [inside]
 
 
-def test_best_proposal_and_all_inside_the_mask() -> None:
+def test_best_proposal_and_all_inside_the_mask():
     foreground, region = union(19, 20), union(19, 20, 21, 27)
     given = proposals([19, 28], [20], [19, 20, 21], [21], [27], [9, 10])
     first, second = refine_pair(given, foreground, region, BOX)
@@ -70,12 +66,12 @@ def test_best_proposal_and_all_inside_the_mask() -> None:
     np.testing.assert_array_equal(alone.mask, union(20))
 
 
-def test_the_first_of_equally_good_proposals_wins() -> None:
+def test_the_first_of_equally_good_proposals_wins():
     given = proposals([19, 20], [20, 21])
     np.testing.assert_array_equal(refine_single(given, union(20), BOX).mask, union(19, 20))
 
 
-def test_without_a_proposal_the_masks_stay() -> None:
+def test_without_a_proposal_the_masks_stay():
     foreground, region = union(19), union(19, 20)
     for given in (proposals(), proposals([9]), proposals([46])):
         pair = refine_pair(given, foreground, region, BOX)
@@ -85,13 +81,13 @@ def test_without_a_proposal_the_masks_stay() -> None:
         np.testing.assert_array_equal(pair[1].mask, region)
 
 
-def test_a_refined_region_takes_in_an_unchanged_foreground() -> None:
+def test_a_refined_region_takes_in_an_unchanged_foreground():
     first, second = refine_pair(proposals([20]), union(36), union(20), BOX)
     assert first.unchanged and not second.unchanged
     np.testing.assert_array_equal(second.mask, union(20, 36))
 
 
-def test_foreground_in_region_in_box_wherever_both_changed() -> None:
+def test_foreground_in_region_in_box_wherever_both_changed():
     rng = np.random.default_rng(0)
     changed = 0
     for _ in range(60):
@@ -110,7 +106,7 @@ def test_foreground_in_region_in_box_wherever_both_changed() -> None:
     assert changed > 10
 
 
-def test_small_boxes_keep_their_masks() -> None:
+def test_small_boxes_keep_their_masks():
     masks = union(19), union(19, 20)
     given = proposals([20, 21])
     small = (slice(10, 42), slice(20, 51))
@@ -120,7 +116,7 @@ def test_small_boxes_keep_their_masks() -> None:
     assert refine_box(given, *masks, larger)[1] is not masks[1]
 
 
-def save_mat(path: Path, superpixels: np.ndarray, members: list[np.ndarray]) -> Path:
+def save_mat(path, superpixels, members):
     """As MCG writes them: a cell array with one (1, n) array in a (1, 1) cell per proposal."""
     labels = np.empty((len(members), 1), dtype=object)
     for i, member in enumerate(members):
@@ -129,14 +125,14 @@ def save_mat(path: Path, superpixels: np.ndarray, members: list[np.ndarray]) -> 
     return path
 
 
-def test_files_are_read(tmp_path: Path) -> None:
+def test_files_are_read(tmp_path):
     members = [np.array([3, 4], np.uint16), np.array([48], np.uint16)]
     found = load_mcg(save_mat(tmp_path / "a.mat", tiles().astype(np.uint16), members))
     np.testing.assert_array_equal(found.superpixels, tiles())
     assert [row.nonzero()[0].tolist() for row in found.members] == [[3, 4], [48]]
 
 
-def test_bad_files_are_named(tmp_path: Path) -> None:
+def test_bad_files_are_named(tmp_path):
     other = tmp_path / "other.mat"
     scipy.io.savemat(other, {"x": 1})
     text = tmp_path / "text.mat"
@@ -149,7 +145,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
             load_mcg(path)
 
 
-def test_damaged_files_are_named(tmp_path: Path) -> None:
+def test_damaged_files_are_named(tmp_path):
     path = tmp_path / "a.mat"
     content = {"superpixels": tiles(), "labels": np.empty((0, 1), dtype=object)}
     scipy.io.savemat(path, content, do_compression=True)

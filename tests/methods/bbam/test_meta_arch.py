@@ -1,7 +1,5 @@
 """BBAM as a teacher: it is its detector, and leaves it as it was."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from pathlib import Path

@@ -1,33 +1,25 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from wsis.methods.bbam.perturb import (
-    MaskBatch,
-    blurred,
-    blurred_with_noise,
-    fill_outside,
-    perturb,
-)
+from wsis.methods.bbam.perturb import MaskBatch, blurred, blurred_with_noise, fill_outside, perturb
 from wsis.methods.bbam.proposals import box_generator
 
 SIZES = [(1, 1), (1, 5), (4, 1), (2, 2), (3, 7), (40, 56)]
 
 
-def masks(sizes=SIZES) -> list[torch.Tensor]:
+def masks(sizes=SIZES):
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(size, generator=generator, dtype=torch.float64) for size in sizes]
 
 
-def interpolated(mask: torch.Tensor, size: tuple[int, int], aligned: bool = True) -> torch.Tensor:
+def interpolated(mask, size, aligned=True):
     return functional.interpolate(mask[None, None], size, mode="bilinear", align_corners=aligned)
 
 
 @pytest.mark.parametrize("size", [(40, 56), (33, 47), (1, 1), (1, 9)])
-def test_upsampling_is_bilinear_with_aligned_corners(size: tuple[int, int]) -> None:
+def test_upsampling_is_bilinear_with_aligned_corners(size):
     found = MaskBatch(masks(), *size).upsample()
     expected = torch.cat([interpolated(mask, size) for mask in masks()])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
@@ -36,7 +28,7 @@ def test_upsampling_is_bilinear_with_aligned_corners(size: tuple[int, int]) -> N
         assert (found - half_pixel).abs().max() > 0.1
 
 
-def test_a_batch_gives_each_mask_its_own_gradient_and_padding_none() -> None:
+def test_a_batch_gives_each_mask_its_own_gradient_and_padding_none():
     batch = MaskBatch(masks(), 20, 30)
     batch.values.requires_grad_()
     weights = torch.rand(20, 30, dtype=torch.float64)
@@ -48,7 +40,7 @@ def test_a_batch_gives_each_mask_its_own_gradient_and_padding_none() -> None:
         torch.testing.assert_close(gradient, alone.grad)
 
 
-def test_split_returns_copies_of_what_went_in() -> None:
+def test_split_returns_copies_of_what_went_in():
     batch = MaskBatch(masks(), 20, 30)
     parts = batch.split(batch.values)
     assert all(part.equal(mask) for part, mask in zip(parts, masks(), strict=True))
@@ -56,7 +48,7 @@ def test_split_returns_copies_of_what_went_in() -> None:
     assert parts[-1].equal(masks()[-1])
 
 
-def test_fills() -> None:
+def test_fills():
     image, fill = torch.rand(3, 4, 6), torch.rand(3, 4, 6)
     up = torch.tensor([0.0, 0.25, 1.0])[:, None, None, None].expand(3, 1, 4, 6)
     constant, other = perturb(image[None], up), perturb(image[None], up, fill)
@@ -68,7 +60,7 @@ def test_fills() -> None:
     assert each[0].equal(fill) and torch.allclose(each[1], image)
 
 
-def test_the_box_variant_leaves_the_box() -> None:
+def test_the_box_variant_leaves_the_box():
     image, fill = torch.rand(3, 8, 9), torch.rand(3, 8, 9)
     before = fill.clone()
     out = fill_outside(image, fill, torch.tensor([2.9, 1.0, 5.2, 7.9]))
@@ -77,14 +69,14 @@ def test_the_box_variant_leaves_the_box() -> None:
     assert out.equal(torch.where(inside, image, fill)) and fill.equal(before)
 
 
-def test_blur_keeps_flat_images_and_type() -> None:
+def test_blur_keeps_flat_images_and_type():
     image = np.full((20, 30, 3), (10, 100, 250), dtype=np.uint8)
     np.testing.assert_array_equal(blurred(image), image)
     image[10, 15] = 0
     assert blurred(image).dtype == np.uint8 and 0 < blurred(image)[10, 15, 2] < 250
 
 
-def test_noise_is_that_of_the_box() -> None:
+def test_noise_is_that_of_the_box():
     image = np.full((60, 80, 3), 128, dtype=np.uint8)
     first = blurred_with_noise(image, box_generator(0, 5, stream=1))
     again = blurred_with_noise(image, box_generator(0, 5, stream=1))

@@ -1,7 +1,5 @@
 """From maps to masks: the union rule, MCG files, what becomes of a box without a mask."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.io

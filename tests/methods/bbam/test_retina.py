@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -18,19 +16,19 @@ from wsis.methods.bbam.targets import StrideParams, initial_mask
 ROW = torch.tensor([0.0, 0.0, 100.0, 1.0])
 
 
-def rows(*widths: float) -> torch.Tensor:
+def rows(*widths):
     """Boxes whose IoU with ROW is their width / 100."""
     return torch.tensor([[0.0, 0.0, width, 1.0] for width in widths])
 
 
-def test_rows_are_in_the_order_of_detectron2() -> None:
+def test_rows_are_in_the_order_of_detectron2():
     level = torch.randn(2, 12, 3, 5)
     for per_anchor in (4, 2, 12):
         expected = permute_to_N_HWA_K(level, per_anchor)
         assert flatten_level(level, per_anchor).equal(expected)
 
 
-def test_levels_follow_each_other() -> None:
+def test_levels_follow_each_other():
     generator = torch.Generator().manual_seed(0)
     sizes, classes, per_location = [(3, 4), (2, 2)], 5, 2
     logits = [torch.randn(1, 10, *size, generator=generator) for size in sizes]
@@ -40,7 +38,7 @@ def test_levels_follow_each_other() -> None:
         for h, w in sizes
     ]
 
-    def decoded(regression: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def decoded(regression, boxes):
         return clip_inclusive(decode(regression, boxes), 50, 60)
 
     found = read_levels(logits, deltas, anchors, decoded)
@@ -54,7 +52,7 @@ def test_levels_follow_each_other() -> None:
     assert found.logits[24].equal(logits[1][0, :classes, 0, 0])
 
 
-def test_best_overlap_first_ties_in_order() -> None:
+def test_best_overlap_first_ties_in_order():
     labels = torch.tensor([2, 2, 1, 2, 2, 2])
     decoded = rows(85, 95, 99, 80, 85, 90)
     assert select_anchors(ROW, 2, decoded, labels).tolist() == [1, 5, 0, 4]
@@ -63,7 +61,7 @@ def test_best_overlap_first_ties_in_order() -> None:
     assert select_anchors(ROW, 0, decoded, labels).tolist() == []
 
 
-def test_targets_carry_anchor_numbers() -> None:
+def test_targets_carry_anchor_numbers():
     box = torch.tensor([0.0, 0.0, 60.0, 40.0])
     decoded = torch.tensor([[0.0, 0, 60, 40], [30, 20, 60, 40], [0, 0, 58, 40]])
     logits = torch.tensor([[0.0, 2.0], [0.0, 3.0], [0.0, 1.0]])

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from functools import partial
 
 import pytest
@@ -10,7 +8,6 @@ from wsis.methods.bbam.box_coder import clip_inclusive, decode
 from wsis.methods.bbam.proposals import ProposalParams, draw_proposals
 from wsis.methods.bbam.targets import (
     StrideParams,
-    Target,
     box_targets,
     class_deltas,
     covered_cells,
@@ -24,17 +21,17 @@ STRIDE = StrideParams(4.0, 12.0)
 PARAMS = ProposalParams(count=60, limit=8, min_iou=(0.3, 0.1))
 
 
-def test_published_mask_sizes() -> None:
+def test_published_mask_sizes():
     sizes = [mask_size(800, 1066, StrideParams().stride(share)) for share in (0.0, 0.25, 1.0)]
     assert sizes == [(50, 66), (20, 26), (12, 16)]
     assert mask_size(10, 30, 16.0) == (1, 1)
 
 
-def cells(*boxes: list[float]) -> list[list[float]]:
+def cells(*boxes):
     return covered_cells(torch.tensor(boxes), (3, 4), 10.0).tolist()
 
 
-def test_cells_run_from_that_of_the_near_edge_to_before_that_of_the_far_one() -> None:
+def test_cells_run_from_that_of_the_near_edge_to_before_that_of_the_far_one():
     assert cells([9.9, 0, 30, 19.9]) == [[1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert cells([0, 0, 40, 30]) == [[1] * 4] * 3
     assert cells([10, 10, 20, 20], [30, 20, 40, 30]) == [[0] * 4, [0, 1, 0, 0], [0, 0, 0, 1]]
@@ -51,32 +48,30 @@ def test_cells_run_from_that_of_the_near_edge_to_before_that_of_the_far_one() ->
         ([64.0, 48.0, 64.0, 48.0], (12, 16)),  # no area
     ],
 )
-def test_a_box_thinner_than_a_cell_starts_at_its_centre(
-    box: list[float], cell: tuple[int, int]
-) -> None:
+def test_a_box_thinner_than_a_cell_starts_at_its_centre(box, cell):
     corners = torch.tensor(box)
     mask = initial_mask(corners[None], corners, HEIGHT, WIDTH, STRIDE)
     assert mask.nonzero().tolist() == [list(cell)]
 
 
-def test_a_box_as_large_as_the_image_starts_full() -> None:
+def test_a_box_as_large_as_the_image_starts_full():
     box = torch.tensor([0.0, 0.0, 128.0, 96.0])
     mask = initial_mask(box[None], box, HEIGHT, WIDTH, STRIDE)
     assert mask.shape == (6, 8) and mask.eq(1).all()
 
 
-def test_an_image_smaller_than_a_cell_has_one_cell() -> None:
+def test_an_image_smaller_than_a_cell_has_one_cell():
     box = torch.tensor([0.0, 0.0, 5.0, 6.0])
     assert initial_mask(box[None], box, 6, 5, StrideParams()).tolist() == [[1.0]]
 
 
-def test_without_positives_nothing_is_covered() -> None:
+def test_without_positives_nothing_is_covered():
     box = torch.tensor([10.0, 10.0, 60.0, 70.0])
     mask = initial_mask(torch.zeros(0, 4), box, HEIGHT, WIDTH, STRIDE)
     assert mask.numel() > 1 and not mask.any()
 
 
-def test_the_regression_of_a_class_is_its_four_columns() -> None:
+def test_the_regression_of_a_class_is_its_four_columns():
     deltas = torch.arange(24.0).view(2, 12)
     found = class_deltas(deltas, torch.tensor([2, 0]))
     assert found.tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
@@ -86,7 +81,7 @@ def test_the_regression_of_a_class_is_its_four_columns() -> None:
 class Scene:
     """A toy detector, an image and boxes that it is sure of."""
 
-    def __init__(self, seed: int = 3) -> None:
+    def __init__(self, seed=3):
         self.detector = ToyDetector.random(seed)
         self.detector.box_weight.mul_(0.3)
         generator = torch.Generator().manual_seed(seed)
@@ -106,7 +101,7 @@ class Scene:
     def decode(self, deltas, boxes):
         return clip_inclusive(decode(deltas, boxes), HEIGHT, WIDTH)
 
-    def targets(self, chosen=(0, 1, 2), classes=None) -> list[Target]:
+    def targets(self, chosen=(0, 1, 2), classes=None):
         index = list(chosen)
         return box_targets(
             self.forward,
@@ -120,7 +115,7 @@ class Scene:
         )
 
 
-def same(first: Target, second: Target) -> bool:
+def same(first, second):
     assert first.class_index == second.class_index
     return all(
         torch.allclose(getattr(first, name), getattr(second, name), atol=1e-6)
@@ -128,7 +123,7 @@ def same(first: Target, second: Target) -> bool:
     )
 
 
-def test_boxes_share_one_pass_and_nothing_else() -> None:
+def test_boxes_share_one_pass_and_nothing_else():
     scene = Scene()
     together = scene.targets()
     assert scene.calls == [180]
@@ -139,7 +134,7 @@ def test_boxes_share_one_pass_and_nothing_else() -> None:
     assert scene.targets([]) == [] and len(scene.calls) == 5
 
 
-def test_scores_and_regressions_are_those_of_the_class_on_the_whole_image() -> None:
+def test_scores_and_regressions_are_those_of_the_class_on_the_whole_image():
     scene = Scene()
     scene.detector.requires_grad_()
     target = scene.targets([1])[0]
@@ -150,7 +145,7 @@ def test_scores_and_regressions_are_those_of_the_class_on_the_whole_image() -> N
     assert not target.scores.requires_grad and not target.mask.requires_grad
 
 
-def test_another_class_finds_no_positive() -> None:
+def test_another_class_finds_no_positive():
     scene = Scene()
     logits, _ = scene.detector(scene.image[None], [scene.proposals[0]])
     wrong = min(set(range(4)) - set(logits.argmax(dim=1).tolist()))
@@ -159,7 +154,7 @@ def test_another_class_finds_no_positive() -> None:
     assert same(second, scene.targets([1])[0])
 
 
-def test_a_detection_is_its_one_proposal() -> None:
+def test_a_detection_is_its_one_proposal():
     scene = Scene()
     logits, deltas = scene.detector(scene.image[None], [scene.boxes])
     make = partial(

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -9,7 +7,6 @@ import pytest
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bbam import top_crf as module
 from wsis.methods.bbam.top_crf import (
-    BoxMasks,
     TopCRFParams,
     box_masks,
     foreground_crf,
@@ -28,13 +25,13 @@ BOX = (slice(10, 20), slice(5, 25))
 SMALL = (slice(10, 14), slice(5, 10))
 
 
-def ramp() -> np.ndarray:
+def ramp():
     """1 to 2000, growing in reading order."""
     return np.arange(1.0, 2001.0, dtype=np.float32).reshape(SHAPE)
 
 
 @pytest.mark.parametrize(("threshold", "saturated"), [(0.85, 31), (0.2, 161)])
-def test_the_top_share_of_the_box_saturates(threshold: float, saturated: int) -> None:
+def test_the_top_share_of_the_box_saturates(threshold, saturated):
     prior = prior_from_map(ramp(), BOX, threshold, SHARP)
     assert np.count_nonzero(prior > 1 - 1e-6) == saturated  # value at rank int(A (1 - t)) included
     outside = np.ones(SHAPE, dtype=bool)
@@ -42,7 +39,7 @@ def test_the_top_share_of_the_box_saturates(threshold: float, saturated: int) ->
     assert prior[outside].max() == 0 and prior.dtype == np.float32
 
 
-def test_is_wider_for_larger_boxes_and_normalised_after_the_blur() -> None:
+def test_is_wider_for_larger_boxes_and_normalised_after_the_blur():
     params = replace(PARAMS, blur_base=1.0, blur_slope=4.0)
     point = np.zeros(SHAPE, dtype=np.float32)
     point[15, 15] = 1
@@ -59,7 +56,7 @@ def test_is_wider_for_larger_boxes_and_normalised_after_the_blur() -> None:
         (slice(30, 40), slice(0, 5)),  # the map is 0 there
     ],
 )
-def test_nothing_to_go_by(box: module.Slices) -> None:
+def test_nothing_to_go_by(box):
     attribution = np.zeros(SHAPE, dtype=np.float32)
     attribution[BOX] = 1
     assert prior_from_map(attribution, box, 0.85, PARAMS) is None
@@ -70,13 +67,13 @@ def test_nothing_to_go_by(box: module.Slices) -> None:
     [(slice(0, 40), slice(0, 50)), (slice(39, 40), slice(49, 50)), (slice(7, 8), slice(0, 50))],
 )
 @pytest.mark.parametrize("threshold", [0.85, 0.2, 0.0, 1.0])
-def test_odd_boxes_give_finite_priors(box: module.Slices, threshold: float) -> None:
+def test_odd_boxes_give_finite_priors(box, threshold):
     for attribution in (ramp(), np.ones(SHAPE, dtype=np.float32)):
         prior = prior_from_map(attribution, box, threshold, PARAMS)
         assert np.isfinite(prior).all() and prior.max() == 1 and prior.min() >= 0
 
 
-def test_a_map_that_is_0_on_most_of_the_box_is_finite() -> None:
+def test_a_map_that_is_0_on_most_of_the_box_is_finite():
     attribution = np.zeros(SHAPE, dtype=np.float32)
     attribution[12, 8] = 1e-3
     prior = prior_from_map(attribution, BOX, 0.2, SHARP)
@@ -86,17 +83,17 @@ def test_a_map_that_is_0_on_most_of_the_box_is_finite() -> None:
 class Scripted:
     """A CRF that marks so many pixels of its input's box, call by call."""
 
-    def __init__(self, *counts: int) -> None:
+    def __init__(self, *counts):
         self.counts, self.inputs = list(counts), []
 
-    def __call__(self, prior: np.ndarray) -> np.ndarray:
+    def __call__(self, prior):
         self.inputs.append(prior.copy())
         out = np.zeros(prior.size, dtype=np.float32)
         out[: self.counts.pop(0)] = 0.95
         return out.reshape(prior.shape)
 
 
-def refined(counts: list[int], box: module.Slices = SMALL) -> tuple[int, list[np.ndarray]]:
+def refined(counts, box=SMALL):
     prior = np.zeros(SHAPE, dtype=np.float32)
     prior[box] = 0.5
     crf = Scripted(*counts)
@@ -105,7 +102,7 @@ def refined(counts: list[int], box: module.Slices = SMALL) -> tuple[int, list[np
     return int(mask.sum()), crf.inputs
 
 
-def test_a_mask_above_a_fifth_of_the_box_is_taken() -> None:
+def test_a_mask_above_a_fifth_of_the_box_is_taken():
     assert refined([5])[0] == 5  # of 20 pixels
 
 
@@ -118,7 +115,7 @@ def test_a_mask_above_a_fifth_of_the_box_is_taken() -> None:
         ([3, 0, 0, 0, 0, 7], 7),
     ],
 )
-def test_stronger_priors_until_a_third(counts: list[int], size: int) -> None:
+def test_stronger_priors_until_a_third(counts, size):
     found, inputs = refined(counts)
     assert found == size
     for prior, value in zip(inputs[1:], (0.7, 0.8, 0.9, 0.95, 0.96), strict=False):
@@ -128,13 +125,13 @@ def test_stronger_priors_until_a_third(counts: list[int], size: int) -> None:
         np.testing.assert_allclose(prior, expected, atol=1e-6)
 
 
-def test_a_large_box_is_taken_as_it_is() -> None:
+def test_a_large_box_is_taken_as_it_is():
     large = (slice(0, 20), slice(0, 11))  # 220 of 2000 pixels
     assert refined([0], large)[0] == 0
     assert refined([0, 100], (slice(0, 20), slice(0, 10)))[0] == 100  # 200 are not above a tenth
 
 
-def test_without_a_map_the_priors_are_tried_in_turn() -> None:
+def test_without_a_map_the_priors_are_tried_in_turn():
     crf = Scripted(0, 4, 5)
     assert mask_without_map(SHAPE, SMALL, crf, PARAMS).sum() == 5
     assert [float(prior.max()) for prior in crf.inputs] == pytest.approx([0.7, 0.8, 0.9])
@@ -142,8 +139,8 @@ def test_without_a_map_the_priors_are_tried_in_turn() -> None:
     assert mask_without_map(SHAPE, SMALL, Scripted(4, 4, 4, 4), PARAMS) is None
 
 
-def test_status_says_what_a_mask_is_made_from() -> None:
-    def made(attribution: np.ndarray | None, *counts: int) -> BoxMasks:
+def test_status_says_what_a_mask_is_made_from():
+    def made(attribution, *counts):
         return box_masks(SHAPE, SMALL, attribution, Scripted(*counts), PARAMS)
 
     both = made(ramp(), 5, 9)
@@ -160,7 +157,7 @@ def test_status_says_what_a_mask_is_made_from() -> None:
     assert flat.status == "empty"
 
 
-def scene() -> np.ndarray:
+def scene():
     """Two bright squares on dark ground, mildly noisy."""
     image = np.random.default_rng(0).integers(0, 6, (*SHAPE, 3), dtype=np.uint8)
     image[10:20, 5:15] += 200
@@ -172,18 +169,18 @@ CRF = replace(PARAMS, blur_base=4.0, blur_slope=4.0, crf=DenseCRFParams(3, 1, 4,
 FIRST, SECOND = (slice(8, 22), slice(3, 17)), (slice(20, 38), slice(26, 46))
 
 
-def peak(row: int, column: int) -> np.ndarray:
+def peak(row, column):
     rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
     distance = (rows - row) ** 2 + (columns - column) ** 2
     return np.exp(-distance / 50).astype(np.float32)
 
 
 @needs_crf
-def test_finds_the_objects_and_builds_one_crf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_the_objects_and_builds_one_crf(monkeypatch):
     built = []
     real = module.DenseCRF
 
-    def counting(*args: object, **kwargs: object) -> object:
+    def counting(*args, **kwargs):
         built.append(1)
         return real(*args, **kwargs)
 
@@ -198,7 +195,7 @@ def test_finds_the_objects_and_builds_one_crf(monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_crf
-def test_a_box_without_mask_leaves_the_others_theirs() -> None:
+def test_a_box_without_mask_leaves_the_others_theirs():
     never = replace(CRF, missing_priors=(0.01,))
     maps = [None, peak(28, 35), peak(14, 9)]
     found = list(top_crf(scene(), [FIRST, SECOND, FIRST], maps, never))
@@ -211,7 +208,7 @@ def test_a_box_without_mask_leaves_the_others_theirs() -> None:
         np.testing.assert_array_equal(masks.region, expected.region)
 
 
-def test_an_image_without_boxes_needs_no_crf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_without_boxes_needs_no_crf(monkeypatch):
     monkeypatch.delattr(module, "DenseCRF")
     assert list(top_crf(scene(), [], [], CRF)) == []
 

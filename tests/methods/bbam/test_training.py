@@ -1,7 +1,5 @@
 """A detector trained as BBAM: the same weights as alone, and its proxy masks at the end."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Windows of the image around boxes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

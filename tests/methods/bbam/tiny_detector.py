@@ -1,7 +1,5 @@
 """Detectron2 detectors of a few channels that answer with class 0 and roughly the proposal itself."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Any
 

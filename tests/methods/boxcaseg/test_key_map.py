@@ -1,7 +1,5 @@
 """Weights of the original release, and of ImageNet, load as they are."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from detectron2.utils.file_io import PathManager

@@ -1,13 +1,10 @@
 """The samples that a training sees: which, in what order, made from what."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,13 +18,7 @@ from wsis.config import get_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.errors import ConfigError, DataError
 from wsis.methods.boxcaseg import samples as samples_module
-from wsis.methods.boxcaseg.loader import (
-    TOGETHER,
-    Batch,
-    JointLoader,
-    JointSamples,
-    build_joint_loader,
-)
+from wsis.methods.boxcaseg.loader import TOGETHER, JointLoader, JointSamples, build_joint_loader
 from wsis.methods.boxcaseg.sampler import EpochSampler
 from wsis.methods.boxcaseg.samples import (
     BoxImage,
@@ -43,7 +34,7 @@ MakeCfg = Callable[..., CfgNode]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """``boxes``: four images with two objects each; ``salient``: three images with one mask each."""
     document = write_dataset(tmp_path / "boxes")
     for annotation in copy.deepcopy(document["annotations"]):
@@ -57,17 +48,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder):
     return json.loads((folder / "boxes.json").read_text())
 
 
-def write(folder: Path, document: dict[str, Any]) -> None:
+def write(folder, document):
     (folder / "boxes.json").write_text(json.dumps(document))
 
 
 @pytest.fixture
-def make_cfg(folder: Path) -> MakeCfg:
-    def make(*opts: Any, train: str = "b", salient: tuple[str, ...] = ("s",)) -> CfgNode:
+def make_cfg(folder):
+    def make(*opts, train="b", salient=("s",)):
         cfg = get_cfg()
         cfg.DATASETS.CUSTOM = [
             [f"{folder.name}_{name[0]}", str(folder / name / "boxes.json"), str(folder / name)]
@@ -85,11 +76,11 @@ def make_cfg(folder: Path) -> MakeCfg:
     return make
 
 
-def take(loader: Iterator[Batch], number: int) -> list[Batch]:
+def take(loader, number):
     return list(itertools.islice(loader, number))
 
 
-def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+def assert_equal(first, second):
     assert len(first) == len(second)
     for a, b in zip(itertools.chain(*first), itertools.chain(*second), strict=True):
         assert a["salient"] == b["salient"]
@@ -97,11 +88,11 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
         torch.testing.assert_close(a["label"], b["label"], rtol=0, atol=0)
 
 
-def key(sample: dict[str, Any]) -> bytes:
+def key(sample):
     return sample["image"].numpy().tobytes()
 
 
-def test_samples_are_what_the_network_takes(make_cfg: MakeCfg) -> None:
+def test_samples_are_what_the_network_takes(make_cfg):
     batches = take(build_joint_loader(make_cfg()), 6)
     for sample in itertools.chain(*batches):
         assert sample["image"].shape == (3, 32, 32) and sample["image"].dtype == torch.float32
@@ -111,20 +102,20 @@ def test_samples_are_what_the_network_takes(make_cfg: MakeCfg) -> None:
     assert any(kinds) and not all(kinds)
 
 
-def test_fixed_share_in_every_batch(make_cfg: MakeCfg) -> None:
+def test_fixed_share_in_every_batch(make_cfg):
     cfg = make_cfg("MODEL.BOXCASEG.WEAK_SHARE", 0.6875)
     for batch in take(build_joint_loader(cfg), 8):
         assert sum(sample["salient"] for sample in batch) == 2
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6875])
-def test_same_batches_for_any_number_of_workers(make_cfg: MakeCfg, share: float) -> None:
+def test_same_batches_for_any_number_of_workers(make_cfg, share):
     alone = take(build_joint_loader(make_cfg("MODEL.BOXCASEG.WEAK_SHARE", share)), 7)
     opts = ("MODEL.BOXCASEG.WEAK_SHARE", share, "DATALOADER.NUM_WORKERS", 2)
     assert_equal(take(build_joint_loader(make_cfg(*opts)), 7), alone)
 
 
-def test_workers_start_after_opencv_has_worked_with_many_threads(make_cfg: MakeCfg) -> None:
+def test_workers_start_after_opencv_has_worked_with_many_threads(make_cfg):
     """Its pool of threads does not survive a fork: a worker that used it would wait for ever."""
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000), dtype=np.float32), (0, 0), 3)
@@ -132,7 +123,7 @@ def test_workers_start_after_opencv_has_worked_with_many_threads(make_cfg: MakeC
     assert_equal(take(build_joint_loader(make_cfg("DATALOADER.NUM_WORKERS", 2)), 3), alone)
 
 
-def test_seed_decides(make_cfg: MakeCfg) -> None:
+def test_seed_decides(make_cfg):
     first, again, other = (
         take(build_joint_loader(make_cfg("SEED", seed)), 4) for seed in (1, 1, 2)
     )
@@ -140,14 +131,14 @@ def test_seed_decides(make_cfg: MakeCfg) -> None:
     assert [key(s) for s in first[0]] != [key(s) for s in other[0]]
 
 
-def test_resumed_training_goes_on_where_it_was(make_cfg: MakeCfg) -> None:
+def test_resumed_training_goes_on_where_it_was(make_cfg):
     whole = take(build_joint_loader(make_cfg()), 9)
     loader = build_joint_loader(make_cfg())
     with EventStorage(5):
         assert_equal(take(loader, 4), whole[5:])
 
 
-def test_every_box_once_an_epoch_with_a_new_window_each(make_cfg: MakeCfg) -> None:
+def test_every_box_once_an_epoch_with_a_new_window_each(make_cfg):
     cfg = make_cfg("SOLVER.IMS_PER_BATCH", 1, salient=())
     made = [batch[0] for batch in take(build_joint_loader(cfg), 16)]
     assert len({key(sample) for sample in made}) == 16  # 8 boxes, two epochs
@@ -155,7 +146,7 @@ def test_every_box_once_an_epoch_with_a_new_window_each(make_cfg: MakeCfg) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_processes_share_each_batch(make_cfg: MakeCfg, share: float) -> None:
+def test_processes_share_each_batch(make_cfg, share):
     cfg = make_cfg()
     samples = JointSamples(box_images(cfg), salient_images(cfg), sample_params(cfg))
     sampler = EpochSampler(samples.images, 3, 4, share, seed=7, processes=2)
@@ -169,12 +160,12 @@ def test_processes_share_each_batch(make_cfg: MakeCfg, share: float) -> None:
 
 
 @pytest.fixture
-def read_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def read_names(monkeypatch):
     """Names of the files that have been read."""
     names: list[str] = []
     real = samples_module.read_image
 
-    def counted(name: str, *options: Any) -> np.ndarray:
+    def counted(name, *options):
         names.append(Path(name).name)
         return real(name, *options)
 
@@ -182,12 +173,12 @@ def read_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_an_image_is_read_once_for_all_its_boxes(make_cfg: MakeCfg, read_names: list[str]) -> None:
+def test_an_image_is_read_once_for_all_its_boxes(make_cfg, read_names):
     take(build_joint_loader(make_cfg(salient=())), 2)  # 8 boxes of 4 images
     assert sorted(read_names) == ["1.png", "2.png", "3.png", "4.png"]
 
 
-def test_task_spans_no_more_than_the_window(make_cfg: MakeCfg) -> None:
+def test_task_spans_no_more_than_the_window(make_cfg):
     cfg = make_cfg()
     samples = JointSamples(box_images(cfg), salient_images(cfg), sample_params(cfg))
     # three salient images, 300 box crops in the one batch of an epoch
@@ -201,7 +192,7 @@ def test_task_spans_no_more_than_the_window(make_cfg: MakeCfg) -> None:
     assert len(places) == len(set(places))
 
 
-def test_masks_of_the_boxes_have_no_influence(make_cfg: MakeCfg, folder: Path) -> None:
+def test_masks_of_the_boxes_have_no_influence(make_cfg, folder):
     document = read(folder / "boxes")
     with_masks = take(build_joint_loader(make_cfg()), 5)
     for annotation in document["annotations"]:
@@ -218,7 +209,7 @@ def test_masks_of_the_boxes_have_no_influence(make_cfg: MakeCfg, folder: Path) -
 # single samples
 
 
-def test_box_sample_is_the_window_and_the_box_in_it(tmp_path: Path) -> None:
+def test_box_sample_is_the_window_and_the_box_in_it(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "x.png"), pixels[..., ::-1])
     boxes = np.array([[10.0, 8.0, 30.0, 28.0], [0, 0, 1, 1], [49, 39, 50, 40]])
@@ -236,7 +227,7 @@ def test_box_sample_is_the_window_and_the_box_in_it(tmp_path: Path) -> None:
     assert box_samples(image, [0], rngs[:1], small).labels.all()
 
 
-def test_grey_image(tmp_path: Path) -> None:
+def test_grey_image(tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "x.png"), grey)
     name, params = str(tmp_path / "x.png"), samples_module.SampleParams(32, 40, 0, (1, 1), "legacy")
@@ -249,7 +240,7 @@ def test_grey_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.images[0, 0], made.images[0, 1])
 
 
-def test_salient_mask_is_the_union_and_its_window_never_the_last(make_cfg: MakeCfg, folder) -> None:
+def test_salient_mask_is_the_union_and_its_window_never_the_last(make_cfg, folder):
     document = read(folder / "salient")
     extra = {**document["annotations"][0], "id": 900, "segmentation": [[40, 40, 60, 40, 60, 60]]}
     document["annotations"].append(extra)
@@ -267,7 +258,7 @@ def test_salient_mask_is_the_union_and_its_window_never_the_last(make_cfg: MakeC
 # input
 
 
-def test_crowds_are_left_out(make_cfg: MakeCfg, folder: Path) -> None:
+def test_crowds_are_left_out(make_cfg, folder):
     document = read(folder / "boxes")
     for annotation in document["annotations"][4:]:
         annotation["iscrowd"] = 1
@@ -276,9 +267,7 @@ def test_crowds_are_left_out(make_cfg: MakeCfg, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("threshold", "left"), [(0.5, {"4.png"}), (1.0, None)])
-def test_boxes_that_overlap_are_dropped(
-    make_cfg: MakeCfg, folder: Path, read_names: list[str], threshold: float, left: set[str] | None
-) -> None:
+def test_boxes_that_overlap_are_dropped(make_cfg, folder, read_names, threshold, left):
     document = read(folder / "boxes")
     for annotation in document["annotations"]:
         if annotation["image_id"] < 4:
@@ -290,7 +279,7 @@ def test_boxes_that_overlap_are_dropped(
     assert set(read_names) == (left or {f"{i}.png" for i in range(1, 5)})
 
 
-def test_boxes_become_corners(make_cfg: MakeCfg, folder: Path) -> None:
+def test_boxes_become_corners(make_cfg, folder):
     first = read(folder / "boxes")["annotations"][0]["bbox"]
     x, y, width, height = first
     found = [image.boxes.tolist() for image in box_images(make_cfg())]
@@ -298,17 +287,17 @@ def test_boxes_become_corners(make_cfg: MakeCfg, folder: Path) -> None:
     assert [len(boxes) for boxes in found] == [2] * 4
 
 
-def test_unknown_way_of_reading_deep_images(make_cfg: MakeCfg) -> None:
+def test_unknown_way_of_reading_deep_images(make_cfg):
     with pytest.raises(ConfigError, match="HIGH_BIT_DEPTH: found 'log', expected minmax or shift"):
         build_joint_loader(make_cfg("INPUT.HIGH_BIT_DEPTH", "log"))
 
 
-def test_boxes_masks_in_both_lists(make_cfg: MakeCfg) -> None:
+def test_boxes_masks_in_both_lists(make_cfg):
     with pytest.raises(ConfigError, match=r"SALIENT_DATASETS: '.*_b' is in DATASETS.TRAIN too"):
         build_joint_loader(make_cfg(salient=("s", "b")))
 
 
-def test_salient_dataset_without_masks(make_cfg: MakeCfg, folder: Path) -> None:
+def test_salient_dataset_without_masks(make_cfg, folder):
     document = read(folder / "salient")
     for annotation in document["annotations"]:
         del annotation["segmentation"]
@@ -317,14 +306,14 @@ def test_salient_dataset_without_masks(make_cfg: MakeCfg, folder: Path) -> None:
         build_joint_loader(make_cfg())
 
 
-def test_no_box_to_train_on(make_cfg: MakeCfg, folder: Path) -> None:
+def test_no_box_to_train_on(make_cfg, folder):
     write(folder / "boxes", read(folder / "boxes") | {"annotations": []})
     with pytest.raises(DataError, match="found no box, expected one at least"):
         build_joint_loader(make_cfg("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_unreadable_image_is_one_line(make_cfg: MakeCfg, folder: Path, workers: int) -> None:
+def test_unreadable_image_is_one_line(make_cfg, folder, workers):
     loader = build_joint_loader(make_cfg("DATALOADER.NUM_WORKERS", workers, salient=()))
     (folder / "boxes" / "3.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="3.png: cannot be read as an image") as error:

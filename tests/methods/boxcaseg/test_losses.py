@@ -1,7 +1,5 @@
 """The joint objective: which head learns from which samples."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F

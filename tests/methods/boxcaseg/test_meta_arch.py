@@ -1,7 +1,5 @@
 """BoxCaseg as a teacher: its losses, its masks, its settings."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The network: recorded values, any size, and its form for inference."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

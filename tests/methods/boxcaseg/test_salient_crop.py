@@ -1,9 +1,5 @@
 """Crops around the masks of salient images."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ HEIGHT, WIDTH = 60, 80
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> SalientImage:
+def image(tmp_path):
     """A bright L on dark ground, its tight box 12 x 24 at column 50, row 20."""
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[20:44, 50:54] = mask[40:44, 50:62] = True

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -12,7 +10,7 @@ IMAGES = np.repeat(np.arange(400), 3)
 """1200 boxes, three an image."""
 
 
-def ratio(**changes) -> EpochSampler:
+def ratio(**changes):
     keys = {"images": IMAGES, "num_salient": 95, "batch_size": 32, "weak_share": 0.6875}
     return EpochSampler(**keys | changes)
 
@@ -21,7 +19,7 @@ def ratio(**changes) -> EpochSampler:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_every_global_batch_holds_ten_salient_images(processes: int) -> None:
+def test_every_global_batch_holds_ten_salient_images(processes):
     batches = ratio(processes=processes).epoch(0)
     assert batches.shape == (9, 32)  # 95 // 10 batches: one pass over the salient images
     assert ((batches >= 1200).sum(axis=1) == 10).all()
@@ -29,13 +27,13 @@ def test_every_global_batch_holds_ten_salient_images(processes: int) -> None:
     assert batches.min() >= 0 and batches.max() < 1295
 
 
-def test_same_epoch_again_and_another_one() -> None:
+def test_same_epoch_again_and_another_one():
     np.testing.assert_array_equal(ratio(seed=3).epoch(5), ratio(seed=3).epoch(5))
     assert (ratio(seed=3).epoch(5) != ratio(seed=3).epoch(6)).any()
     assert (ratio(seed=3).epoch(5) != ratio(seed=4).epoch(5)).any()
 
 
-def test_processes_are_disjoint_and_share_both_kinds() -> None:
+def test_processes_are_disjoint_and_share_both_kinds():
     batches = ratio(processes=2).epoch(1)
     first, second = batches[:, 0::2], batches[:, 1::2]
     assert not set(first.ravel()) & set(second.ravel())
@@ -46,13 +44,13 @@ def test_processes_are_disjoint_and_share_both_kinds() -> None:
     assert set(counts.ravel()) == {2, 3}  # 10 of 32 for four processes of 8
 
 
-def test_kinds_are_mixed_inside_a_batch() -> None:
+def test_kinds_are_mixed_inside_a_batch():
     batches = ratio(processes=2, num_salient=950).epoch(0) >= 1200
     assert (batches.mean(axis=0) > 0).all() and (batches.mean(axis=0) < 1).all()
 
 
 @pytest.mark.parametrize("boxes", [1, 7, 60])
-def test_few_boxes_start_again(boxes: int) -> None:
+def test_few_boxes_start_again(boxes):
     batches = ratio(images=np.zeros(boxes, dtype=np.int64)).epoch(0)
     weak = batches[batches < boxes]
     assert ((batches >= boxes).sum(axis=1) == 10).all()
@@ -60,12 +58,12 @@ def test_few_boxes_start_again(boxes: int) -> None:
     assert len(weak) == 9 * 22 and counts.max() - counts.min() <= 1
 
 
-def test_few_salient_images_still_make_a_batch() -> None:
+def test_few_salient_images_still_make_a_batch():
     batches = ratio(num_salient=3).epoch(0)
     assert batches.shape == (1, 32) and (batches >= 1200).sum() == 10
 
 
-def test_over_the_epochs_every_box_comes_equally_often() -> None:
+def test_over_the_epochs_every_box_comes_equally_often():
     sampler = ratio(num_salient=300)
     counts = sum(np.bincount(sampler.epoch(e).ravel(), minlength=1500) for e in range(60))
     # 660 of 1200 boxes an epoch: 33 times of 60 on average, deviation 3.9 for whole images
@@ -74,7 +72,7 @@ def test_over_the_epochs_every_box_comes_equally_often() -> None:
     assert (counts[1200:] == 60).all()
 
 
-def test_share_is_rounded_down_but_not_by_float_noise() -> None:
+def test_share_is_rounded_down_but_not_by_float_noise():
     assert ratio().weak_per_batch == 22
     assert ratio(batch_size=100, weak_share=0.29).weak_per_batch == 29  # 28.999999999999996
 
@@ -83,7 +81,7 @@ def test_share_is_rounded_down_but_not_by_float_noise() -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_everything_once_but_for_a_rest(processes: int) -> None:
+def test_everything_once_but_for_a_rest(processes):
     sampler = ratio(weak_share=0.0, processes=processes)
     batches = sampler.epoch(2)
     assert batches.shape == (1295 // 32, 32)
@@ -92,18 +90,18 @@ def test_everything_once_but_for_a_rest(processes: int) -> None:
     assert share.std() > 0.02 and abs(share.mean() - 95 / 1295) < 0.02
 
 
-def test_without_salient_images_the_share_means_nothing() -> None:
+def test_without_salient_images_the_share_means_nothing():
     batches = ratio(num_salient=0).epoch(0)
     assert batches.shape == (37, 32) and batches.max() < 1200
 
 
-def test_fewer_samples_than_a_batch_are_repeated() -> None:
+def test_fewer_samples_than_a_batch_are_repeated():
     batches = ratio(images=np.arange(3), num_salient=2, weak_share=0.0).epoch(0)
     counts = np.bincount(batches.ravel())
     assert batches.shape == (1, 32) and len(counts) == 5 and set(counts) == {6, 7}
 
 
-def test_overlapped_boxes_are_dropped_anew_in_each_epoch() -> None:
+def test_overlapped_boxes_are_dropped_anew_in_each_epoch():
     overlapped = np.arange(1200) % 2 == 0
     sampler = ratio(weak_share=0.0, num_salient=0, overlapped=overlapped, drop=0.75, batch_size=1)
     epochs = [np.bincount(sampler.epoch(e).ravel(), minlength=1200) for e in range(8)]
@@ -119,7 +117,7 @@ def test_overlapped_boxes_are_dropped_anew_in_each_epoch() -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_order_is_a_permutation_that_keeps_images_together(processes: int) -> None:
+def test_order_is_a_permutation_that_keeps_images_together(processes):
     groups = np.repeat(np.arange(1000), np.arange(1000) % 5)
     order = grouped_order(groups, np.random.default_rng(0), processes)
     np.testing.assert_array_equal(np.sort(order), np.arange(len(groups)))
@@ -135,7 +133,7 @@ def test_order_is_a_permutation_that_keeps_images_together(processes: int) -> No
     assert far <= len(groups) / WINDOW / processes + 1
 
 
-def test_order_is_mixed() -> None:
+def test_order_is_mixed():
     groups = np.repeat(np.arange(500), 4)
     order = grouped_order(groups, np.random.default_rng(0))
     neighbours = (groups[order][1:] == groups[order][:-1]).mean()
@@ -143,7 +141,7 @@ def test_order_is_mixed() -> None:
     assert abs(np.corrcoef(order, np.arange(2000))[0, 1]) < 0.15
 
 
-def test_epochs_go_on_where_they_are_told_to() -> None:
+def test_epochs_go_on_where_they_are_told_to():
     sampler = ratio()
     whole = np.concatenate([sampler.epoch(0), sampler.epoch(1), sampler.epoch(2)])
     for start in (0, 4, 9, 13, 18):
@@ -157,7 +155,7 @@ def test_epochs_go_on_where_they_are_told_to() -> None:
     np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[30:])
 
 
-def test_epochs_that_are_left_out_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_that_are_left_out_are_not_drawn(monkeypatch):
     drawn = []
     real = EpochSampler.epoch
     monkeypatch.setattr(EpochSampler, "epoch", lambda s, n: drawn.append(n) or real(s, n))
@@ -168,7 +166,7 @@ def test_epochs_that_are_left_out_are_not_drawn(monkeypatch: pytest.MonkeyPatch)
 # input
 
 
-def test_batch_that_cannot_be_dealt() -> None:
+def test_batch_that_cannot_be_dealt():
     with pytest.raises(ConfigError, match="found 32, expected a multiple of the 3 processes"):
         ratio(processes=3)
     with pytest.raises(ConfigError, match="found 1, expected more: .*WEAK_SHARE 0.6875"):
@@ -176,7 +174,7 @@ def test_batch_that_cannot_be_dealt() -> None:
     ratio(batch_size=1, num_salient=0)
 
 
-def test_overlap_is_strict_and_truncates() -> None:
+def test_overlap_is_strict_and_truncates():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 20.9], [50.9, 50, 60, 60], [50, 50, 60.2, 60]])
     np.testing.assert_array_equal(overlapping(boxes, 0.5), [False, False, True, True])
     np.testing.assert_array_equal(overlapping(boxes, 0.49), [True] * 4)

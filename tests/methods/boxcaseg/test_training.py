@@ -1,7 +1,5 @@
 """From images and boxes to proxy masks in one run, as the tools do it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -31,7 +29,7 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
+def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
     prepare_shapes(folder, ShapesSpec(SIZE, IMAGES, 1, 6, 0), workers=1)
     write_discs(folder)
@@ -165,7 +163,7 @@ def test_a_student_gets_the_confidences(run, shapes):
     assert seen == pytest.approx(expected)
 
 
-def _train_in_a_process(folder: Path, output: Path) -> None:
+def _train_in_a_process(folder, output):
     """What each of two processes does: every batch has three boxes and one salient image for both."""
     model = train(config(folder, output, "MODEL.BOXCASEG.WEAK_SHARE", 0.75)).model.module
     torch.save(dict(model.named_parameters()), output / f"rank{comm.get_rank()}.pth")

@@ -1,7 +1,5 @@
 """A BoxCaseg of a few channels, and inputs for it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

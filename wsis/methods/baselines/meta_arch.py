@@ -54,35 +54,42 @@ class BoxTeacher(Teacher):
     result_keys: tuple[str, ...] = ()
 
     @configurable
-    def __init__(self) -> None:
+    def __init__(self, *, make: BoxToMask) -> None:
+        """
+        Args:
+            make: see :class:`BoxByBox`.
+        """
         super().__init__()
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Nothing to configure."""
-        return {}
+        self.check_requirements()
+        self.make = make
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`Teacher.propose`."""
         return [seed_from_inputs(inputs) for inputs in batched_inputs]
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(self.make)
 
 
 @META_ARCH_REGISTRY.register()
 class FilledBox(BoxTeacher):
     """Every pixel of the box."""
 
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(_fill)
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {"make": _fill}
 
 
 @META_ARCH_REGISTRY.register()
 class InscribedEllipse(BoxTeacher):
     """The ellipse that touches the box's sides."""
 
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(_ellipse)
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {"make": _ellipse}
 
 
 @META_ARCH_REGISTRY.register()
@@ -91,16 +98,6 @@ class GrabCut(BoxTeacher):
 
     result_keys = ("MODEL.GRABCUT",)
 
-    @configurable
-    def __init__(self, *, iterations: int, window: float) -> None:
-        """
-        Args:
-            iterations: rounds of colour model and cut.
-            window: side of the window that is looked at, in box sides, above 1.
-        """
-        super().__init__()
-        self.make = partial(grabcut, iterations=iterations, window=window)
-
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Reads ``MODEL.GRABCUT``.
@@ -108,38 +105,20 @@ class GrabCut(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        check_grabcut_keys(cfg.MODEL.GRABCUT)
-        return {"iterations": cfg.MODEL.GRABCUT.ITERATIONS, "window": cfg.MODEL.GRABCUT.WINDOW}
-
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(self.make)
+        keys = cfg.MODEL.GRABCUT
+        check_grabcut_keys(keys)
+        return {"make": partial(grabcut, iterations=keys.ITERATIONS, window=keys.WINDOW)}
 
 
 @META_ARCH_REGISTRY.register()
 class BoxCRF(BoxTeacher):
-    """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left."""
+    """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left.
+
+    Building it raises ConfigError where no dense CRF is installed.
+    """
 
     result_keys = ("MODEL.BOX_CRF",)
     result_packages = ("pydensecrf",)
-
-    @configurable
-    def __init__(
-        self, *, params: DenseCRFParams, prior: float, threshold: float, window: float
-    ) -> None:
-        """
-        Args:
-            params: of the dense CRF.
-            prior: foreground probability in the box before the CRF.
-            threshold: of the foreground probability after it.
-            window: side of the window that is looked at, in box sides, above 1.
-
-        Raises:
-            ConfigError: no dense CRF is installed.
-        """
-        super().__init__()
-        self.check_requirements()
-        self.make = partial(box_crf, params=params, prior=prior, threshold=threshold, window=window)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -155,14 +134,5 @@ class BoxCRF(BoxTeacher):
         """
         keys = cfg.MODEL.BOX_CRF
         check_box_crf_keys(keys)
-        params = DenseCRFParams.from_keys(keys)
-        return {
-            "params": params,
-            "prior": keys.PRIOR,
-            "threshold": keys.THRESHOLD,
-            "window": keys.WINDOW,
-        }
-
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(self.make)
+        numbers = {"prior": keys.PRIOR, "threshold": keys.THRESHOLD, "window": keys.WINDOW}
+        return {"make": partial(box_crf, params=DenseCRFParams.from_keys(keys), **numbers)}

@@ -1,4 +1,4 @@
-"""What takes the place of hidden pixels (spec 4.3), for the boxes of one image."""
+"""What takes the place of hidden pixels, for the boxes of one image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsis.methods.bbam.perturb import blurred, blurred_with_noise, fill_outside
 from wsis.methods.bbam.proposals import box_generator
@@ -17,13 +18,13 @@ NOISE_STREAM = 1
 def make_fill(
     mode: str,
     outside_box: bool,
-    image: torch.Tensor,
-    boxes: torch.Tensor,
+    image: Tensor,
+    boxes: Tensor,
     annotation_ids: Sequence[int],
     seed: int,
     original: Callable[[], np.ndarray],
-    prepare: Callable[[np.ndarray], torch.Tensor],
-) -> torch.Tensor | None:
+    prepare: Callable[[np.ndarray], Tensor],
+) -> Tensor | None:
     """The fill of a batch of boxes.
 
     Args:

@@ -1,4 +1,4 @@
-"""The objective of an attribution mask (spec 4.4).
+"""The objective of an attribution mask.
 
     L = mean_o [ 1/2 mean_4 |t_o - t*_o| + 1/2 |p_o - p*_o| ]
         + lambda sum |M| + lambda_tv TV(M)
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 DIRECTION_WEIGHTS = (1.0, 1.0, 2.0, 2.0)
 """Of vertical, horizontal, main and anti-diagonal differences."""
@@ -34,8 +35,8 @@ class ObjectiveParams:
 
 
 def difference_powers(
-    masks: torch.Tensor, power: float, valid: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    masks: Tensor, power: float, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """|difference of neighbours|^power in four directions.
 
     Args:
@@ -64,9 +65,7 @@ def difference_powers(
     return out[0], out[1], out[2], out[3]
 
 
-def total_variation(
-    masks: torch.Tensor, power: float = 3.0, valid: torch.Tensor | None = None
-) -> torch.Tensor:
+def total_variation(masks: Tensor, power: float = 3.0, valid: Tensor | None = None) -> Tensor:
     """TV(M): sums of neighbouring differences to a power, each diagonal direction counted twice.
 
     Args:
@@ -82,9 +81,7 @@ def total_variation(
     return (sums * sums.new_tensor(DIRECTION_WEIGHTS)).sum(dim=-1)
 
 
-def regulariser(
-    masks: torch.Tensor, params: ObjectiveParams, valid: torch.Tensor | None = None
-) -> torch.Tensor:
+def regulariser(masks: Tensor, params: ObjectiveParams, valid: Tensor | None = None) -> Tensor:
     """The part of the objective that looks at the mask alone.
 
     Args:
@@ -99,12 +96,7 @@ def regulariser(
     return params.sparsity_weight * masks.abs().sum(dim=(-2, -1)) + params.tv_weight * variation
 
 
-def fidelity(
-    scores: torch.Tensor,
-    deltas: torch.Tensor,
-    clean_scores: torch.Tensor,
-    clean_deltas: torch.Tensor,
-) -> torch.Tensor:
+def fidelity(scores: Tensor, deltas: Tensor, clean_scores: Tensor, clean_deltas: Tensor) -> Tensor:
     """How far the answer for each proposal has moved.
 
     Args:
@@ -119,7 +111,7 @@ def fidelity(
     return 0.5 * moved + 0.5 * (scores - clean_scores).abs()
 
 
-def mean_over_groups(counts: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+def mean_over_groups(counts: Sequence[int], like: Tensor) -> Tensor:
     """The matrix that turns values of all proposals into the mean of each box.
 
     Args:
@@ -129,8 +121,5 @@ def mean_over_groups(counts: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, sum of counts), each row sums to 1.
     """
-    sizes = torch.tensor(list(counts), device=like.device)
-    owner = torch.arange(len(counts), device=like.device).repeat_interleave(sizes)
-    matrix = like.new_zeros((len(counts), len(owner)))
-    matrix[owner, torch.arange(len(owner), device=like.device)] = 1 / sizes[owner].to(like)
-    return matrix
+    rows = [like.new_full((1, count), 1 / count) for count in counts]
+    return torch.block_diag(*rows)

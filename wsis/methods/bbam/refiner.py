@@ -1,4 +1,4 @@
-"""From the attribution maps of an image to its proxy masks and its semantic label (spec 5)."""
+"""From the attribution maps of an image to its proxy masks and its semantic label."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BBAMRefiner:
         return masks
 
     def _masks(self, seed: Seed, image: np.ndarray, boxes: list[Slices]) -> Iterator[BoxMasks]:
-        """Both masks of each box, the region with the foreground in it (pitfall P6)."""
+        """Both masks of each box, the region with the foreground in it."""
         maps = (map_at_image(seed.maps[str(i)], seed.height, seed.width) for i in range(len(boxes)))
         proposals = find_mcg(self.mcg_folders, seed.file_name, image.shape[:2])
         for box, masks in zip(boxes, top_crf(image, boxes, maps, self.params), strict=True):

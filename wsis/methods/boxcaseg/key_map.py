@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
+from torch import Tensor
 
 PREFIX = "network."
 _WRAPPERS = ("module.", "model.")
@@ -17,7 +17,7 @@ def is_hrnet(weights: Mapping[str, object]) -> bool:
     return all(any(name.startswith(part) for name in names) for part in ("transition3.", "stage4."))
 
 
-def from_hrnet(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_hrnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names of :class:`wsis.methods.boxcaseg.meta_arch.BoxCaseg`; HRNet's classifier is left out.
 
     Args:

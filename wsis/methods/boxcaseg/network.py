@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -50,9 +50,7 @@ class BoxCasegNetwork(HRNet):
                 nn.init.normal_(linear.weight, std=TRANSFER_STD)
                 nn.init.normal_(linear.bias, std=TRANSFER_STD)
 
-    def forward(
-        self, images: torch.Tensor, salient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: Tensor, salient: Tensor) -> tuple[Tensor, Tensor]:
         """Both heads, as training needs them.
 
         Args:
@@ -72,7 +70,7 @@ class BoxCasegNetwork(HRNet):
             return weak, self.full(chosen)
         return weak, self.full(features[:1])[:0] if elsewhere else weak[:0]
 
-    def _runs_elsewhere(self, salient: torch.Tensor) -> bool:
+    def _runs_elsewhere(self, salient: Tensor) -> bool:
         """Whether some process has a salient sample, where batch norms are those of all processes together."""
         shared = isinstance(self.transfer_bn, nn.SyncBatchNorm) and self.training
         if not (shared and distributed.is_initialized()):
@@ -81,7 +79,7 @@ class BoxCasegNetwork(HRNet):
         distributed.all_reduce(count)
         return bool(count)
 
-    def full(self, features: torch.Tensor) -> torch.Tensor:
+    def full(self, features: Tensor) -> Tensor:
         """Logits of the full head, (N, 1, h, w), from (N, channels, h, w)."""
         first, _, last = _layers(self.last_layer)
         hidden = F.conv2d(features, *self.transfer1(first.weight, first.bias))
@@ -117,7 +115,7 @@ class FoldedNetwork(nn.Module):
             delattr(self.body, name)
         fold_norms(self.body)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Logits of the head, (N, 1, h, w), for (N, 3, H, W) normalised images."""
         # channels last: a seventh less time on a CPU
         features = self.body.features(images.contiguous(memory_format=torch.channels_last))
@@ -146,10 +144,7 @@ def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
     first, norm, last = _layers(network.fcn)
     predicted = _convolution(*network.transfer1(weak_first.weight, weak_first.bias))
     predicted_last = _convolution(*network.transfer2(weak_last.weight, weak_last.bias))
-    hidden = (
-        fuse_conv_bn_eval(first, norm),
-        fuse_conv_bn_eval(predicted, network.transfer_bn),
-    )
+    hidden = (fuse_conv_bn_eval(first, norm), fuse_conv_bn_eval(predicted, network.transfer_bn))
     shares = (network.fcn_ratio, last), (1 - network.fcn_ratio, predicted_last)
     return (
         _convolution(
@@ -162,7 +157,7 @@ def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
     )
 
 
-def _convolution(weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """A 1x1 convolution with given weights, which need no gradient."""
     convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta").eval()
     convolution.weight = nn.Parameter(weight, requires_grad=False)
@@ -185,5 +180,5 @@ def _layers(head: nn.Sequential) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
     return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
 
 
-def _bias(convolution: nn.Conv2d) -> torch.Tensor:
-    return cast(torch.Tensor, convolution.bias)
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    return cast(Tensor, convolution.bias)

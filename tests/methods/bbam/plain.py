@@ -11,7 +11,7 @@ from wsis.methods.bbam.targets import Target
 def plain_explain(
     detector: ToyDetector, image: torch.Tensor, target: Target, params: ExplainerParams
 ) -> torch.Tensor:
-    """The mask of one box after all steps, from the formulas of the spec alone.
+    """The mask of one box after all steps, from the formulas of the paper alone.
 
     Args:
         detector: with parameters that may require gradient, as in the reference.

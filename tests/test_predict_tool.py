@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tests.engine.test_label_folder import hang_at, hidden
-from tests.generating import in_a_process, wait_for
+from tests.generating import killed_while_writing
 from tests.tiny import loggers_as_before, write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
@@ -162,19 +160,13 @@ def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
 
 def test_half_a_picture_of_a_killed_run_is_removed_by_the_next(folder, predict):
     predict(output="whole")
-    mark, pictures = folder / "half", folder / "out/overlays/sub"
+    pictures = folder / "out/overlays/sub"
 
     def work():
         torch.set_num_threads(1)
-        hang_at(".a.jpg.*", pictures, mark)
         predict()
 
-    child = in_a_process(work)
-    wait_for(mark.exists)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    (half,) = hidden(pictures)
-    assert half.startswith(".a.jpg.")
+    assert killed_while_writing(".a.jpg.*", pictures, work).startswith(".a.jpg.")
     (pictures / ".a.jpg.mine").touch()
     assert predict("--resume")[0] == 0
     assert {path.name for path in pictures.iterdir()} == {"a.jpg", ".a.jpg.mine"}

@@ -7,8 +7,8 @@ import numpy as np
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
 from tests.golden.reference import refine_single, stored_map, stored_picture
+from wsis.layers.masks_to_label import semantic_label
 from wsis.methods.bbam.mcg import SegmentProposals, keep_touching, refine_pair, score_proposals
-from wsis.methods.bbam.semantic import semantic_label
 from wsis.methods.bbam.top_crf import (
     Slices,
     TopCRFParams,

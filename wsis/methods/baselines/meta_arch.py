@@ -11,8 +11,9 @@ import numpy as np
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
-from wsis.methods.baselines.config import check_box_crf_keys, check_grabcut_keys
+from wsis.config.params import read
+from wsis.layers.dense_crf import load_pydensecrf
+from wsis.methods.baselines.config import BoxCRFParams, GrabCutParams
 from wsis.methods.baselines.masks import box_crf, filled_box, grabcut, inscribed_ellipse
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Crop, ProxyMasks, Seed
@@ -105,9 +106,7 @@ class GrabCut(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        keys = cfg.MODEL.GRABCUT
-        check_grabcut_keys(keys)
-        return {"make": partial(grabcut, iterations=keys.ITERATIONS, window=keys.WINDOW)}
+        return {"make": partial(grabcut, **vars(read(cfg, GrabCutParams)))}
 
 
 @META_ARCH_REGISTRY.register()
@@ -132,7 +131,4 @@ class BoxCRF(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        keys = cfg.MODEL.BOX_CRF
-        check_box_crf_keys(keys)
-        numbers = {"prior": keys.PRIOR, "threshold": keys.THRESHOLD, "window": keys.WINDOW}
-        return {"make": partial(box_crf, params=DenseCRFParams.from_keys(keys), **numbers)}
+        return {"make": partial(box_crf, **vars(read(cfg, BoxCRFParams)))}

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsis.layers.box_losses import smoothness_loss, tightness_loss
-
-PAIRWISE_WEIGHT = 0.05
+from wsis.methods.boxcaseg.config import BoxCasegParams
 
 
 def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -18,7 +17,7 @@ def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def weak_losses(
-    logits: Tensor, labels: Tensor, pairwise_weight: float = PAIRWISE_WEIGHT
+    logits: Tensor, labels: Tensor, pairwise_weight: float = BoxCasegParams.pairwise_weight
 ) -> tuple[Tensor, Tensor]:
     """Losses of the weak head, on all samples, salient ones too.
 

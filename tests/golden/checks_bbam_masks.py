@@ -171,10 +171,10 @@ def bbam_mcg(arrays: Arrays) -> list[Comparison]:
         alone = refine_single(proposals, first, box, weights)
         got = {
             "kept": keep_touching(proposals, box).nonzero()[0],
-            "flag": [*(refined.unchanged for refined in pair), alone.unchanged],
-            "out1": pair[0].mask,
-            "out2": pair[1].mask,
-            "single": alone.mask,
+            "flag": [pair[0] is first, pair[1] is second, alone is first],
+            "out1": pair[0],
+            "out2": pair[1],
+            "single": alone,
         }
         expected = arrays[f"scores_{rule}"]
         out.append(absolute(f"scores_{rule}", np.stack(table, axis=1), expected, 1e-6))

@@ -11,13 +11,7 @@ from wsis.layers.iou import ratio
 from wsis.layers.paste import bordered_crop, place_crop
 from wsis.methods.bbam.box_coder import WEIGHTS, centre_form
 from wsis.methods.bbam.maps import stretched
-from wsis.methods.bbam.mcg import (
-    Refined,
-    SegmentProposals,
-    best_proposal,
-    keep_touching,
-    score_proposals,
-)
+from wsis.methods.bbam.mcg import SegmentProposals, best_proposal, keep_touching, score_proposals
 from wsis.methods.bbam.top_crf import Slices, cut_to
 from wsis.methods.boxcaseg.transforms import nearest
 
@@ -76,7 +70,7 @@ def stored_map(picture: np.ndarray, height: int, width: int) -> np.ndarray | Non
 
 def refine_single(
     proposals: SegmentProposals, mask: np.ndarray, box: Slices, weights: np.ndarray | None = None
-) -> Refined:
+) -> np.ndarray:
     """The best MCG proposal in the place of a mask that has no partner, cut to the box.
 
     Args:
@@ -87,9 +81,7 @@ def refine_single(
     """
     scores = score_proposals(proposals, mask, box, weights)
     best = best_proposal(scores, keep_touching(proposals, box))
-    if best is None:
-        return Refined(mask, True)
-    return Refined(cut_to(proposals.union(best), box), False)
+    return mask if best is None else cut_to(proposals.union(best), box)
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:

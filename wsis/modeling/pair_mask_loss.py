@@ -12,7 +12,7 @@ from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.modeling.proxy_mask_head import select_class
+from wsis.modeling.proxy_mask_head import cut_out, select_class
 from wsis.structures.indexed_masks import IndexedBitMasks
 
 GROW_ABOVE, GROW_BELOW = 0.9, 0.1
@@ -117,14 +117,10 @@ def region_targets(instances: list[Instances], mask_size: int) -> Tensor:
     """
     parts = []
     for image in instances:
-        if len(image) == 0 or not image.has("gt_masks"):
-            empty = (len(image), mask_size, mask_size)
-            parts.append(image.gt_classes.new_zeros(empty, dtype=torch.bool))
-            continue
-        masks = image.gt_masks
-        if image.has("gt_ignore_masks"):
+        masks = image.gt_masks if image.has("gt_masks") else None
+        if masks is not None and image.has("gt_ignore_masks"):
             masks = _union(masks, image.gt_ignore_masks)
-        parts.append(masks.crop_and_resize(image.proposal_boxes.tensor, mask_size))
+        parts.append(cut_out(masks, image, mask_size))
     return torch.cat(parts)
 
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import ROI_MASK_HEAD_REGISTRY, MaskRCNNConvUpsampleHead
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 from torch.nn import functional as F
@@ -105,15 +105,20 @@ def mask_targets(instances: list[Instances], mask_size: int) -> MaskTargets:
     return MaskTargets(*(torch.cat(parts) for parts in zip(*per_image, strict=True)))
 
 
+def cut_out(masks: BitMasks | None, instances: Instances, mask_size: int) -> Tensor:
+    """(N, M, M) bool, each of N masks inside its proposal; nothing where there are none."""
+    if masks is not None and len(instances):
+        return masks.crop_and_resize(instances.proposal_boxes.tensor, mask_size)
+    return instances.gt_classes.new_zeros((len(instances), mask_size, mask_size), dtype=torch.bool)
+
+
 def _image_targets(instances: Instances, mask_size: int) -> MaskTargets:
     classes = instances.gt_classes
     has_masks = len(instances) > 0 and instances.has("gt_masks")
 
     def cut(name: str) -> Tensor:
-        if has_masks and instances.has(name):
-            boxes = instances.proposal_boxes.tensor
-            return instances.get(name).crop_and_resize(boxes, mask_size)
-        return classes.new_zeros((len(instances), mask_size, mask_size), dtype=torch.bool)
+        found = instances.get(name) if has_masks and instances.has(name) else None
+        return cut_out(found, instances, mask_size)
 
     if has_masks and instances.has("gt_scores"):
         scores = instances.gt_scores

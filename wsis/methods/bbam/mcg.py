@@ -86,18 +86,6 @@ class ProposalScores(NamedTuple):
     in_mask: np.ndarray
 
 
-class Refined(NamedTuple):
-    """A mask after refinement.
-
-    Attributes:
-        mask: (H, W) bool.
-        unchanged: whether it is the one before, for want of a proposal.
-    """
-
-    mask: np.ndarray
-    unchanged: bool
-
-
 def load_mcg(path: str | os.PathLike[str]) -> SegmentProposals:
     """Reads the ``.mat`` file of one image: its variables ``superpixels`` and ``labels``.
 
@@ -151,7 +139,7 @@ def refine_pair(
     region: np.ndarray,
     box: Slices,
     weights: np.ndarray | None = None,
-) -> tuple[Refined, Refined]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Best proposal and all that lie inside the mask, for both masks of a box.
 
     Args:
@@ -162,7 +150,8 @@ def refine_pair(
         weights: see :func:`score_proposals`.
 
     Returns:
-        Both refined; a refined region contains the refined foreground inside the box.
+        Both masks (H, W) bool, refined or, for want of a proposal, those given; a refined region contains the refined
+        foreground inside the box.
     """
     kept = keep_touching(proposals, box)
     found: list[np.ndarray | None] = []
@@ -171,29 +160,19 @@ def refine_pair(
         best = best_proposal(scores, kept)
         found.append(None if best is None else proposals.union(best | (kept & scores.in_mask)))
     inner, outer = found
-    first = Refined(foreground, True) if inner is None else Refined(cut_to(inner, box), False)
+    first = foreground if inner is None else cut_to(inner, box)
     if outer is None:
-        return first, Refined(region, True)
-    return first, Refined(cut_to(outer | (foreground if inner is None else inner), box), False)
+        return first, region
+    return first, cut_to(outer | (foreground if inner is None else inner), box)
 
 
 def refine_box(
     proposals: SegmentProposals, foreground: np.ndarray, region: np.ndarray, box: Slices
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`refine_pair`, save that small boxes keep their masks.
-
-    Args:
-        proposals: of the image.
-        foreground, region: (H, W) bool.
-        box: of the object.
-
-    Returns:
-        Both masks (H, W) bool.
-    """
+    """:func:`refine_pair`, save that small boxes keep their masks."""
     if box_area(box) < MIN_BOX_AREA:
         return foreground, region
-    first, second = refine_pair(proposals, foreground, region, box)
-    return first.mask, second.mask
+    return refine_pair(proposals, foreground, region, box)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

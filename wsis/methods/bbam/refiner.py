@@ -14,7 +14,7 @@ from wsis.methods.bbam.maps import map_at_image
 from wsis.methods.bbam.mcg import SegmentProposals, load_mcg, refine_box
 from wsis.methods.bbam.top_crf import BoxMasks, Slices, TopCRFParams, top_crf
 from wsis.structures import Crop, ProxyMasks, Seed
-from wsis.structures.boxes import box_to_slices
+from wsis.structures.boxes import box_to_slices, mask_to_box
 
 LABEL = "bbam"
 """Name of the semantic label."""
@@ -96,11 +96,9 @@ def find_mcg(
 
 def _window(mask: np.ndarray) -> Crop:
     """The part of a mask that holds all of it, in memory of its own."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        return np.zeros((1, 1), dtype=bool), 0, 0
-    x0, y0 = int(columns[0]), int(rows[0])
-    return mask[y0 : rows[-1] + 1, x0 : columns[-1] + 1].copy(), x0, y0
+    box = mask_to_box(mask)
+    x0, y0, x1, y1 = (0, 0, 1, 1) if box is None else box.astype(int).tolist()
+    return mask[y0:y1, x0:x1].copy(), x0, y0
 
 
 def _label(

@@ -145,17 +145,12 @@ def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
     weak_first, _, weak_last = _layers(network.last_layer)
     first, norm, last = _layers(network.fcn)
     predicted = _convolution(*network.transfer1(weak_first.weight, weak_first.bias))
-    predicted_last = _convolution(*network.transfer2(weak_last.weight, weak_last.bias))
-    hidden = (fuse_conv_bn_eval(first, norm), fuse_conv_bn_eval(predicted, network.transfer_bn))
-    shares = (network.fcn_ratio, last), (1 - network.fcn_ratio, predicted_last)
-    return (
-        _convolution(
-            torch.cat([part.weight for part in hidden]), torch.cat([_bias(part) for part in hidden])
-        ),
-        _convolution(
-            torch.cat([share * part.weight for share, part in shares], dim=1),
-            torch.stack([share * _bias(part) for share, part in shares]).sum(dim=0),
-        ),
+    hidden = fuse_conv_bn_eval(first, norm), fuse_conv_bn_eval(predicted, network.transfer_bn)
+    ratio, other = network.fcn_ratio, network.transfer2(weak_last.weight, weak_last.bias)
+    weights, biases = zip(*((part.weight, part.bias) for part in hidden), strict=True)
+    return _convolution(torch.cat(weights), torch.cat(biases)), _convolution(
+        torch.cat([ratio * last.weight, (1 - ratio) * other[0]], dim=1),
+        ratio * cast(Tensor, last.bias) + (1 - ratio) * other[1],
     )
 
 
@@ -180,7 +175,3 @@ def _layers(head: nn.Sequential) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
     """Both convolutions of a head, and the norm between them."""
     first, norm, _, last = head
     return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
-
-
-def _bias(convolution: nn.Conv2d) -> Tensor:
-    return cast(Tensor, convolution.bias)

@@ -6,8 +6,9 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
+from tests.golden.reference import paste_bordered
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import byte_mask, minmax_normalise, paste_bordered, place_crop, quantise
+from wsis.layers.paste import byte_mask, minmax_normalise, place_crop, quantise
 from wsis.layers.paste_crf import paste_with_crf
 
 EVALUATION_CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
@@ -32,9 +33,7 @@ def boxcaseg_paste(arrays: Arrays) -> list[Comparison]:
 
 
 @check(
-    method="bbam",
-    prefix="paste",
-    arrays=("image_rgb_#", "mask28_#", "box_#", "plain_#", "crf_#"),
+    method="bbam", prefix="paste", arrays=("image_rgb_#", "mask28_#", "box_#", "plain_#", "crf_#")
 )
 def bbam_paste(arrays: Arrays) -> list[Comparison]:
     """The plain paste, and the one refined by the evaluation CRF on the BGR image."""

@@ -18,8 +18,8 @@ FLOORS = {
     "structures": 2,
     "config": 2,
     "layers": 3,
-    "modeling": 4,
-    "data": 5,  # its loaders ask whether a meta-architecture is a teacher
+    "data": 4,
+    "modeling": 5,  # a method says what it trains on
     "evaluation": 6,
     "methods": 6,
     "engine": 7,

@@ -18,7 +18,6 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wsis.data.build import is_teacher
 from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
@@ -38,7 +37,7 @@ from wsis.engine.provenance import differences, provenance, weights_sha256
 from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
 from wsis.engine.workers import RefineTask, refine_all, seed_for_image
 from wsis.errors import ConfigError, WsisError, counted
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Teacher, is_teacher
 from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn

@@ -16,7 +16,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
 import wsis
-from wsis.data.build import dataset_source, is_teacher
+from wsis.data.build import dataset_source
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.journal import (
@@ -32,6 +32,7 @@ from wsis.engine.journal import (
 from wsis.engine.provenance import keys_under, weights_sha256
 from wsis.engine.proxy_predictor import load_model
 from wsis.errors import ConfigError, WsisError, counted
+from wsis.modeling.teacher import is_teacher
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area

@@ -11,11 +11,11 @@ from detectron2.modeling import build_model
 from detectron2.structures import BoxMode, Instances
 from torch import nn
 
-from wsis.data.build import is_teacher
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.launch import check_device
 from wsis.errors import ConfigError, DataError
+from wsis.modeling.teacher import is_teacher
 from wsis.structures.boxes import clip_boxes
 
 

@@ -201,7 +201,9 @@ def test_what_cannot_be_fetched_is_said_in_one_line(url, tmp_path, monkeypatch):
 
 
 def test_nothing_to_load():
-    assert _load(_model(), "") == {}
+    assert _load(_model(), "", strict=False) == {}
+    assert _load(nn.Identity(), "") == {}
+    assert "MODEL.WEIGHTS: found nothing" in _error(_model(), "", strict=True)
 
 
 def test_a_save_that_breaks_off_leaves_the_last_checkpoint(tmp_path, monkeypatch):

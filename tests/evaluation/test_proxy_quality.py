@@ -9,11 +9,11 @@ import pytest
 from wsis.data.source import check_document
 from wsis.evaluation.proxy_quality import (
     box_fit,
+    format_quality,
     paired_rle_iou,
     proxy_quality,
     share_of_upper_bound,
 )
-from wsis.evaluation.tables import format_quality
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.rle import encode_mask
 

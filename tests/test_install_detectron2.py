@@ -23,6 +23,8 @@ from typing import Any
 import detectron2
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "install_detectron2.py"
 BEHAVIOUR = ROOT / "tests" / "detectron2_behaviour.py"

@@ -15,7 +15,6 @@ from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.models import METHODS, detector, losses_and_gradient, student
-from tests.tiny import loggers_as_before
 from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
 from wsis.methods.bbam.demo import DemoSettings
@@ -24,7 +23,7 @@ from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Teacher
 from wsis.report.attribution import write_explanations
 
-__all__ = ["loggers_as_before"]
+pytestmark = pytest.mark.slow
 
 CATEGORIES = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,7 @@ import torch
 
 from tests.noise import make_opts, write_data, write_json
 
-TOOL = Path(__file__).parents[2] / "tools" / "generate_proxy_masks.py"
 NO_WEIGHTS = {"MODEL__META_ARCHITECTURE": "FilledBox", "MODEL__WEIGHTS": ""}
-
-Tool = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -29,39 +25,33 @@ def noise(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys) -> Tool:
-    """``tool(words...)``: runs the tool here; returns exit status and the error, if it ends in one."""
-
-    def run(*words: Any) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        lines = capsys.readouterr().err.splitlines()
-        errors = [line for line in lines if line.startswith("error: ")]
-        assert errors == lines[-1:] or not errors, "the error is one line, and the last"
-        return ended.value.code, errors[0] if errors else ""
-
-    return run
+def tool(run) -> Callable[..., tuple[int, str]]:
+    return partial(run, "generate_proxy_masks")
 
 
-def test_makes_masks_and_is_finished_at_once_the_second_time(tmp_path, noise, tool):
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """The proxy-mask file."""
+    return tmp_path / "out/proxy/noise.json"
+
+
+def test_makes_masks_and_is_finished_at_once_the_second_time(tmp_path, noise, tool, made):
     opts = make_opts(noise, tmp_path / "out")
     assert tool(*opts) == (0, "")
-    made = (tmp_path / "out/proxy/noise.json").read_bytes()
-    assert len(json.loads(made)["annotations"]) == 10
+    before = made.read_bytes()
+    assert len(json.loads(before)["annotations"]) == 10
     assert tool(*opts) == (0, "")
     assert tool("--resume", *opts) == (0, "")
-    assert (tmp_path / "out/proxy/noise.json").read_bytes() == made
+    assert made.read_bytes() == before
 
 
-def test_an_unreadable_image_is_exit_status_3(tmp_path, noise, tool):
+def test_an_unreadable_image_is_exit_status_3(tmp_path, noise, tool, made):
     kept = (noise / "2.png").read_bytes()
     (noise / "2.png").write_bytes(kept[:99])
     opts = make_opts(noise, tmp_path / "out", **NO_WEIGHTS)
     assert tool(*opts) == (3, "")
-    document = json.loads((tmp_path / "out/proxy/noise.json").read_text())
-    assert {a["image_id"] for a in document["annotations"] if a["status"] == "failed"} == {2}
+    annotations = json.loads(made.read_text())["annotations"]
+    assert {a["image_id"] for a in annotations if a["status"] == "failed"} == {2}
     (noise / "2.png").write_bytes(kept)
     assert tool("--resume", *opts) == (0, "")
 
@@ -73,15 +63,15 @@ def test_other_settings_are_exit_status_2_and_named(tmp_path, noise, tool):
     assert "SEED: 1 -> 2" in error
 
 
-def test_an_unfinished_run_needs_resume(tmp_path, noise, tool):
+def test_an_unfinished_run_needs_resume(tmp_path, noise, tool, made):
     opts = make_opts(noise, tmp_path / "out", **NO_WEIGHTS)
     tool(*opts)
-    made = (tmp_path / "out/proxy/noise.json").read_bytes()
-    (tmp_path / "out/proxy/noise.json").unlink()
+    before = made.read_bytes()
+    made.unlink()
     status, error = tool(*opts)
     assert (status, "--resume" in error) == (2, True)
     assert tool("--resume", *opts) == (0, "")
-    assert (tmp_path / "out/proxy/noise.json").read_bytes() == made
+    assert made.read_bytes() == before
 
 
 def _cut(noise: Path) -> None:
@@ -89,19 +79,13 @@ def _cut(noise: Path) -> None:
     (noise / "boxes.json").write_text(text[: len(text) // 2])
 
 
-def _change(key: str, value: Any) -> Callable[[Path], None]:
+def _change(key: str, value: Any, kind: str = "annotations") -> Callable[[Path], None]:
     def change(noise: Path) -> None:
         document = json.loads((noise / "boxes.json").read_text())
-        document["annotations"][0][key] = value
+        document[kind][0][key] = value
         write_json(noise, document)
 
     return change
-
-
-def _resize(noise: Path) -> None:
-    document = json.loads((noise / "boxes.json").read_text())
-    document["images"][0]["width"] += 1
-    write_json(noise, document)
 
 
 def _other_weights(noise: Path) -> None:
@@ -118,7 +102,11 @@ def _other_weights(noise: Path) -> None:
         (_change("bbox", [1, 2, float("nan"), 3]), {}, "annotation 100: key 'bbox'"),
         (_change("bbox", [90, 0, 5, 5]), {"DATASETS__BAD_BOX": "error"}, "lies wholly outside"),
         (_change("category_id", 77), {}, "annotation 100: key 'category_id'"),
-        (_resize, {}, "1.png: the image is 32x24 (width x height), the annotations say 33x24"),
+        (
+            _change("width", 33, "images"),
+            {},
+            "1.png: the image is 32x24 (width x height), the annotations say 33x24",
+        ),
         (_change("segmentation", [[1, 2]]), {"PROXY__KEEP_TRUE_MASKS": True}, "annotation 100"),
         (_other_weights, {}, "weights.pth: the weights do not match"),
         (lambda noise: None, {"MODEL__WEIGHTS": "gone.pth"}, "MODEL.WEIGHTS: gone.pth"),

@@ -12,7 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium"),
+]
+"""The marks of a test that needs one."""
 OPTIONS = (
     "--headless",
     "--no-sandbox",  # a container's root has none

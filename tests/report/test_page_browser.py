@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.report.browser import CHROMIUM
+from tests.report.browser import BROWSER
 from tests.report.pages import CARD, DRAWN, SIZE, choose, counted, shown, write_files
 from wsis.data.source import load_source
 from wsis.report import page as page_module
@@ -18,7 +18,7 @@ from wsis.report.strip import write_strips
 from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import decode_mask, encode_mask
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+pytestmark = BROWSER
 
 ORANGE, PINK, BLUE = (255, 157, 30), (255, 102, 196), (55, 198, 255)
 

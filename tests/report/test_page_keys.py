@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.browser import CHROMIUM
+from tests.report.browser import BROWSER
 from tests.report.pages import CARD, choose, counted
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+pytestmark = BROWSER
 
 
 def test_keys_move_enlarge_and_close(page):

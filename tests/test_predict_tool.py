@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,15 +18,12 @@ from pycocotools.coco import COCO
 
 from tests.engine.test_label_folder import hang_at, hidden
 from tests.generating import in_a_process, wait_for
-from tests.tiny import loggers_as_before, write_config, write_dataset
+from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
 from wsis.data.registration import prepare_datasets
 from wsis.data.source import load_source
 
-__all__ = ["loggers_as_before"]
-
-TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
 HEAD = {"NAME": "SemSegFPNHead", "IN_FEATURES": ["p2", "p3"], "CONVS_DIM": 8, "NORM": ""}
 
 
@@ -61,39 +57,39 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def predict(folder, monkeypatch, capsys):
-    """``predict(arguments..., output="out")``: runs the tool; returns exit status, output and errors."""
+def predict(folder, call) -> Callable[..., tuple[int, str, list[str]]]:
+    """``predict(words..., output="out")``: exit status, output and errors of the tool."""
 
     def run(*more, output="out", images="images", opts=()):
-        arguments = ["--config-file", folder / "config.yaml", "--output", folder / output]
-        arguments += ["--input", folder / images, "--score-threshold", 0.3, *more]
-        words = [*arguments, "MODEL.WEIGHTS", folder / "w.pth", *opts]
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        printed = capsys.readouterr()
-        errors = [
-            line
-            for line in printed.err.splitlines()
-            if line.startswith(("error: ", "unreadable: ", "interrupted"))
-        ]
-        return ended.value.code, printed.out, errors
+        words = ["--config-file", folder / "config.yaml", "--output", folder / output]
+        words += ["--input", folder / images, "--score-threshold", 0.3, *more]
+        ended = call("predict", *words, "MODEL.WEIGHTS", folder / "w.pth", *opts)
+        return ended.status, ended.out, ended.complaints
 
     return run
 
 
-def test_a_file_that_trains_and_pictures(folder, predict):
+@pytest.fixture
+def document(folder) -> Callable[[], dict]:
+    """``document()``: what is in ``predictions.json``."""
+    return lambda: json.loads((folder / "out/predictions.json").read_text())
+
+
+def same(folder, *names, other):
+    """Whether files in ``out`` are those of another run."""
+    return all(
+        (folder / "out" / name).read_bytes() == (folder / other / name).read_bytes()
+        for name in names
+    )
+
+
+def test_a_file_that_trains_and_pictures(folder, predict, document):
     status, out, errors = predict()
     assert (status, errors) == (0, [])
     assert f"objects in 3 images, which lie in {folder / 'images'}" in out
-    path = folder / "out/predictions.json"
-    document = json.loads(path.read_text())
-    assert [(i["file_name"], i["height"], i["width"]) for i in document["images"]] == [
-        ("a.png", 40, 60),
-        ("b.tif", 40, 60),
-        ("sub/a.jpg", 60, 40),
-    ]
+    path, document = folder / "out/predictions.json", document()
+    images = [(i["file_name"], i["height"], i["width"]) for i in document["images"]]
+    assert images == [("a.png", 40, 60), ("b.tif", 40, 60), ("sub/a.jpg", 60, 40)]
     assert document["categories"] == [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
     assert str(folder) not in path.read_text()
     assert document["annotations"]
@@ -117,22 +113,18 @@ def test_a_file_that_trains_and_pictures(folder, predict):
         assert len(annotations) == len(document["annotations"])
 
 
-def test_an_unreadable_image_is_named_and_tried_again(folder, predict):
+def test_an_unreadable_image_is_named_and_tried_again(folder, predict, document):
     image = (folder / "images/b.tif").read_bytes()
     (folder / "images/b.tif").write_bytes(image[:100])
     status, out, errors = predict()
     assert status == 3
     assert len(errors) == 1 and "b.tif: cannot be read as an image" in errors[0]
     assert "objects in 2 images" in out
-    names = [
-        i["file_name"] for i in json.loads((folder / "out/predictions.json").read_text())["images"]
-    ]
-    assert names == ["a.png", "sub/a.jpg"]
+    assert [i["file_name"] for i in document()["images"]] == ["a.png", "sub/a.jpg"]
     (folder / "images/b.tif").write_bytes(image)
     assert predict("--resume")[0] == 0
     predict(output="anew")
-    expected = (folder / "anew/predictions.json").read_bytes()
-    assert (folder / "out/predictions.json").read_bytes() == expected
+    assert same(folder, "predictions.json", other="anew")
 
 
 def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
@@ -154,8 +146,7 @@ def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
     status, _, errors = predict()
     assert status == 2 and "continue them with --resume" in errors[0]
     assert predict("--resume")[0] == 0
-    whole = (folder / "whole/predictions.json").read_bytes()
-    assert (folder / "out/predictions.json").read_bytes() == whole
+    assert same(folder, "predictions.json", other="whole")
     status, _, errors = predict("--resume", "--score-threshold", 0.4)
     assert status == 2 and "score_threshold: 0.3 -> 0.4" in errors[0]
 
@@ -178,18 +169,17 @@ def test_half_a_picture_of_a_killed_run_is_removed_by_the_next(folder, predict):
     (pictures / ".a.jpg.mine").touch()
     assert predict("--resume")[0] == 0
     assert {path.name for path in pictures.iterdir()} == {"a.jpg", ".a.jpg.mine"}
-    for name in ("predictions.json", "overlays/sub/a.jpg", "overlays/b.jpg"):
-        assert (folder / "out" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    names = ("predictions.json", "overlays/sub/a.jpg", "overlays/b.jpg")
+    assert same(folder, *names, other="whole")
 
 
-def test_a_name_that_is_no_utf8_does_not_end_it(folder, predict):
+def test_a_name_that_is_no_utf8_does_not_end_it(folder, predict, document):
     strange = os.fsencode(folder / "images") + b"/caf\xe9"
     os.mkdir(strange)
     (folder / "images/a.png").rename(os.fsdecode(strange + b"/a.png"))
     status, out, errors = predict(images=os.fsdecode(b"images/caf\xe9"))
     assert (status, errors) == (0, []) and r"caf\udce9" in out
-    document = json.loads((folder / "out/predictions.json").read_text())
-    assert [image["file_name"] for image in document["images"]] == ["a.png"]
+    assert [image["file_name"] for image in document()["images"]] == ["a.png"]
 
 
 def test_its_own_pictures_are_no_input(folder, predict):
@@ -198,14 +188,14 @@ def test_its_own_pictures_are_no_input(folder, predict):
     assert status == 0 and "in 3 images" in out
 
 
-def test_a_detector_gives_boxes(folder, predict):
+def test_a_detector_gives_boxes(folder, predict, document):
     write_model(folder)
     assert predict("--score-threshold", 0.0)[0] == 0
-    annotations = json.loads((folder / "out/predictions.json").read_text())["annotations"]
+    annotations = document()["annotations"]
     assert annotations and all("segmentation" not in a for a in annotations)
 
 
-def test_a_semantic_model_gives_label_maps(folder, predict):
+def test_a_semantic_model_gives_label_maps(folder, predict, document):
     opts = {f"MODEL__SEM_SEG_HEAD__{key}": value for key, value in HEAD.items()}
     write_model(folder, MODEL__META_ARCHITECTURE="SemanticSegmentor", **opts)
     assert predict()[0] == 0
@@ -213,18 +203,17 @@ def test_a_semantic_model_gives_label_maps(folder, predict):
         assert label.mode == "P" and label.size == (40, 60)
         assert set(np.unique(label)) <= {0, 1, 2}
     assert (folder / "out/overlays/sub/a.jpg").exists()
-    assert json.loads((folder / "out/predictions.json").read_text())["annotations"] == []
+    assert document()["annotations"] == []
 
 
-def test_classes_from_a_list(folder, predict):
+def test_classes_from_a_list(folder, predict, document):
     (folder / "classes.txt").write_text("flat\nhigh\n")
     gone = [["gone", str(folder / "gone.json"), ""]]
     opts = ("DATASETS.CUSTOM", gone, "DATASETS.TRAIN", "('gone',)")
     status, _, errors = predict(opts=opts)
     assert status == 2 and "gone.json: cannot be read" in errors[0] and "--classes" in errors[0]
     assert predict("--classes", folder / "classes.txt", opts=opts)[0] == 0
-    document = json.loads((folder / "out/predictions.json").read_text())
-    assert document["categories"] == [{"id": 1, "name": "flat"}, {"id": 2, "name": "high"}]
+    assert document()["categories"] == [{"id": 1, "name": "flat"}, {"id": 2, "name": "high"}]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.report.browser import BROWSER
 from tests.report.pages import CARD, choose, counted
 

@@ -1,4 +1,4 @@
-"""What every test gets: fixed seeds, one thread, no network, loggers as they were; and the tools as a user calls them."""
+"""What every test gets: fixed seeds, one thread, no network, loggers as they were; the tools as a user calls them."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import ast
 import base64
 import csv
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -23,6 +22,9 @@ from typing import Any
 import detectron2
 import pytest
 
+from tests.detectron2_behaviour import CHECKS
+from tools import install_detectron2 as installer
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,20 +32,9 @@ SCRIPT = ROOT / "tools" / "install_detectron2.py"
 BEHAVIOUR = ROOT / "tests" / "detectron2_behaviour.py"
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-installer = load_script()
-
-
 def source_files() -> dict[str, str]:
     """A tree of the archive's form: every text that a fix replaces, as often as it expects it."""
+    projects = ("PointRend/point_rend", "DeepLab/deeplab", "Panoptic-DeepLab/panoptic_deeplab")
     files = {
         "setup.py": "import pathlib, torch\npathlib.Path('ran').touch()\nraise SystemExit('compile')\n",
         "LICENSE": "licence\n",
@@ -51,9 +42,7 @@ def source_files() -> dict[str, str]:
         "tools/train_net.py": "",
         "detectron2/model_zoo/configs/Base.yaml": "VERSION: 2\n",
         "detectron2/projects/__init__.py": "",
-        "projects/PointRend/point_rend/__init__.py": "",
-        "projects/DeepLab/deeplab/__init__.py": "",
-        "projects/Panoptic-DeepLab/panoptic_deeplab/__init__.py": "",
+        **{f"projects/{name}/__init__.py": "" for name in projects},
     }
     folders = {target: source for source, target in installer.PACKAGES.items() if "/" in target}
     for fix in installer.FIXES:
@@ -101,15 +90,10 @@ def test_wheel_has_all_packages_and_configs(archive: Path, tmp_path: Path) -> No
     wheel = installer.build_wheel(archive, tmp_path / "wheel")
     assert wheel.name == "detectron2-0.6+wsis-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in (
-        "detectron2/_C.py",
-        "detectron2/model_zoo/configs/Base.yaml",
-        "detectron2/projects/point_rend/__init__.py",
-        "detectron2/projects/deeplab/__init__.py",
-        "detectron2/projects/panoptic_deeplab/__init__.py",
-        "detectron2-0.6+wsis.dist-info/LICENSE",
-    ):
-        assert name in names
+    expected = {"detectron2/_C.py", "detectron2/model_zoo/configs/Base.yaml"}
+    for name in ("point_rend", "deeplab", "panoptic_deeplab"):
+        expected.add(f"detectron2/projects/{name}/__init__.py")
+    assert expected | {"detectron2-0.6+wsis.dist-info/LICENSE"} <= names
     assert not any(name.startswith(("tools", "projects", "setup.py")) for name in names)
 
 
@@ -163,12 +147,7 @@ def test_archive_with_another_hash_is_refused(archive: Path, tmp_path: Path) -> 
     assert not (tmp_path / "wheel").exists()
 
 
-def test_option_wheel_writes_only_the_wheel(
-    local_index: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_option_wheel_writes_only_the_wheel(local_index, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["install_detectron2.py", "--wheel", str(tmp_path / "out")])
     installer.main()
@@ -178,9 +157,7 @@ def test_option_wheel_writes_only_the_wheel(
     assert not list(tmp_path.rglob("ran")), "the archive's setup.py ran"
 
 
-def test_download_of_another_hash_is_refused(
-    local_index: Path, archive: Path, tmp_path: Path
-) -> None:
+def test_download_of_another_hash_is_refused(local_index, archive, tmp_path) -> None:
     write_archive(archive, {**source_files(), "LICENSE": "other\n"})
     with pytest.raises(installer.InstallError, match="has not the pinned SHA-256"):
         installer.download(tmp_path)
@@ -246,13 +223,6 @@ def behaviour() -> dict[str, str]:
     return results
 
 
-CHECKS = [
-    node.name
-    for node in ast.parse(BEHAVIOUR.read_text(encoding="utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name != "main"
-]
-
-
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
 def test_installed_detectron2(check: str, behaviour: dict[str, str]) -> None:
     assert behaviour[check] == "ok", behaviour[check]

@@ -72,12 +72,6 @@ def read_page(written: WrittenPage) -> Page:
 
 
 @pytest.fixture
-def document(tmp_path) -> dict[str, Any]:
-    """What is in ``proxy.json``, beside its images and ``gt.json``."""
-    return write_files(tmp_path)
-
-
-@pytest.fixture
 def page(tmp_path, document) -> Callable[..., Page]:
     """``page(output="out", truth=False, changed=None, ...)``: writes a page and reads it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.report.browser import BROWSER
+from tests.report.browser import BROWSER, by_id
 from tests.report.pages import CARD, choose, counted
 
 pytestmark = BROWSER
@@ -20,24 +20,20 @@ def test_keys_move_enlarge_and_close(page):
     assert page.js(CARD) == "2"
     assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.press("Enter")
-    assert page.js("document.getElementById('large').open")
-    facts = "document.getElementById('facts').textContent"
-    assert "place2 of 48" in page.js(facts)
+    assert page.js(f"{by_id('large')}.open")
+    assert "place2 of 48" in page.text("facts")
     page.press("ArrowRight")
-    assert "place3 of 48" in page.js(facts)
+    assert "place3 of 48" in page.text("facts")
     page.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
-    assert "place1 of 48" in page.js(facts)
-    assert page.js("document.getElementById('previous').disabled")
+    assert "place1 of 48" in page.text("facts")
+    assert page.js(f"{by_id('previous')}.disabled")
     page.press("Escape")
-    page.wait("!document.getElementById('large').open")
+    page.wait(f"!{by_id('large')}.open")
     assert page.js(CARD) == "1"
     page.press("End")
     assert page.js(CARD) == "48"
-    inside = page.js(
-        "(() => { const r = document.activeElement.getBoundingClientRect();"
-        "return r.top >= 0 && r.bottom <= innerHeight; })()"
-    )
-    assert inside
+    place = "document.activeElement.getBoundingClientRect()"
+    assert page.js(f"{place}.top >= 0 && {place}.bottom <= innerHeight")
     page.press("PageUp", "Home")
     assert page.js(CARD) == "1"
 
@@ -74,12 +70,12 @@ def test_keys_jump_to_filters_and_back(page):
     page.press("/")
     assert page.js(focused) == "find"
     page.press("1", "0", "5", "r")  # letters in a text field are text
-    assert page.js("document.getElementById('find').value") == "105r"
+    assert page.js(f"{by_id('find')}.value") == "105r"
     page.press("Escape", "r")
     assert counted(page) == "48 of 48 masks"
     page.press("o")
     assert page.js(focused) == "order"
     page.press("Escape", "?")
-    assert page.js("document.getElementById('help').open")
+    assert page.js(f"{by_id('help')}.open")
     page.press("Escape")
-    page.wait("!document.getElementById('help').open")
+    page.wait(f"!{by_id('help')}.open")

@@ -59,12 +59,6 @@ class Ended(NamedTuple):
     out: str
     err: str
 
-    @property
-    def complaints(self) -> list[str]:
-        """Lines that say what is wrong, among those of loggers."""
-        starts = ("error: ", "unreadable: ", "interrupted")
-        return [line for line in self.err.splitlines() if line.startswith(starts)]
-
 
 @pytest.fixture
 def call(monkeypatch, capsys) -> Callable[..., Ended]:

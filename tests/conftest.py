@@ -61,11 +61,11 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys) -> Callable[..., Ended]:
-    """``call(tool, words...)``: runs a tool, by path or by name, in this process."""
+def tool(monkeypatch, capsys) -> Callable[..., Ended]:
+    """``tool(name, words...)``: runs a tool, by name or by path, in this process."""
 
-    def run(tool: str | Path, *words: Any) -> Ended:
-        path = TOOLS / f"{tool}.py" if isinstance(tool, str) else tool
+    def run(name: str | Path, *words: Any) -> Ended:
+        path = TOOLS / f"{name}.py" if isinstance(name, str) else name
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
@@ -78,11 +78,11 @@ def call(monkeypatch, capsys) -> Callable[..., Ended]:
 
 
 @pytest.fixture
-def run(call) -> Callable[..., tuple[int, str]]:
-    """``run(tool, words...)``: exit status and the error of a tool, if it ends in one."""
+def run(tool) -> Callable[..., tuple[int, str]]:
+    """``run(name, words...)``: exit status and the error of a tool, if it ends in one."""
 
-    def outcome(tool: str, *words: Any) -> tuple[int, str]:
-        status, _, text = call(tool, *words)
+    def outcome(name: str, *words: Any) -> tuple[int, str]:
+        status, _, text = tool(name, *words)
         errors = [line for line in text.splitlines() if line.startswith("error: ")]
         assert errors == text.splitlines()[-1:] or not errors, "the error is one line, and the last"
         return status, errors[0] if errors else ""

@@ -18,9 +18,9 @@ def document(data):
 
 
 @pytest.fixture
-def check(call) -> Callable[..., Ended]:
+def check(tool) -> Callable[..., Ended]:
     """``check(words...)``: how the tool ended."""
-    return partial(call, "check_dataset")
+    return partial(tool, "check_dataset")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -16,24 +15,22 @@ from detectron2.modeling import (
     ROI_MASK_HEAD_REGISTRY,
 )
 
-import wsis
-from wsis.config import flatten, load_cfg
+from tests.config_files import DATA, ROOT, changes, data_of, example, folder_of, load, names
+from wsis.config import flatten
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.mapper import WsisDatasetMapper
+from wsis.data.registration import register_custom
 from wsis.modeling.teacher import Teacher
 
-ROOT = Path(wsis.__file__).parents[1] / "configs"
-CONFIGS = {
-    str(path.relative_to(ROOT)): path
-    for path in sorted(ROOT.rglob("*.yaml"))
-    if path.parent.name != "plans"
-}
+CONFIGS = [name for name in names("**/*.yaml") if not name.startswith("plans/")]
 LEAVES = [name for name in CONFIGS if "Base-" not in name]
 DETECTORS = [
     name for name in LEAVES if "rcnn" in name and not name.startswith(("BBAM/", "BoxCaseg/"))
 ]
 STUDENTS = [name for name in DETECTORS if re.search(r"/mask_rcnn_R_\d+_FPN_[a-z]+\.yaml", name)]
 STUDENTS = [name for name in STUDENTS if not name.startswith("quickstart/")]
+OF_METHODS = [*names("BBAM/mask_rcnn_*.yaml"), *names("BoxCaseg/mask_rcnn_*.yaml")]
+EXAMPLES = [name for name in LEAVES if example(name)]
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
@@ -45,8 +42,8 @@ REGISTRIES = {
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_a_leaf_is_short_and_names_what_exists(name):
-    assert len(CONFIGS[name].read_text().splitlines()) <= 20
-    cfg = load_cfg(CONFIGS[name])
+    assert len((ROOT / name).read_text().splitlines()) <= 20
+    cfg = load(name)
     flat = flatten(cfg)
     for key, registry in REGISTRIES.items():
         if flat[key]:
@@ -58,7 +55,7 @@ def test_a_leaf_is_short_and_names_what_exists(name):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in LEAVES])
 def test_a_base_loads(name):
-    load_cfg(CONFIGS[name])
+    load(name)
 
 
 def test_every_detector_and_student_is_there():
@@ -75,7 +72,7 @@ def test_every_detector_and_student_is_there():
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_name_says_what_it_is(name):
     arch, depth = re.search(r"/(\w+)_rcnn_R_(\d+)_FPN", name).groups()
-    cfg = load_cfg(CONFIGS[name])
+    cfg = load(name)
     assert int(depth) == cfg.MODEL.RESNETS.DEPTH
     assert (arch == "mask") == cfg.MODEL.MASK_ON
     supervision = {"faster": "box", "mask": "proxy"}[arch]
@@ -89,27 +86,56 @@ def test_the_name_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_a_student_differs_from_its_detector_in_masks_alone(name):
-    student = flatten(load_cfg(CONFIGS[name]))
-    detector = flatten(load_cfg(CONFIGS[name.replace("mask_", "faster_")]))
-    changed = {key for key, value in student.items() if detector[key] != value}
-    assert changed == {"MODEL.MASK_ON", "WSIS.SUPERVISION", "DATASETS.TRAIN"}
+    changed = changes(load(name), load(name.replace("mask_", "faster_")))
+    assert set(changed) == {"MODEL.MASK_ON", "WSIS.SUPERVISION", "DATASETS.TRAIN"}
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_the_example_of_a_student_fits_it(name):
-    cfg = load_cfg(CONFIGS[name])
-    example = re.search(r'DATASETS\.CUSTOM "(.*)"', CONFIGS[name].read_text()).group(1)
-    ((proxy, json_file, images),) = ast.literal_eval(example)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_of_a_command_fits(name):
+    key, entries = example(name)
+    cfg = load(name, key, repr(entries))
+    ((proxy, json_file, images, *labels),) = entries
     assert (proxy,) == cfg.DATASETS.TRAIN
     source = Path(json_file).stem
     assert images == f"datasets/{BUILTIN[source][1]}"
-    detector = load_cfg(CONFIGS[name.replace("mask_", "faster_")])
-    assert (source,) == detector.DATASETS.TRAIN
+    if key == "DATASETS.CUSTOM":
+        return
+    register_custom(cfg)
+    assert json_file == f"datasets/{BUILTIN[source][0]}"
+    folders = {label: f"output/bana/pseudo_labels/{source}/{label}" for label in labels[0]}
+    assert labels == [folders] and list(folders) == cfg.MODEL.SEGMENTOR.LABELS
+
+
+def test_every_student_has_an_example():
+    assert set(EXAMPLES) == {*STUDENTS, *OF_METHODS, *names("BANA/deeplab_*.yaml")}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_example_of_a_student_is_of_its_detectors_data(name):
+    ((_, json_file, _),) = example(name)[1]
+    assert (Path(json_file).stem,) == load(name.replace("mask_", "faster_")).DATASETS.TRAIN
+
+
+@pytest.mark.parametrize("name", OF_METHODS)
+def test_a_methods_student_differs_in_the_mask_head_alone(name):
+    cfg = load(name)
+    changed = set(changes(cfg, load(f"{folder_of(name)}/{Path(name).name}")))
+    expected = ("ProxyMaskHead", {"SCORE_MODE", "SCORE_THRESHOLD"})
+    if name.startswith("BBAM/"):
+        expected = ("PairMaskHead", {"NAME"})
+    assert expected[0] == cfg.MODEL.ROI_MASK_HEAD.NAME
+    if data_of(name) != "voc":  # VOC's has its published schedule and sizes too
+        assert changed == {f"MODEL.ROI_MASK_HEAD.{key}" for key in expected[1]}
+
+
+@pytest.mark.parametrize("kind", ["BBAM/bbam", "BoxCaseg/boxcaseg", "BBAM/mask", "BoxCaseg/mask"])
+def test_every_dataset_has_a_teacher_and_a_student(kind):
+    assert {data_of(name) for name in names(f"{kind}_*.yaml")} == DATA
 
 
 @pytest.mark.parametrize("name", [name for name in LEAVES if name.startswith("baselines/")])
 def test_a_baseline_is_a_teacher(name):
-    teacher = META_ARCH_REGISTRY.get(load_cfg(CONFIGS[name]).MODEL.META_ARCHITECTURE)
+    teacher = META_ARCH_REGISTRY.get(load(name).MODEL.META_ARCHITECTURE)
     assert issubclass(teacher, Teacher)
 
 
@@ -118,7 +144,7 @@ def test_every_baseline_is_there():
     assert {Path(name).stem for name in LEAVES if name.startswith("baselines/")} == expected
 
 
-@pytest.mark.parametrize("name", list(CONFIGS))
+@pytest.mark.parametrize("name", CONFIGS)
 def test_no_path_of_a_machine(name):
-    paths = re.findall(r"[\"' ](/\S+|[A-Z]:\\\S+|~\S+)", CONFIGS[name].read_text())
+    paths = re.findall(r"[\"' ](/\S+|[A-Z]:\\\S+|~\S+)", (ROOT / name).read_text())
     assert not paths

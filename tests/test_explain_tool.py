@@ -29,13 +29,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def explain(folder, call) -> Callable[..., Ended]:
+def explain(folder, tool) -> Callable[..., Ended]:
     """``explain(keys..., images="image1.png")``: how the tool ended."""
 
     def run(*keys, images="image1.png"):
         words = ["--config-file", folder / "config.yaml", "--input", folder / images]
         words += ["--output", folder / "out", "MODEL.WEIGHTS", folder / "w.pth", *keys]
-        return call("explain", *words)
+        return tool("explain", *words)
 
     return run
 

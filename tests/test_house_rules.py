@@ -14,11 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "errors": 0,
     "compat": 1,
+    "parallel": 1,
     "structures": 2,
     "config": 2,
     "layers": 3,
-    "modeling": 4,
-    "data": 5,  # its loaders ask whether a meta-architecture is a teacher
+    "data": 4,
+    "modeling": 5,  # a method says what it trains on
     "evaluation": 6,
     "methods": 6,
     "engine": 7,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tests.engine.test_label_folder import hang_at, hidden
-from tests.generating import in_a_process, wait_for
+from tests.generating import killed_while_writing
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
@@ -57,13 +55,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def predict(folder, call) -> Callable[..., tuple[int, str, list[str]]]:
+def predict(folder, tool) -> Callable[..., tuple[int, str, list[str]]]:
     """``predict(words..., output="out")``: exit status, output and errors of the tool."""
 
     def run(*more, output="out", images="images", opts=()):
         words = ["--config-file", folder / "config.yaml", "--output", folder / output]
         words += ["--input", folder / images, "--score-threshold", 0.3, *more]
-        status, out, error = call("predict", *words, "MODEL.WEIGHTS", folder / "w.pth", *opts)
+        status, out, error = tool("predict", *words, "MODEL.WEIGHTS", folder / "w.pth", *opts)
         starts = ("error: ", "unreadable: ", "interrupted")
         return status, out, [line for line in error.splitlines() if line.startswith(starts)]
 
@@ -153,19 +151,13 @@ def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
 
 def test_half_a_picture_of_a_killed_run_is_removed_by_the_next(folder, predict):
     predict(output="whole")
-    mark, pictures = folder / "half", folder / "out/overlays/sub"
+    pictures = folder / "out/overlays/sub"
 
     def work():
         torch.set_num_threads(1)
-        hang_at(".a.jpg.*", pictures, mark)
         predict()
 
-    child = in_a_process(work)
-    wait_for(mark.exists)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    (half,) = hidden(pictures)
-    assert half.startswith(".a.jpg.")
+    assert killed_while_writing(".a.jpg.*", pictures, work).startswith(".a.jpg.")
     (pictures / ".a.jpg.mine").touch()
     assert predict("--resume")[0] == 0
     assert {path.name for path in pictures.iterdir()} == {"a.jpg", ".a.jpg.mine"}

@@ -19,9 +19,9 @@ from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
 from wsis.methods.bbam.demo import DemoSettings
 from wsis.methods.bbam.explainer import ExplainerParams
+from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Teacher
-from wsis.report.attribution import write_explanations
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def check_seeds(model: Teacher, inputs: Any) -> None:
 @needs_crf
 def test_label_maps_of_all_protocols():
     cfg = tiny_segmentor.make_cfg(
-        MODEL__BANA_SEG__PROTOCOLS=["single", "single_crf", "multi", "multi_crf"]
+        MODEL__SEGMENTOR__PROTOCOLS=["single", "single_crf", "multi", "multi_crf"]
     )
     model = WsisTrainer.build_model(cfg).eval()
     inputs = tiny_segmentor.images(1)

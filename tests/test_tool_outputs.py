@@ -20,10 +20,10 @@ WRITERS = [
     "command", [*WRITERS, [TOOLS / "benchmark.py", "journal"]], ids=lambda command: command[0].stem
 )
 def test_an_empty_output_is_not_the_present_folder(
-    command: list[Path | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
+    command: list[Path | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, error = call(*command, "--output", "")
+    status, _, error = tool(*command, "--output", "")
     assert status == 2
     assert "argument --output: found nothing, expected a path" in error
     assert not list(tmp_path.iterdir())

@@ -21,17 +21,18 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from wsis.config import load_cfg
+from wsis.config.params import read
 from wsis.data.images import UnreadableImageError, find_images, read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.errors import ConfigError, DataError
-from wsis.methods.bbam.config import check_keys
+from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.demo import demo_settings
 from wsis.methods.bbam.detector import ExplainableDetector, explainable
 from wsis.methods.bbam.meta_arch import build_detector
-from wsis.report.attribution import write_explanations
+from wsis.methods.bbam.pictures import write_explanations
 
 
 def resolve_classes(cfg: CfgNode) -> list[str]:
@@ -53,11 +54,11 @@ def resolve_classes(cfg: CfgNode) -> list[str]:
 
 def load_detector(cfg: CfgNode) -> ExplainableDetector:
     """The detector with its weights, frozen."""
-    check_keys(cfg.MODEL.BBAM)
+    params = read(cfg, BBAMParams)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
     model = build_detector(cfg)
-    view = explainable(model, cfg.MODEL.BBAM.INCLUSIVE_BOXES)
+    view = explainable(model, params.inclusive_boxes)
     WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
     model.to(torch.device(cfg.MODEL.DEVICE)).eval().requires_grad_(False)
     return view

@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 
 from wsis.engine import (
-    WsisCheckpointer,
     argument_parser,
+    checked_model,
     launch_processes,
     run_tool,
     setup,
@@ -31,9 +30,7 @@ from wsis.engine.generation import check_generation, generate_proxy_masks
 def main(cfg: CfgNode, args: argparse.Namespace) -> int:
     """Work of one process; returns the exit status."""
     start(cfg, args, "generate")
-    model = build_model(cfg)
-    WsisCheckpointer(model, strict=True).load(cfg.MODEL.WEIGHTS)
-    return generate_proxy_masks(cfg, model, resume=args.resume).exit_status
+    return generate_proxy_masks(cfg, checked_model(cfg), resume=args.resume).exit_status
 
 
 def run() -> int:

@@ -53,7 +53,7 @@ def attention_maker(config_file: str, opts: Sequence[str], source: CocoSource) -
     @torch.no_grad()
     def make(entry: dict[str, Any], image: np.ndarray) -> dict[str, np.ndarray]:
         (seed,) = model.propose([mapper(records[entry["id"]], image)])
-        return {"background attention": attention_map(seed, model.legacy_box_shift)}
+        return {"background attention": attention_map(seed, model.params.legacy_box_shift)}
 
     return make
 

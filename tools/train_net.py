@@ -18,9 +18,9 @@ import argparse
 from detectron2.config import CfgNode
 
 from wsis.engine import (
-    WsisCheckpointer,
     WsisTrainer,
     argument_parser,
+    checked_model,
     launch_processes,
     only_training,
     run_tool,
@@ -33,10 +33,7 @@ def main(cfg: CfgNode, args: argparse.Namespace) -> int:
     """Work of one process; returns the exit status."""
     if args.eval_only:
         start(cfg, args, "test")
-        model = WsisTrainer.build_model(cfg)
-        checkpointer = WsisCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        WsisTrainer.test(cfg, model)
+        WsisTrainer.test(cfg, checked_model(cfg, args.resume))
         return 0
     with only_training(cfg):
         start(cfg, args, "train")

@@ -19,3 +19,8 @@ class DataError(WsisError):
 
 class ConfigError(WsisError):
     """A config key, a command-line value or an installed package is wrong. The text names the key."""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and what is counted, as in "1 image" and "2 images"; ``plural`` where it is more than an "s"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -1,19 +1,21 @@
-"""docs/config.md is what the comments say now."""
+"""docs/config.md is what the docstrings say now."""
 
 from __future__ import annotations
 
 import importlib.util
-import inspect
-import types
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from wsis.config import flatten, get_cfg
-from wsis.config.document import key_comments
+from wsis.config.document import document, sections
+from wsis.config.params import Key
 from wsis.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "config.md").read_text()
+KEYS = list(chain(*sections().values()))
 
 
 def run_tool(path, argv):
@@ -26,34 +28,28 @@ def run_tool(path, argv):
 def test_the_page_is_current(tmp_path):
     run_tool("tools/document_config.py", ["--output", str(tmp_path / "config.md")])
     made = (tmp_path / "config.md").read_text()
-    current = (ROOT / "docs" / "config.md").read_text()
-    assert made == current, "run: python tools/document_config.py"
+    assert made == PAGE, "run: python tools/document_config.py"
 
 
 def test_every_key_of_ours_is_on_it():
     from detectron2.config import get_cfg as stock
 
-    page = (ROOT / "docs" / "config.md").read_text()
     ours = set(flatten(get_cfg())) - set(flatten(stock()))
     assert ours
-    assert [key for key in sorted(ours) if f"`{key}`" not in page] == []
+    assert [key for key in sorted(ours) if f"`{key}`" not in PAGE] == []
 
 
-def test_a_key_without_a_comment_is_refused(monkeypatch):
-    module = types.ModuleType("keys")
-    monkeypatch.setattr("inspect.getsource", lambda _: "    # text\n    cfg.A = 1\n    cfg.B = 2\n")
-    with pytest.raises(ConfigError, match="keys: key B has no comment"):
-        key_comments(module)
+def test_every_text_is_a_whole_sentence():
+    assert [k.name for k in KEYS if not (k.text[:1].isupper() and k.text.endswith("."))] == []
 
 
-def test_a_crf_node_has_the_comments_of_its_keys(monkeypatch):
-    module = types.ModuleType("keys")
-    source = "    # W of it.\n    add_crf_keys(\n        cfg.A.CRF, 1.0, 2.0, 3.0\n    )\n"
-    real = inspect.getsource
-    monkeypatch.setattr("inspect.getsource", lambda m: source if m is module else real(m))
-    comments = key_comments(module)
-    assert comments["A.CRF.SPATIAL_WEIGHT"] == "W of it."
-    assert comments["A.CRF.ITERATIONS"] == "Mean-field steps." and len(comments) == 6
-    source = source.partition("\n")[2]
-    with pytest.raises(ConfigError, match=r"keys: key A\.CRF\.SPATIAL_WEIGHT has no comment"):
-        key_comments(module)
+def test_a_key_without_a_text_is_refused(monkeypatch):
+    monkeypatch.setattr("wsis.config.document.keys_of", lambda *_: [Key("A.B", 1, "")])
+    with pytest.raises(ConfigError, match=r"key A\.B has no text"):
+        document()
+
+
+def test_keys_of_a_part_end_in_its_sentence():
+    texts = {key.name.removeprefix("MODEL.BANA.CRF."): key.text for key in KEYS}
+    assert texts["ITERATIONS"] == "Number of mean-field steps. This CRF makes Y_crf."
+    assert texts["SPATIAL_WEIGHT"].endswith(" kernel. This CRF makes Y_crf.")

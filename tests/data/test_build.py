@@ -7,10 +7,12 @@ import pytest
 import torch
 from detectron2.utils.env import seed_all_rng
 
-from wsis.data.build import build_test_loader, build_train_loader, is_teacher, training_dicts
+from wsis.data.build import build_train_loader, training_dicts
 from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source
+from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError, DataError
+from wsis.modeling.teacher import is_teacher
 
 
 def take(loader, number):
@@ -66,7 +68,7 @@ def test_nothing_to_train_on(make_document, register, make_cfg):
     with pytest.raises(DataError, match="nothing to train on: found 0 images"):
         training_dicts(make_cfg("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, train=(empty,)))
     with pytest.raises(DataError, match="key 'images': the list is empty"):
-        build_test_loader(make_cfg(test=(empty,)), empty)
+        WsisTrainer.build_test_loader(make_cfg(test=(empty,)), empty)
 
 
 def test_bad_boxes_are_left_out(make_document, register, make_cfg):
@@ -135,7 +137,7 @@ def test_batch_size_must_fit(make_document, register, make_cfg):
 
 def test_a_student_is_tested_on_images_alone(make_document, register, make_cfg):
     name = register(make_document((2, 0, 1)))
-    batches = list(build_test_loader(make_cfg(test=(name,)), name))
+    batches = list(WsisTrainer.build_test_loader(make_cfg(test=(name,)), name))
     assert ids(batches) == [1, 2, 3]
     for (inputs,) in batches:
         assert "instances" not in inputs
@@ -146,7 +148,7 @@ def test_a_student_is_tested_on_images_alone(make_document, register, make_cfg):
 def test_a_teacher_is_tested_on_the_boxes(make_document, register, make_cfg):
     name = register(make_document((2, 0, 1)))
     cfg = make_cfg("MODEL.META_ARCHITECTURE", "FilledBox", test=(name,))
-    batches = list(build_test_loader(cfg, name))
+    batches = list(WsisTrainer.build_test_loader(cfg, name))
     source = to_dicts(get_source(name, bad_box="skip"), "box")
     for (inputs,), record in zip(batches, source, strict=True):
         boxes = np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4)

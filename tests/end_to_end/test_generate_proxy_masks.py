@@ -25,7 +25,7 @@ def noise(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tool(run) -> Callable[..., tuple[int, str]]:
+def generate(run) -> Callable[..., tuple[int, str]]:
     return partial(run, "generate_proxy_masks")
 
 
@@ -35,42 +35,42 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "out/proxy/noise.json"
 
 
-def test_makes_masks_and_is_finished_at_once_the_second_time(tmp_path, noise, tool, made):
+def test_makes_masks_and_is_finished_at_once_the_second_time(tmp_path, noise, generate, made):
     opts = make_opts(noise, tmp_path / "out")
-    assert tool(*opts) == (0, "")
+    assert generate(*opts) == (0, "")
     before = made.read_bytes()
     assert len(json.loads(before)["annotations"]) == 10
-    assert tool(*opts) == (0, "")
-    assert tool("--resume", *opts) == (0, "")
+    assert generate(*opts) == (0, "")
+    assert generate("--resume", *opts) == (0, "")
     assert made.read_bytes() == before
 
 
-def test_an_unreadable_image_is_exit_status_3(tmp_path, noise, tool, made):
+def test_an_unreadable_image_is_exit_status_3(tmp_path, noise, generate, made):
     kept = (noise / "2.png").read_bytes()
     (noise / "2.png").write_bytes(kept[:99])
     opts = make_opts(noise, tmp_path / "out", **NO_WEIGHTS)
-    assert tool(*opts) == (3, "")
+    assert generate(*opts) == (3, "")
     annotations = json.loads(made.read_text())["annotations"]
     assert {a["image_id"] for a in annotations if a["status"] == "failed"} == {2}
     (noise / "2.png").write_bytes(kept)
-    assert tool("--resume", *opts) == (0, "")
+    assert generate("--resume", *opts) == (0, "")
 
 
-def test_other_settings_are_exit_status_2_and_named(tmp_path, noise, tool):
-    assert tool(*make_opts(noise, tmp_path / "out"))[0] == 0
-    status, error = tool("--resume", *make_opts(noise, tmp_path / "out", SEED=2))
+def test_other_settings_are_exit_status_2_and_named(tmp_path, noise, generate):
+    assert generate(*make_opts(noise, tmp_path / "out"))[0] == 0
+    status, error = generate("--resume", *make_opts(noise, tmp_path / "out", SEED=2))
     assert status == 2
     assert "SEED: 1 -> 2" in error
 
 
-def test_an_unfinished_run_needs_resume(tmp_path, noise, tool, made):
+def test_an_unfinished_run_needs_resume(tmp_path, noise, generate, made):
     opts = make_opts(noise, tmp_path / "out", **NO_WEIGHTS)
-    tool(*opts)
+    generate(*opts)
     before = made.read_bytes()
     made.unlink()
-    status, error = tool(*opts)
+    status, error = generate(*opts)
     assert (status, "--resume" in error) == (2, True)
-    assert tool("--resume", *opts) == (0, "")
+    assert generate("--resume", *opts) == (0, "")
     assert made.read_bytes() == before
 
 
@@ -117,11 +117,11 @@ def _other_weights(noise: Path) -> None:
     ],
 )
 def test_mistakes_end_in_one_line_before_anything_is_written(
-    tmp_path, noise, tool, spoil, changes, message
+    tmp_path, noise, generate, spoil, changes, message
 ):
     opts = make_opts(noise, tmp_path / "out", **changes)
     spoil(noise)
-    status, error = tool(*opts)
+    status, error = generate(*opts)
     assert status == 2
     assert message in error
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ WORDS = "python() { printf '%s\\0' \"$@\"; printf '\\n\\0'; }\n"
 """In place of Python: prints its words, a line break after each command."""
 
 
-def test_your_own_boxes_in_three_commands_and_three_more(tmp_path, monkeypatch, call):
+def test_your_own_boxes_in_three_commands_and_three_more(tmp_path, monkeypatch, tool):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "none"))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -38,9 +38,9 @@ def test_your_own_boxes_in_three_commands_and_three_more(tmp_path, monkeypatch, 
     commands = [words.split("\0")[:-1] for words in read.split("\n\0")[:-1]]
     assert len(commands) == 6
     printed = ""
-    for tool, *words in commands:
-        workers = ["PROXY.NUM_WORKERS", "0"] if "generate" in tool else []
-        status, out, err = call(ROOT / tool, *words, *workers)
+    for path, *words in commands:
+        workers = ["PROXY.NUM_WORKERS", "0"] if "generate" in path else []
+        status, out, err = tool(ROOT / path, *words, *workers)
         assert status == 0, err
         printed += out
     assert "status: " in printed  # of the second command

@@ -135,13 +135,13 @@ BAD_DOCUMENTS = {
 
 
 @pytest.fixture
-def refused(tmp_path, call, monkeypatch) -> Callable[..., str]:
+def refused(tmp_path, tool, monkeypatch) -> Callable[..., str]:
     """``refused(config, words...)``: the error, one line, after which nothing is written."""
 
     def check(*words: Any) -> str:
         monkeypatch.chdir(tmp_path)
         before = sorted(tmp_path.rglob("*"))
-        status, _, error = call("train_net", "--config-file", *words)
+        status, _, error = tool("train_net", "--config-file", *words)
         assert status == 2 and error.startswith("error: ") and error.count("\n") == 1
         assert sorted(tmp_path.rglob("*")) == before
         return error

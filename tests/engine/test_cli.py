@@ -13,7 +13,15 @@ from torch.utils.data import DataLoader
 
 from tests.tiny import teacher_config, write_config
 from wsis.config import flatten, load_cfg
-from wsis.engine import WsisTrainer, argument_parser, check_weights, run_tool, setup, start
+from wsis.engine import (
+    WsisTrainer,
+    argument_parser,
+    check_weights,
+    checked_model,
+    run_tool,
+    setup,
+    start,
+)
 from wsis.errors import ConfigError, DataError, WsisError
 
 
@@ -142,7 +150,10 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN: found nothing"),
         (["DATASETS.TRAIN", ("tinny",)], "'tinny'"),
         (["DATASETS.TEST", ("tinny",)], "'tinny'"),
-        (["MODEL.META_ARCHITECTURE", "MaskRCNN"], "MODEL: No object named 'MaskRCNN'"),
+        (
+            ["MODEL.META_ARCHITECTURE", "MaskRCNN"],
+            "MODEL.META_ARCHITECTURE: found 'MaskRCNN', expected one of BANA",
+        ),
         (["MODEL.ROI_HEADS.NAME", "MyHeads"], "MODEL: No object named 'MyHeads'"),
         (["MODEL.RESNETS.DEPTH", 18], "MODEL: Must set MODEL.RESNETS.RES2_OUT_CHANNELS = 64"),
         (["MODEL.META_ARCHITECTURE", "FilledBox"], "FilledBox has nothing to train"),
@@ -184,6 +195,27 @@ def test_evaluation_and_generation_need_all_weights(tmp_path, data):
         with pytest.raises(ConfigError, match="part.pth: the weights do not match .*head.bias"):
             _setup(config, "MODEL.WEIGHTS", tmp_path / "part.pth", purpose=purpose)
     assert _setup(config, "MODEL.WEIGHTS", tmp_path / "part.pth")  # a start for training
+
+
+def test_the_model_that_was_checked_is_the_one_that_works(tmp_path, data, monkeypatch):
+    config = teacher_config(tmp_path, data, DATASETS__TEST=["tiny"])
+    torch.save(WsisTrainer.build_model(load_cfg(config)).state_dict(), tmp_path / "all.pth")
+    built = []
+    build = WsisTrainer.build_model
+    monkeypatch.setattr(
+        WsisTrainer, "build_model", lambda cfg: built.append(build(cfg)) or built[-1]
+    )
+    cfg = _setup(config, "MODEL.WEIGHTS", tmp_path / "all.pth", purpose="test")
+    assert checked_model(cfg) is built[0]
+    assert checked_model(cfg) is built[1], "it is handed over once"
+    _setup(config, "MODEL.WEIGHTS", tmp_path / "all.pth", purpose="generate")
+    other = cfg.clone()
+    other.defrost()
+    other.INPUT.FORMAT = "RGB"
+    model = checked_model(other)
+    assert model is built[3], "not for another config"
+    expected = torch.load(tmp_path / "all.pth", weights_only=True)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def test_a_teacher_without_a_network_needs_no_weights(tmp_path, data):

@@ -142,5 +142,5 @@ def test_a_line_of_another_form_is_named(tmp_path):
     with open(tmp_path / "predictions.jsonl", "ab") as stream:
         stream.write(b'{"annotations": []}\n')
     folder = PredictionFolder(tmp_path, PROVENANCE, CATEGORIES)
-    with pytest.raises(DataError, match=r"predictions\.jsonl: line 2: no image's"), folder:
+    with pytest.raises(DataError, match=r"predictions\.jsonl: line 2: not what image None"), folder:
         folder.start(resume=True)

@@ -10,9 +10,10 @@ from torch import nn
 import wsis
 from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.engine.trainer import WsisTrainer
+from wsis.modeling.method import Method
 
 
-class Grouped(nn.Linear):
+class Grouped(nn.Linear, Method):
     """Its bias learns twice as fast and does not decay."""
 
     def parameter_groups(self, cfg):
@@ -77,7 +78,11 @@ def test_the_trainer_builds_the_named_schedule():
 
 
 def test_a_meta_architecture_may_bring_its_own_loader(monkeypatch):
-    class Own(nn.Module):
+    class Own(Method):
+        @classmethod
+        def check_training_data(cls, cfg):
+            """Nothing can be wrong."""
+
         @classmethod
         def build_train_loader(cls, cfg):
             return [cfg.SOLVER.MAX_ITER]

@@ -12,8 +12,8 @@ from tests.golden.compare import Comparison, absolute, close, each, exact, share
 from tests.golden.frame import Arrays, check, tensor
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.layers.enlarged import Enlarged
+from wsis.layers.label_to_masks import ImageBoxes, union
 from wsis.methods.bana.pseudo_labels import (
-    ImageBoxes,
     LabelParams,
     background_attention,
     background_score,
@@ -23,7 +23,6 @@ from wsis.methods.bana.pseudo_labels import (
     retrieval_maps,
     semantic_labels,
     unary_probabilities,
-    union,
 )
 from wsis.structures.boxes import box_to_slices
 

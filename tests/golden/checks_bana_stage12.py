@@ -12,6 +12,7 @@ from torch.nn import functional
 from tests.golden.compare import Comparison, absolute, close, each, exact
 from tests.golden.frame import Arrays, cases, check, tensor
 from wsis.config import load_cfg
+from wsis.data.crop_transform import CropTransform, Draw
 from wsis.engine import WsisTrainer
 from wsis.layers.bilinear import grid_points
 from wsis.methods.bana.lattice import box_lattice, make_lattice, unit_boxes
@@ -25,7 +26,6 @@ from wsis.methods.bana.pooling import (
     pool_windows,
     query_weights,
 )
-from wsis.methods.bana.samples import CropTransform, Draw
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "BANA"
 CAFFE_MEAN_BGR = np.array([104.008, 116.669, 122.675], dtype=np.float32)

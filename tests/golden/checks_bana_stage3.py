@@ -20,7 +20,7 @@ from wsis.methods.bana.nal import (
     noise_aware_loss,
     unreliable_region,
 )
-from wsis.methods.bana.seg_inference import (
+from wsis.modeling.semantic_inference import (
     PROTOCOLS,
     ProtocolParams,
     label_image,

@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, each, exact, share
 from tests.golden.frame import Arrays, cases, check
+from wsis.layers.masks_to_label import semantic_label
 from wsis.methods.bbam.maps import map_at_image, stored_picture
 from wsis.methods.bbam.mcg import (
     SegmentProposals,
@@ -16,7 +17,6 @@ from wsis.methods.bbam.mcg import (
     refine_single,
     score_proposals,
 )
-from wsis.methods.bbam.semantic import semantic_label
 from wsis.methods.bbam.top_crf import (
     Slices,
     TopCRFParams,

@@ -14,7 +14,8 @@ from tests.golden.frame import Arrays, cases, check, tags, tensor
 from wsis.config import get_cfg
 from wsis.engine.solver import build_poly_schedule
 from wsis.layers.box_losses import line_maxima, smoothness_loss, tightness_loss
-from wsis.methods.boxcaseg.losses import PAIRWISE_WEIGHT, saliency_loss, weak_losses
+from wsis.methods.boxcaseg.config import BoxCasegParams
+from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
 from wsis.methods.boxcaseg.transfer import WeightTransfer
 from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
@@ -52,7 +53,7 @@ def boxcaseg_pairwise_loss(arrays: Arrays) -> Iterator[Comparison]:
     """Every map's loss and gradient."""
     for tag in tags(arrays, PAIRWISE):
         logits = tensor(arrays[f"{tag}_logits"]).requires_grad_()
-        loss = PAIRWISE_WEIGHT * smoothness_loss(logits).mean()
+        loss = BoxCasegParams.pairwise_weight * smoothness_loss(logits).mean()
         (gradient,) = torch.autograd.grad(loss, logits)
         yield absolute(f"{tag}_loss", loss, arrays[f"{tag}_loss"], 1e-7)
         yield absolute(f"{tag}_grad", gradient, arrays[f"{tag}_grad"], 1e-8)

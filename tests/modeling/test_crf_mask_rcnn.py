@@ -13,8 +13,8 @@ from detectron2.structures import Boxes, Instances
 
 from tests.tiny import SIZE, write_config, write_dataset
 from wsis.config import load_cfg
-from wsis.data.build import build_test_loader
 from wsis.data.registration import prepare_datasets
+from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.paste import paste_bordered
@@ -54,7 +54,7 @@ def plain_of(cfg, model):
 @torch.no_grad()
 def test_detections_are_mask_r_cnns(cfg):
     model = build_model(cfg).eval()
-    for batch in build_test_loader(cfg, "tiny"):
+    for batch in WsisTrainer.build_test_loader(cfg, "tiny"):
         (found,), (expected,) = model(batch), plain_of(cfg, model)(batch)
         found, expected = found["instances"], expected["instances"]
         assert 0 < len(found) == len(expected)
@@ -68,7 +68,7 @@ def test_detections_are_mask_r_cnns(cfg):
 def test_masks_are_refined_on_the_image_at_its_original_size(cfg):
     model = build_model(cfg).eval()
     torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.1)
-    (inputs,) = next(iter(build_test_loader(cfg, "tiny")))
+    (inputs,) = next(iter(WsisTrainer.build_test_loader(cfg, "tiny")))
     assert inputs["image"].shape == (3, 96, 96)
     assert inputs["original_image"].shape == (SIZE, SIZE, 3)
     boxes = torch.tensor([[6.0, 9, 60, 45], [100, 100, 120, 120], [30, 30, 96, 90]])
@@ -91,13 +91,13 @@ def test_masks_are_refined_on_the_image_at_its_original_size(cfg):
 @torch.no_grad()
 def test_without_detections(cfg):
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
-    (result,) = build_model(cfg).eval()(next(iter(build_test_loader(cfg, "tiny"))))
+    (result,) = build_model(cfg).eval()(next(iter(WsisTrainer.build_test_loader(cfg, "tiny"))))
     assert result["instances"].pred_masks.shape == (0, SIZE, SIZE)
 
 
 def test_other_models_get_no_second_image(cfg):
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
-    assert "original_image" not in next(iter(build_test_loader(cfg, "tiny")))[0]
+    assert "original_image" not in next(iter(WsisTrainer.build_test_loader(cfg, "tiny")))[0]
 
 
 def test_it_trains_as_mask_r_cnn_and_needs_a_mask_head(cfg):

@@ -17,16 +17,16 @@ from tests.tiny import SIZE
 
 
 @pytest.fixture
-def strips(tmp_path, call) -> Callable[..., Ended]:
+def strips(tmp_path, tool) -> Callable[..., Ended]:
     """``strips(words...)``: how the tool ended on the tiny dataset and its labels."""
     labels, data = write_label_pair(tmp_path), tmp_path / "data"
 
-    def tool(*words, names=("y_crf", "y_ret")):
+    def run(*words, names=("y_crf", "y_ret")):
         given = ["--json", data / "boxes.json", "--images", data, "--output", tmp_path / "strips"]
         given += ["--labels", *(f"{name}={labels / name}" for name in names), "--count", 2]
-        return call("label_strips", *given, *words)
+        return tool("label_strips", *given, *words)
 
-    return tool
+    return run
 
 
 def columns(path) -> float:

@@ -86,7 +86,7 @@ def page(tmp_path, document) -> Callable[..., Page]:
 
 
 @pytest.fixture
-def visualize(tmp_path, document, call) -> Callable[..., Ended]:
+def visualize(tmp_path, document, tool) -> Callable[..., Ended]:
     """``visualize(words...)``: how the tool ended that was given the images."""
     words = (
         "visualize_proxy_masks",
@@ -95,7 +95,7 @@ def visualize(tmp_path, document, call) -> Callable[..., Ended]:
         "--output",
         tmp_path / "out",
     )
-    return lambda *more: call(*words, "--images", tmp_path, *more)
+    return lambda *more: tool(*words, "--images", tmp_path, *more)
 
 
 def test_the_worst_come_first_by_iou_then_by_box_fit(page):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -51,12 +53,17 @@ def test_ignored_pixels_exclude_the_mask():
 
 def test_dense_form():
     seed = make_seed([[0, 0, 3, 3], [5, 5, 8, 8]])
-    instances = ProxyMasks.from_crops(seed, [(ONES, 0, 0), (ONES, 5, 5)]).to_instances()
+    masks = ProxyMasks.from_crops(seed, [(ONES, 0, 0), (ONES, 5, 5)])
+    instances = copy.deepcopy(masks.to_instances())
+    assert instances.masks.masks == masks.masks and "_fields" not in vars(instances), (
+        "not dense before it must be"
+    )
     assert instances.image_size == (10, 12)
     assert instances.pred_masks.shape == (2, 10, 12)
     assert instances.pred_masks.dtype.is_floating_point is False
     assert instances.annotation_ids.tolist() == [100, 101]
     assert not instances.has("ignore_masks")
+    assert instances[1:].pred_masks.shape == (1, 10, 12) and len(instances) == 2
     with_ignore = ProxyMasks.from_crops(seed, [(ONES, 0, 0)] * 2, ignore=[(ONES, 4, 4), None])
     assert with_ignore.to_instances().ignore_masks.sum(dim=(1, 2)).tolist() == [9, 0]
 
@@ -69,7 +76,7 @@ def test_no_boxes():
 
 def test_wrong_lengths_and_statuses_are_refused():
     seed = make_seed([[0, 0, 3, 3]])
-    with pytest.raises(ValueError, match="1 boxes, but 2 masks"):
+    with pytest.raises(ValueError, match="1 box, but 2 masks, 1 ignore mask, 1 score"):
         ProxyMasks.from_crops(seed, [(ONES, 0, 0)] * 2)
     with pytest.raises(ValueError, match="status 'fine'"):
         ProxyMasks.from_crops(seed, [(ONES, 0, 0)], status=["fine"])

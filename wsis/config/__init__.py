@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from wsis.config.defaults import add_wsis_config
+from wsis.config import defaults as _defaults  # noqa: F401  # registration
+from wsis.config.params import add_keys
+from wsis.config.renamed import refuse_renamed
 from wsis.errors import ConfigError
 
 _MISMATCH = re.compile(
@@ -27,26 +30,12 @@ _KINDS = {
     "bool": "True or False",
     "detectron2.config.config.CfgNode": "keys below it",
 }
-_EXTENSIONS: list[Callable[[CfgNode], None]] = []
-
-
-def register_config(add: Callable[[CfgNode], None]) -> Callable[[CfgNode], None]:
-    """Decorator: a method's function that adds its keys under ``MODEL.<NAME>`` becomes part of :func:`get_cfg`."""
-    _EXTENSIONS.append(add)
-    return add
-
-
-def config_modules() -> list[str]:
-    """Names of the modules whose functions :func:`register_config` holds, sorted."""
-    return sorted(add.__module__ for add in _EXTENSIONS)
 
 
 def get_cfg() -> CfgNode:
     """Detectron2's default config plus the keys of wsis and of all methods."""
     cfg = get_detectron2_cfg()
-    add_wsis_config(cfg)
-    for add in _EXTENSIONS:
-        add(cfg)
+    add_keys(cfg)
     return cfg
 
 
@@ -69,6 +58,7 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
         if not os.path.isfile(path):
             raise ConfigError(f"{path or 'an empty name'}: no such config file")
         try:
+            refuse_renamed(path, flatten(CfgNode.load_yaml_with_base(path)))
             cfg.merge_from_file(path, allow_unsafe=False)
         except OSError as error:
             raise ConfigError(
@@ -88,6 +78,7 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     if len(opts) % 2:
         raise ConfigError(f"command line: {opts[-1]!r} has no value; expected pairs of KEY VALUE")
     for key, value in zip(opts[0::2], opts[1::2], strict=True):
+        refuse_renamed(f"command line: {key}", [key])
         try:
             cfg.merge_from_list([key, value])
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
@@ -112,23 +103,15 @@ def _explain(error: Exception, cfg: CfgNode, key: str | None = None) -> str:
     return text
 
 
-def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
+def flatten(cfg: dict[str, Any], prefix: str = "") -> dict[str, object]:
     """The config as one level: ``{"MODEL.MASK_ON": False, ...}``, in the order of the keys."""
     flat: dict[str, object] = {}
     for key, value in cfg.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, dict):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat
 
 
-__all__ = [
-    "CfgNode",
-    "add_wsis_config",
-    "config_modules",
-    "flatten",
-    "get_cfg",
-    "load_cfg",
-    "register_config",
-]
+__all__ = ["CfgNode", "flatten", "get_cfg", "load_cfg"]

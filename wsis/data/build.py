@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -15,18 +15,17 @@ from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
     print_instances_class_histogram,
 )
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from wsis.data.dicts import to_dicts
-from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper
+from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError
-from wsis.modeling.teacher import Teacher
 
 Batches = Iterable[list[dict[str, Any]]]
+Mapper = Callable[[dict[str, Any]], Any]
 
 
 def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -64,6 +63,19 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     return dicts
 
 
+def check_training_data(cfg: CfgNode) -> None:
+    """Checks what :func:`build_train_loader` would load.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+
+    Raises:
+        ConfigError, DataError: as it would.
+    """
+    WsisDatasetMapper(cfg, is_train=True)
+    training_dicts(cfg)
+
+
 def build_train_loader(cfg: CfgNode) -> Batches:
     """Endless batches of `SOLVER.IMS_PER_BATCH` images over all processes, for a detector or student.
 
@@ -96,16 +108,16 @@ def check_batch_size(cfg: CfgNode) -> None:
         )
 
 
-def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
+def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
     """The images of one dataset in its order, each once over all processes.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
-        name: the dataset. A teacher gets its boxes, and no masks; other models get images only, at original size too
-            where their class has ``needs_original_image``.
+        name: the dataset.
+        mapper: of its dicts, with boxes (none with ``WSIS.SUPERVISION image``) and no masks, to the model's input.
 
     Raises:
-        ConfigError: unknown dataset or meta-architecture.
+        ConfigError: unknown dataset.
         DataError: a file is wrong or has no image.
     """
     source = dataset_source(cfg, name)
@@ -113,29 +125,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     dicts = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
     if not dicts:
         raise DataError(f"{source.json_file}: key 'images': the list is empty, expected an image")
-    mapper: TeacherDatasetMapper | WsisDatasetMapper
-    if is_teacher(cfg):
-        mapper = TeacherDatasetMapper(cfg, keep_original=True)
-    else:
-        kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-        original = getattr(kind, "needs_original_image", False)
-        mapper = WsisDatasetMapper(cfg, is_train=False, keep_original=original)
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
-
-
-def is_teacher(cfg: CfgNode) -> bool:
-    """Whether `MODEL.META_ARCHITECTURE` makes masks from boxes.
-
-    Raises:
-        ConfigError: no meta-architecture has this name.
-    """
-    name = cfg.MODEL.META_ARCHITECTURE
-    known = dict(iter(META_ARCH_REGISTRY))
-    if name not in known:
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE: found {name!r}, expected one of {', '.join(sorted(known))}"
-        )
-    return isinstance(known[name], type) and issubclass(known[name], Teacher)
 
 
 def dataset_source(cfg: CfgNode, name: str) -> CocoSource:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 
+from wsis.config.params import check, key
+from wsis.config.rules import Rule
 from wsis.data.source import Annotation, CocoSource, check_document, read_document
 from wsis.data.source_checks import is_number, show
-from wsis.errors import ConfigError, DataError
+from wsis.errors import DataError
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
@@ -25,6 +27,24 @@ JOINS = ("auto", "id", "box")
 ANY_CLASS_HINT = "set MODEL.EXTERNAL.MATCH_CLASS False (--any-class) to join whatever the class"
 _NO_MASK = ("empty", "failed", "crowd")
 _OF_MASKS = ("segmentation", "ignore_segmentation", "area", "score", "status")
+
+
+@dataclass(frozen=True)
+class JoinParams:
+    """How masks find their boxes.
+
+    Attributes:
+        join: How masks find their boxes. "id": by annotation_id, else id; "box": by IoU of the boxes, one to one, the
+            largest first; "auto": by annotation_id where it is given, by id if all of them agree with the dataset, else
+            by box.
+        min_iou: Smallest IoU of the given box, or of the mask's tight box, with the dataset's box, for a mask that is
+            joined by box.
+        match_class: A mask whose class the file says goes to boxes of that class only.
+    """
+
+    join: str = key("auto", Rule(", ".join(JOINS), lambda value: value in JOINS))
+    min_iou: float = key(0.5, Rule("above 0 up to 1", lambda value: 0 < value <= 1))
+    match_class: bool = key(True)
 
 
 @dataclass(frozen=True)
@@ -85,9 +105,9 @@ def join_masks(
     path: str,
     source: CocoSource,
     *,
-    join: str = "auto",
-    min_iou: float = 0.5,
-    match_class: bool = True,
+    join: str = JoinParams.join,
+    min_iou: float = JoinParams.min_iou,
+    match_class: bool = JoinParams.match_class,
 ) -> JoinedMasks:
     """Reads a file of masks and joins them to the annotations of a source, one to one.
 
@@ -98,20 +118,14 @@ def join_masks(
     Args:
         path: the file.
         source: whose boxes want masks; crowds and bad boxes take no part.
-        join: "id": by ``annotation_id``, else ``id``; "box": by IoU of the boxes, the largest first; "auto": by
-            ``annotation_id`` where an entry has it, by ``id`` if every other entry has one and every one names an
-            annotation of its image and class that it touches, else by box.
-        min_iou: smallest IoU of a pair that is joined by box, in (0, 1].
-        match_class: a mask whose class is known goes to an annotation of that class only.
+        join, min_iou, match_class: see :class:`JoinParams`. With "auto" ids are trusted if every entry without an
+            ``annotation_id`` names an annotation of its image and class that it touches.
 
     Raises:
         ConfigError: a setting is out of its range.
         DataError: the file is wrong, contradicts the source, or no mask of it fits.
     """
-    if join not in JOINS:
-        raise ConfigError(f"MODEL.EXTERNAL.JOIN: found {join!r}, expected {', '.join(JOINS)}")
-    if not 0 < min_iou <= 1:
-        raise ConfigError(f"MODEL.EXTERNAL.MIN_IOU: found {min_iou}, expected above 0 up to 1")
+    check(JoinParams(join, min_iou, match_class), "MODEL.EXTERNAL")
     found, sha256 = read_masks(path, source, match_class)
     targets = {
         a["id"]: a
@@ -230,11 +244,11 @@ def _images_by_name(other: CocoSource, source: CocoSource) -> dict[Any, Any]:
         twin = full.get(image["file_name"]) or (ours.get(last) if theirs[last] else None)
         if twin is None:
             continue
-        for key in ("height", "width"):
-            if image[key] != twin[key]:
+        for side in ("height", "width"):
+            if image[side] != twin[side]:
                 raise DataError(
-                    f"{other.json_file}: image {image['id']!r}: key '{key}': found {image[key]}, expected {twin[key]} "
-                    f"as image {twin['id']!r} has in {source.json_file}"
+                    f"{other.json_file}: image {image['id']!r}: key '{side}': found {image[side]}, expected "
+                    f"{twin[side]} as image {twin['id']!r} has in {source.json_file}"
                 )
         ids[image["id"]] = twin["id"]
     return ids

@@ -4,6 +4,7 @@ from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.cli import (
     argument_parser,
     check_weights,
+    checked_model,
     launch_processes,
     only_training,
     output_path,
@@ -23,6 +24,7 @@ __all__ = [
     "freeze_modules",
     "launch",
     "launch_processes",
+    "checked_model",
     "only_training",
     "output_path",
     "run_tool",

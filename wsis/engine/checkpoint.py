@@ -15,16 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
-from wsis.methods.bana import key_map as bana
-from wsis.methods.bbam.key_map import from_original_release, is_original_release
-from wsis.methods.boxcaseg.key_map import from_hrnet, is_hrnet
-
-_TRANSLATIONS = (
-    (is_original_release, from_original_release),
-    (is_hrnet, from_hrnet),
-    (bana.is_foreign, bana.from_foreign),
-)
-"""Whether weights have foreign names, and the same weights under ours."""
+from wsis.modeling.weight_names import with_our_names
 
 # What a pickle may refer to: builtin containers and NumPy arrays. ``_codecs.encode`` is how Python
 # writes bytes under the old protocols; it maps text to bytes and nothing else.
@@ -70,7 +61,7 @@ class WsisCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with some differences: a file cannot run code (``.pkl`` files hold arrays and builtin
     containers only, ``.safetensors`` hold nothing else than arrays, all others are read with ``weights_only``); what
     does not fit is an error in one line; a checkpoint appears under its name only once it is complete; and weights of
-    the methods' original releases are translated.
+    the methods' original releases are translated (:mod:`wsis.modeling.weight_names`).
 
     Args:
         model: the model, wrapped or not.
@@ -139,10 +130,8 @@ class WsisCheckpointer(DetectionCheckpointer):
             raise ConfigError(f"{self._path or filename}: no weights inside, expected named arrays")
         for name in [n for n, v in model.items() if not isinstance(v, np.ndarray | torch.Tensor)]:
             del model[name]  # no model takes it, and fvcore would stop at it
-        for is_foreign, translated in _TRANSLATIONS:
-            if is_foreign(model):
-                data = {"model": translated(model)}
-        return data
+        translated = with_our_names(model)
+        return data if translated is model else {"model": translated}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = len(checkpoint["model"])

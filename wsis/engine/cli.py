@@ -15,21 +15,22 @@ from typing import Literal, NoReturn
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
+from torch import nn
 
 from wsis.config import load_cfg
-from wsis.data.build import dataset_source, is_teacher, training_dicts
+from wsis.data.build import dataset_source
 from wsis.data.images import check_image_files
-from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError
+from wsis.modeling.method import method_of
+from wsis.modeling.teacher import is_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -107,25 +108,12 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         for name in names:
             check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
         if purpose == "train":
-            _check_training_data(cfg)
+            method_of(cfg).check_training_data(cfg)
             if cfg.PROXY.GENERATE_AFTER_TRAIN:
                 _check_generation(cfg, args.resume)
         check_weights(cfg, purpose, resume=purpose != "generate" and args.resume)
     cfg.freeze()
     return cfg
-
-
-def _check_training_data(cfg: CfgNode) -> None:
-    """Asks the meta-architecture's class method ``check_training_data``, called with the config; one without it trains
-    on what :func:`wsis.data.build.training_dicts` gives.
-    """
-    kind = dict(iter(META_ARCH_REGISTRY)).get(cfg.MODEL.META_ARCHITECTURE)
-    check = getattr(kind, "check_training_data", None)
-    if check is not None:
-        check(cfg)
-        return
-    WsisDatasetMapper(cfg, is_train=True)
-    training_dicts(cfg)
 
 
 def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -199,9 +187,7 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
     Raises:
         ConfigError: the model cannot be built, the weights are missing or do not fit, or there is nothing to train.
     """
-    on_cpu = cfg.clone()
-    on_cpu.defrost()
-    on_cpu.MODEL.DEVICE = "cpu"
+    on_cpu = _on_cpu(cfg)
     with _quiet():
         try:
             model = WsisTrainer.build_model(on_cpu)
@@ -221,6 +207,39 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
         if purpose != "train" and not resuming and not cfg.MODEL.WEIGHTS and model.state_dict():
             raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resuming)
+    if purpose != "train":  # a training starts from random numbers that are drawn later
+        _checked[:] = [(on_cpu.dump(), resume, model)]
+
+
+_checked: list[tuple[str, bool, nn.Module]] = []
+"""The model that :func:`check_weights` has built last in this process, and what it was called with."""
+
+
+def _on_cpu(cfg: CfgNode) -> CfgNode:
+    on_cpu = cfg.clone()
+    on_cpu.defrost()
+    on_cpu.MODEL.DEVICE = "cpu"
+    return on_cpu
+
+
+def checked_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
+    """The model of a config with all its weights, on ``MODEL.DEVICE``; the one that :func:`setup` has built to check
+    them, where that was in this process.
+
+    Args:
+        cfg: from :func:`setup` for the purpose "test" or "generate".
+        resume: as in :func:`check_weights`.
+
+    Raises:
+        ConfigError: the weights are missing or do not fit.
+    """
+    found, of_resume, model = _checked.pop() if _checked else ("", False, nn.Module())
+    if (found, of_resume) == (_on_cpu(cfg).dump(), resume):
+        return model.to(cfg.MODEL.DEVICE)
+    model = WsisTrainer.build_model(cfg)
+    checkpointer = WsisCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from importlib import metadata
 from typing import Any
 
@@ -56,16 +57,20 @@ def weights_sha256(cfg: CfgNode) -> str | None:
         ) from error
 
 
-def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
-    """The config keys that bear on the masks, as one level, sorted by name, ready for JSON."""
-    prefixes = (*COMMON_KEYS, *teacher.result_keys)
-    left_out = _NOT_KEYS.union(teacher.location_keys)
+def keys_under(cfg: CfgNode, prefixes: Collection[str]) -> dict[str, Any]:
+    """The config keys that have one of these names or lie below it, as one level, sorted by name, ready for JSON."""
     flat = {
         key: value
         for key, value in flatten(cfg).items()
-        if key not in left_out and any(key == p or key.startswith(f"{p}.") for p in prefixes)
+        if any(key == p or key.startswith(f"{p}.") for p in prefixes)
     }
     return json.loads(json.dumps(flat, sort_keys=True))
+
+
+def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
+    """The config keys that bear on the masks, see :func:`keys_under`."""
+    keys = keys_under(cfg, (*COMMON_KEYS, *teacher.result_keys))
+    return {k: v for k, v in keys.items() if k not in _NOT_KEYS.union(teacher.location_keys)}
 
 
 def versions(teacher: Teacher) -> dict[str, str]:

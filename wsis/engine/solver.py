@@ -11,22 +11,24 @@ from fvcore.common.param_scheduler import PolynomialDecayParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from wsis.modeling.method import Method
+
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SGD as Detectron2 builds it; a model with a method ``parameter_groups``, called with the config, says itself
-    which parameters have which ``lr`` and ``weight_decay``.
+    """SGD as Detectron2 builds it; a :class:`wsis.modeling.method.Method` may say itself which parameters have which
+    ``lr`` and ``weight_decay``.
 
     Args:
         cfg: the solver's values.
         model: not wrapped.
     """
-    groups = getattr(model, "parameter_groups", None)
+    groups = model.parameter_groups(cfg) if isinstance(model, Method) else None
     if groups is None:
         return build_detector_optimizer(cfg, model)
     solver = cfg.SOLVER
     kind = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
     return kind(
-        groups(cfg),
+        groups,
         solver.BASE_LR,
         momentum=solver.MOMENTUM,
         nesterov=solver.NESTEROV,

@@ -12,7 +12,6 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
 from torch.optim import Optimizer
@@ -20,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from wsis.compat import cpu_ddp
-from wsis.data.build import Batches, build_test_loader, build_train_loader
+from wsis.data.build import Batches, build_test_loader
 from wsis.data.fork import before_workers
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.freeze import freeze_modules
@@ -29,6 +28,7 @@ from wsis.engine.launch import share_buffers
 from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import build_evaluator
+from wsis.modeling.method import method_of
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -122,12 +122,9 @@ class WsisTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """See :func:`wsis.data.build.build_train_loader`; a meta-architecture with a class method of this name, called
-        with the config, brings its own.
-        """
+        """See :meth:`wsis.modeling.method.Method.build_train_loader`."""
         before_workers()
-        kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-        return getattr(kind, "build_train_loader", build_train_loader)(cfg)
+        return method_of(cfg).build_train_loader(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -144,7 +141,7 @@ class WsisTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
         """See :func:`wsis.data.build.build_test_loader`."""
-        return build_test_loader(cfg, dataset_name)
+        return build_test_loader(cfg, dataset_name, method_of(cfg).test_mapper(cfg))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

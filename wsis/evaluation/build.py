@@ -7,21 +7,12 @@ import os
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 
-from wsis.data.build import is_teacher
 from wsis.errors import ConfigError
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
 from wsis.evaluation.semantic import SemanticEvaluator
-
-
-def makes_semantic_maps(cfg: CfgNode) -> bool:
-    """Whether the model returns ``sem_seg`` alone: Detectron2's ``SemanticSegmentor``, and meta-architectures whose
-    class says ``makes_semantic_maps = True``.
-    """
-    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    return getattr(kind, "makes_semantic_maps", False) or kind is SemanticSegmentor
+from wsis.modeling.method import method_of
 
 
 def build_evaluator(
@@ -39,9 +30,10 @@ def build_evaluator(
         ConfigError: the dataset does not hold the truth that the model's results need.
     """
     output_dir = output_dir or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    if is_teacher(cfg):
+    returns = method_of(cfg).returns
+    if returns == "proxy":
         return ProxyEvaluator(dataset_name, output_dir)
-    if makes_semantic_maps(cfg):
+    if returns == "sem_seg":
         return SemanticEvaluator(
             dataset_name,
             output_dir,

@@ -13,6 +13,11 @@ from wsis.evaluation.proxy_pairs import segmentation_kind
 from wsis.structures.rle import RLE, decode_mask, encode_mask, rle_area, segmentation_to_rle
 
 
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Nothing of what pycocotools prints."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
 class GroundTruth(COCO):
     """A COCO document, copied and completed: stock ``COCOeval`` needs ``area`` and ``iscrowd`` on each annotation and
     takes annotation id 0 for "no match", so missing keys are filled in and ids counted from 1.
@@ -47,7 +52,7 @@ class GroundTruth(COCO):
             "categories": categories,
             "annotations": annotations,
         }
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             self.createIndex()
         self._without_void: dict[Any, RLE] = {}
 
@@ -60,7 +65,7 @@ class GroundTruth(COCO):
 
     def loadRes(self, results: list[dict[str, Any]]) -> COCO:
         """Predictions in COCO's result format; see there. An empty list is one, too."""
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             if results:
                 return super().loadRes([self._outside_void(r) for r in results])
             nothing = COCO()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import math
 import os
@@ -14,7 +12,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
 from pycocotools.cocoeval import COCOeval
 
-from wsis.evaluation.ground_truth import GroundTruth, first_id_of_classes
+from wsis.evaluation.ground_truth import GroundTruth, first_id_of_classes, quiet
 from wsis.structures.proxy_file import write_json_atomic
 
 logger = logging.getLogger(__name__)
@@ -74,14 +72,11 @@ class InstanceEvaluator(COCOEvaluator):
                 "Ground truth of %s: %s masks", self._metadata.name, self._coco_api.kind or "no"
             )
             if self._output_dir:
-                record = {
-                    "dataset": self._metadata.name,
-                    "ground_truth": self._coco_api.kind,
-                    **{
-                        task: {k: _or_none(v) for k, v in values.items()}
-                        for task, values in results.items()
-                    },
-                }
+                record = {"dataset": self._metadata.name, "ground_truth": self._coco_api.kind}
+                for task, values in results.items():
+                    record[task] = {
+                        k: float(v) if math.isfinite(v) else None for k, v in values.items()
+                    }
                 write_json_atomic(os.path.join(self._output_dir, "metrics.json"), record, indent=2)
         return results
 
@@ -91,12 +86,8 @@ class InstanceEvaluator(COCOEvaluator):
         without = self._coco_api.num_without_mask
         total = sum(not a["iscrowd"] for a in self._coco_api.dataset["annotations"])
         if without or not total:
-            logger.warning(
-                "%s: %d of %d objects of the ground truth have no mask: box AP only",
-                self._metadata.name,
-                without,
-                total,
-            )
+            text = "%s: %d of %d objects of the ground truth have no mask: box AP only"
+            logger.warning(text, self._metadata.name, without, total)
             return ["bbox"]
         has_masks = not predictions or any("segmentation" in p for p in predictions)
         return ["bbox", "segm"] if has_masks else ["bbox"]
@@ -106,7 +97,7 @@ class InstanceEvaluator(COCOEvaluator):
     ) -> dict[str, float]:
         if coco_eval is None:  # Detectron2's way to say that there is no prediction at all
             coco_eval = COCOeval(self._coco_api, self._coco_api.loadRes([]), iou_type)
-            with contextlib.redirect_stdout(io.StringIO()):
+            with quiet():
                 coco_eval.evaluate()
                 coco_eval.accumulate()
                 coco_eval.summarize()
@@ -126,14 +117,12 @@ def _extra_ap(coco_eval: COCOeval) -> dict[str, float]:
     again.params.maxDets = coco_eval.params.maxDets[-1:]
     again.params.areaRng = coco_eval.params.areaRng[:1]
     again.params.areaRngLbl = coco_eval.params.areaRngLbl[:1]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         again.evaluate()
         again.accumulate()
     out = {}
-    for iou, precision in zip(
-        EXTRA_IOUS, again.eval["precision"], strict=True
-    ):  # each (recall, class, 1, 1)
-        known = precision[precision > -1]
+    for iou, precision in zip(EXTRA_IOUS, again.eval["precision"], strict=True):
+        known = precision[precision > -1]  # of (recall, class, 1, 1)
         out[f"AP{round(100 * iou)}"] = 100 * float(known.mean()) if known.size else float("nan")
     return out
 
@@ -154,7 +143,3 @@ def _best_overlap(coco_eval: COCOeval) -> dict[str, float]:
     everything = [overlap for overlaps in of_class.values() for overlap in overlaps]
     means = [np.mean(overlaps) for overlaps in of_class.values()]
     return {"ABO": 100 * float(np.mean(everything)), "ABO-class": 100 * float(np.mean(means))}
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -5,6 +5,7 @@ All metrics are shares in [0, 1].
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,10 +81,8 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
     if pairs.num_crowd:
         result["status"]["crowd"] = pairs.num_crowd
     if gt is not None:
-        of_classes = [
-            group["mIoU"] for group in result["per_class"].values() if group["mIoU"] is not None
-        ]
-        result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
+        of_classes = [group["mIoU"] for group in result["per_class"].values()]
+        result["overall"]["class_mIoU"] = _mean(np.array(of_classes, dtype=np.float64))
     result["void_as_background"] = _void_as_background(pairs, values) if gt is not None else None
     return result
 
@@ -165,13 +164,10 @@ def paired_rle_iou(
         if region is None:
             out[i] = coco_mask.iou([a], [b], [0])[0, 0]
             continue
-        both = coco_mask.merge([a, b], intersect=True)
-        either = coco_mask.merge([a, b])
-        out_of_both, out_of_either = (
-            coco_mask.merge([m, region], intersect=True) for m in (both, either)
-        )
-        areas = coco_mask.area([both, out_of_both, either, out_of_either]).astype(np.int64)
-        out[i] = (areas[0] - areas[1]) / max(areas[2] - areas[3], 1)
+        codes = [coco_mask.merge([a, b], intersect=True), coco_mask.merge([a, b])]
+        codes += [coco_mask.merge([code, region], intersect=True) for code in codes]
+        both, either, out_of_both, out_of_either = coco_mask.area(codes).astype(np.int64)
+        out[i] = (both - out_of_both) / max(either - out_of_either, 1)
     return out
 
 
@@ -206,13 +202,8 @@ def _box_area(boxes: np.ndarray) -> np.ndarray:
 
 def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:
     """IoU with the true mask for the rows (N,) bool, all of which have both masks."""
-    both = [
-        (m, t, w)
-        for m, t, w, row in zip(pairs.masks, pairs.true_masks, without, rows, strict=True)
-        if row
-    ]
-    masks, true_masks, regions = zip(*both, strict=True) if both else ((), (), ())
-    return paired_rle_iou(masks, true_masks, regions)
+    every: tuple[Any, ...] = pairs.masks, pairs.true_masks, without
+    return paired_rle_iou(*(list(itertools.compress(codes, rows)) for codes in every))
 
 
 def _areas(codes: Sequence[RLE | None]) -> np.ndarray:

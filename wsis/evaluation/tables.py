@@ -6,19 +6,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+from wsis.errors import counted
+
 _COLUMNS = (
-    *(
-        "count",
-        "scored",
-        "mIoU",
-        "class_mIoU",
-        "mIoU_outside_ignored",
-        "IoU25",
-        "IoU50",
-        "IoU70",
-        "IoU75",
-    ),
-    *("box_fit", "found", "coverage", "ignored"),
+    *("count", "scored", "mIoU", "class_mIoU", "mIoU_outside_ignored"),
+    *("IoU25", "IoU50", "IoU70", "IoU75", "box_fit", "found", "coverage", "ignored"),
 )
 _HEADERS = {
     "class_mIoU": "class mean",
@@ -49,19 +41,19 @@ def format_quality(quality: dict[str, Any]) -> str:
         tablefmt="simple",
         missingval="-",
     )
-    notes = [
-        f"status: {', '.join(f'{name} {number}' for name, number in quality['status'].items())}"
-    ]
+    numbers = ", ".join(f"{name} {number}" for name, number in quality["status"].items())
+    notes = [f"status: {numbers}"]
     if quality["ground_truth"]:
         notes.append(
-            f"ground truth: {quality['ground_truth']} masks, {quality['without_true_mask']} annotations without one"
+            f"ground truth: {quality['ground_truth']} masks, "
+            f"{counted(quality['without_true_mask'], 'annotation')} without one"
         )
-        counted = quality["void_as_background"]
-        if abs(counted["class_mIoU"] - (overall["class_mIoU"] or 0)) > 1e-9:
-            shares = ", ".join(f"{counted[f'IoU{k}'] or 0:.3f}" for k in (25, 50, 70, 75))
+        background = quality["void_as_background"]
+        if abs(background["class_mIoU"] - (overall["class_mIoU"] or 0)) > 1e-9:
+            shares = ", ".join(f"{background[f'IoU{k}'] or 0:.3f}" for k in (25, 50, 70, 75))
             notes.append(
                 f"void as background, 0 for classes without a mask (BoxCaseg's mIoU*): class mean "
-                f"{counted['class_mIoU']:.3f}, IoU25/50/70/75 {shares}"
+                f"{background['class_mIoU']:.3f}, IoU25/50/70/75 {shares}"
             )
     else:
         notes.append("ground truth: none; how well masks fit their boxes")

@@ -1,10 +1,11 @@
-"""Heads of DeepLab: branches of several dilations, and a classifier by cosine similarity."""
+"""Heads of DeepLab and the classifiers on top of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
 from torch.nn import functional
 
@@ -45,6 +46,42 @@ class CosineClassifier(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, D, h, w) to (N, C, h, w) in [-1, 1]."""
         return cosine_scores(features, self.weight[:, :, 0, 0])
+
+
+class LinearClassifier(nn.Conv2d):
+    """A 1x1 classifier with bias.
+
+    Args:
+        in_channels: D.
+        num_classes: C.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes, 1)
+        nn.init.normal_(self.weight, std=0.01)
+
+
+class LargeFOV(nn.Sequential):
+    """DeepLab-V1's head for backbones without VGG-16's fc6 and fc7: a dilated 3x3 convolution, then a 1x1 one.
+
+    Args:
+        in_channels: of the features.
+        out_channels: of both convolutions.
+        rate: dilation, and padding, of the first.
+        dropout: share of channels that is dropped after each.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, rate: int = 12, dropout: float = 0.5
+    ) -> None:
+        layers: list[nn.Module] = []
+        for convolution in (
+            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate),
+            nn.Conv2d(out_channels, out_channels, 1),
+        ):
+            c2_msra_fill(convolution)
+            layers += [convolution, nn.ReLU(), nn.Dropout2d(dropout)]
+        super().__init__(*layers)
 
 
 class AtrousSum(nn.Module):

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
+from wsis.config.params import REQUIRED, key
 from wsis.errors import ConfigError
 
 PROBABILITY_FLOOR = 1e-5
@@ -28,28 +27,23 @@ class DenseCRFParams:
     """Kernel of the pairwise terms and number of mean-field steps.
 
     Attributes:
-        spatial_weight: w_s, weight of the smoothness kernel, at least 0.
-        spatial_xy_std: a_s in pixels, above 0.
-        bilateral_weight: w_b, weight of the appearance kernel, at least 0.
-        bilateral_xy_std: a_b in pixels, above 0.
-        bilateral_rgb_std: a_c in grey levels of a 0-255 image, above 0.
-        iterations: mean-field steps, at least 1.
+        spatial_weight: Weight w_s of the smoothness kernel.
+        spatial_xy_std: Standard deviation a_s of the smoothness kernel, in pixels.
+        bilateral_weight: Weight w_b of the appearance kernel.
+        bilateral_xy_std: Standard deviation a_b of the appearance kernel in space, in pixels.
+        bilateral_rgb_std: Standard deviation a_c of the appearance kernel in colour, on the 0..255 scale.
+        iterations: Number of mean-field steps.
 
     Raises:
         ConfigError: a value out of its range.
     """
 
-    spatial_weight: float
-    spatial_xy_std: float
-    bilateral_weight: float
-    bilateral_xy_std: float
-    bilateral_rgb_std: float
-    iterations: int
-
-    @classmethod
-    def from_keys(cls, keys: Mapping[str, Any]) -> DenseCRFParams:
-        """From a config node that has every attribute's name in capitals."""
-        return cls(**{field.name: keys[field.name.upper()] for field in fields(cls)})
+    spatial_weight: float = key(REQUIRED)
+    spatial_xy_std: float = key(REQUIRED)
+    bilateral_weight: float = key(REQUIRED)
+    bilateral_xy_std: float = key(REQUIRED)
+    bilateral_rgb_std: float = key(REQUIRED)
+    iterations: int = key(REQUIRED)
 
     def __post_init__(self) -> None:
         for name in ("spatial_weight", "bilateral_weight"):

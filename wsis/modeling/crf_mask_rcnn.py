@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,23 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
 
+from wsis.config.params import node, part, read
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
 from wsis.layers.paste_crf import paste_with_crf
+from wsis.modeling.method import Method
+
+
+@node("MODEL.ROI_MASK_HEAD")
+@dataclass(frozen=True)
+class MaskCRFParams:
+    """The CRF, as published for BBAM's students."""
+
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10),
+        "CRF",
+        'By this CRF meta-architecture "CRFMaskRCNN" refines each predicted mask, at test time only.',
+    )
 
 
 class CRFMasks(ROIMasks):
@@ -54,13 +69,10 @@ class CRFMasks(ROIMasks):
 
 
 @META_ARCH_REGISTRY.register()
-class CRFMaskRCNN(GeneralizedRCNN):
+class CRFMaskRCNN(GeneralizedRCNN, Method):
     """Stock Mask R-CNN, save that its masks are refined on the CPU when they are pasted into the image.
 
     Weights and training are Mask R-CNN's: set ``MODEL.META_ARCHITECTURE CRFMaskRCNN`` for the evaluation alone.
-
-    Attributes:
-        needs_original_image: inputs need ``original_image`` (H, W, 3) uint8 RGB in eval mode.
     """
 
     needs_original_image = True
@@ -84,9 +96,7 @@ class CRFMaskRCNN(GeneralizedRCNN):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Detectron2's keys and ``MODEL.ROI_MASK_HEAD.CRF``."""
-        keys = cfg.MODEL.ROI_MASK_HEAD.CRF
-        crf = DenseCRFParams.from_keys(keys)
-        return {**super().from_config(cfg), "crf": crf}
+        return {**super().from_config(cfg), "crf": read(cfg, MaskCRFParams).crf}
 
     def inference(
         self,
@@ -102,4 +112,4 @@ class CRFMaskRCNN(GeneralizedRCNN):
             masks = instances.pred_masks[:, 0]
             instances.pred_masks = CRFMasks(masks, inputs["original_image"], self.crf)
         sizes = [instances.image_size for instances in results]
-        return self._postprocess(results, batched_inputs, sizes)
+        return GeneralizedRCNN._postprocess(results, batched_inputs, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import ROI_MASK_HEAD_REGISTRY
 from detectron2.structures import Instances
 
+from wsis.config.params import key, node, read
 from wsis.errors import ConfigError
 from wsis.modeling.pair_mask_loss import (
     GROW_ABOVE,
@@ -19,6 +21,22 @@ from wsis.modeling.pair_mask_loss import (
     region_targets,
 )
 from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
+
+
+@node("MODEL.ROI_MASK_HEAD")
+@dataclass(frozen=True)
+class GrowParams:
+    """Where the head is sure of a cell in doubt.
+
+    Attributes:
+        grow_above: Mask head "PairMaskHead" (the one of BBAM's student) takes an ignored pixel for foreground where its
+            own probability is above this.
+        grow_below: Mask head "PairMaskHead" takes an ignored pixel for background where its own probability is below
+            this.
+    """
+
+    grow_above: float = key(GROW_ABOVE)
+    grow_below: float = key(GROW_BELOW)
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -58,12 +76,8 @@ class PairMaskHead(ProxyMaskHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """The keys of :class:`ProxyMaskHead`, `GROW_ABOVE` and `GROW_BELOW`."""
-        return {
-            **super().from_config(cfg, input_shape),
-            "grow_above": cfg.MODEL.ROI_MASK_HEAD.GROW_ABOVE,
-            "grow_below": cfg.MODEL.ROI_MASK_HEAD.GROW_BELOW,
-        }
+        """The keys of :class:`ProxyMaskHead` and of :class:`GrowParams`."""
+        return super().from_config(cfg, input_shape) | vars(read(cfg, GrowParams))
 
     def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
         """See :func:`wsis.modeling.pair_mask_loss.region_targets`."""

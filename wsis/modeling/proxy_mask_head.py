@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +16,24 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch.nn import functional as F
 
-from wsis.errors import ConfigError
+from wsis.config.params import check, key, node, read
+from wsis.config.rules import at_least_below, one_of
 
-SCORE_MODES = ("none", "weight", "threshold")
+
+@node("MODEL.ROI_MASK_HEAD")
+@dataclass(frozen=True)
+class ScoreParams:
+    """How the score of each mask enters the loss.
+
+    Attributes:
+        score_mode: How the score of each proxy mask enters the loss of the mask head "ProxyMaskHead". "none": not at
+            all, "weight": as the weight of the mask, "threshold": masks not above SCORE_THRESHOLD are left out. Masks
+            of score 0 (status empty or failed) never enter it.
+        score_threshold: Score that a mask must exceed to enter the mask loss with SCORE_MODE "threshold", in [0, 1).
+    """
+
+    score_mode: str = key("none", one_of(("none", "weight", "threshold")))
+    score_threshold: float = key(0.0, at_least_below(0, 1))
 
 
 class MaskTargets(NamedTuple):
@@ -118,9 +134,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
 
     Args:
         input_shape: shape of the RoI features.
-        score_mode: "none": the score does not matter, "weight": it weights its mask's loss,
-            "threshold": masks not above `score_threshold` are left out. A mask of score 0 always is.
-        score_threshold: in [0, 1).
+        score_mode, score_threshold: see :class:`ScoreParams`.
         kwargs: see :class:`MaskRCNNConvUpsampleHead`.
     """
 
@@ -129,30 +143,19 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         self,
         input_shape: ShapeSpec,
         *,
-        score_mode: str = "none",
-        score_threshold: float = 0.0,
+        score_mode: str = ScoreParams.score_mode,
+        score_threshold: float = ScoreParams.score_threshold,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, **kwargs)
-        key = "MODEL.ROI_MASK_HEAD.SCORE"
-        if score_mode not in SCORE_MODES:
-            expected = ", ".join(SCORE_MODES)
-            raise ConfigError(f"{key}_MODE: found {score_mode!r}, expected one of {expected}")
-        if not 0 <= score_threshold < 1:
-            raise ConfigError(
-                f"{key}_THRESHOLD: found {score_threshold}, expected at least 0, below 1"
-            )
+        check(ScoreParams(score_mode, score_threshold))
         self.score_mode = score_mode
         self.score_threshold = score_threshold
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Detectron2's keys, `SCORE_MODE` and `SCORE_THRESHOLD`."""
-        return {
-            **super().from_config(cfg, input_shape),
-            "score_mode": cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE,
-            "score_threshold": cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD,
-        }
+        """Detectron2's keys and those of :class:`ScoreParams`."""
+        return super().from_config(cfg, input_shape) | vars(read(cfg, ScoreParams))
 
     def forward(
         self, x: torch.Tensor, instances: list[Instances]

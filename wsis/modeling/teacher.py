@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from detectron2.config import CfgNode
 
+from wsis.data.build import Mapper
+from wsis.data.mapper import TeacherDatasetMapper
 from wsis.errors import ConfigError
+from wsis.modeling.method import Method, method_of
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
@@ -19,7 +22,7 @@ Refiner = Callable[[Seed, np.ndarray], ProxyMasks]
 """``refine(seed, image)``: image is the original one, (H, W, 3) uint8 RGB."""
 
 
-class Teacher(nn.Module):
+class Teacher(Method):
     """Turns an image and its boxes into one mask per box.
 
     The work is split so that a GPU never waits for the CPU: :meth:`propose` is the network's part, and what
@@ -27,7 +30,6 @@ class Teacher(nn.Module):
 
     Attributes:
         needs_image: whether :meth:`propose` looks at ``image``; if not, the image is only decoded by the refiner.
-        needs_original_image: whether :meth:`propose` looks at ``original_image`` (H, W, 3) uint8 RGB.
         needs_void: whether the refiner looks at :attr:`Seed.void`, the regions that it was not asked about.
         result_keys: prefixes of the config keys that bear on the result, such as ("MODEL.GRABCUT",). They identify a
             run and are written to the proxy-mask file.
@@ -37,8 +39,8 @@ class Teacher(nn.Module):
         label_names: the semantic maps that it makes of each image.
     """
 
+    returns = "proxy"
     needs_image: bool = True
-    needs_original_image: bool = False
     needs_void: bool = False
     result_keys: tuple[str, ...] = ("MODEL", "INPUT")
     location_keys: tuple[str, ...] = ()
@@ -49,6 +51,11 @@ class Teacher(nn.Module):
     @classmethod
     def check_requirements(cls) -> None:
         """Raises ConfigError where an optional package that this teacher needs is missing."""
+
+    @classmethod
+    def test_mapper(cls, cfg: CfgNode) -> Mapper:
+        """With the boxes, and the original image for the refiner."""
+        return TeacherDatasetMapper(cfg, keep_original=True)
 
     @abstractmethod
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
@@ -89,6 +96,9 @@ class Teacher(nn.Module):
         refine = self.refiner()
         results = []
         for inputs, seed in zip(batched_inputs, seeds, strict=True):
+            if self.needs_void:
+                size = seed.height, seed.width
+                seed.void = [encode_box(box, *size) for box in inputs.get("crowd_boxes", ())]
             masks = refine(seed, inputs["original_image"])
             result: dict[str, Any] = {"proxy": masks.to_instances()}
             if masks.sem_seg:
@@ -97,18 +107,25 @@ class Teacher(nn.Module):
         return results
 
 
+def is_teacher(cfg: CfgNode) -> bool:
+    """Whether ``MODEL.META_ARCHITECTURE`` makes masks from boxes.
+
+    Raises:
+        ConfigError: no meta-architecture has this name.
+    """
+    return issubclass(method_of(cfg), Teacher)
+
+
 def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:
     """The seed of one image of a batch, without or with the method's maps."""
     instances = inputs["instances"]
-    height, width = inputs["height"], inputs["width"]
     return Seed(
         image_id=inputs["image_id"],
         file_name=inputs["file_name"],
-        height=height,
-        width=width,
+        height=inputs["height"],
+        width=inputs["width"],
         boxes=np.asarray(instances.original_boxes, dtype=np.float32).reshape(-1, 4),
         classes=np.asarray(instances.gt_classes, dtype=np.int64),
         annotation_ids=tuple(int(i) for i in instances.annotation_ids),
         maps=maps or {},
-        void=[encode_box(box, height, width) for box in inputs.get("crowd_boxes", ())],
     )

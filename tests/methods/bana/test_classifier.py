@@ -18,8 +18,8 @@ from tests.methods.bana.tiny_classifier import (
 )
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.tiny import write_dataset, write_json
-from wsis.data.build import build_test_loader
 from wsis.data.registration import prepare_datasets
+from wsis.engine import WsisTrainer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
@@ -244,7 +244,7 @@ def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, monkeypatch, s
 
     monkeypatch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
     generate_proxy_masks(cfg, model)
-    (batch,) = build_test_loader(cfg, "tiny")
+    (batch,) = WsisTrainer.build_test_loader(cfg, "tiny")
     model.eval()(batch)
     x, y, width, height = document["annotations"][0]["bbox"]
     for background in seen:
@@ -317,8 +317,8 @@ def test_a_voc_classifier_on_coco():
         ({"MODEL.BANA.ROI_SIZE": [2]}, r"MODEL.BANA.ROI_SIZE: found \[2\]"),
         ({"MODEL.BANA.MIN_BACKGROUND": 1.0}, "MODEL.BANA.MIN_BACKGROUND: found 1.0"),
         ({"MODEL.BANA.MASK_LABEL": "y"}, "MODEL.BANA.MASK_LABEL: found 'y', expected one of y_crf"),
-        ({"MODEL.BANA.SCALE_RANGE": [2.0, 1.0]}, "MODEL.BANA.SCALE_RANGE"),
-        ({"MODEL.BANA.JITTER": 1.0}, "MODEL.BANA.JITTER: found 1.0"),
+        ({"INPUT.SCALED_CROP.SCALE_RANGE": [2.0, 1.0]}, "INPUT.SCALED_CROP.SCALE_RANGE"),
+        ({"INPUT.SCALED_CROP.JITTER": 1.0}, "INPUT.SCALED_CROP.JITTER: found 1.0"),
         ({"MODEL.BANA.CRF.ITERATIONS": 0}, "iterations is 0"),
         ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 256}, "found 256, expected 2 to 255"),
         ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 0}, "found 0, expected 2 to 255"),

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 from detectron2.modeling import build_model
 
-import wsis
-from wsis.config import flatten, get_cfg, load_cfg
+from tests.config_files import DATA, data_of, load, names
+from wsis.config import flatten, get_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
+from wsis.data.crop_transform import CropParams
 from wsis.methods.bana import BANAClassifier
-from wsis.methods.bana.config import sample_params
-from wsis.methods.bana.samples import SampleParams
 
-ROOT = Path(wsis.__file__).parents[1] / "configs" / "BANA"
-NAMES = sorted(path.stem for path in ROOT.glob("bana_classifier_*.yaml"))
-
-
-def load(name):
-    return load_cfg(ROOT / f"{name}.yaml")
+NAMES = names("BANA/bana_classifier_*.yaml")
 
 
 def test_every_dataset_has_both_backbones():
     expected = {
-        f"bana_classifier_{backbone}_{data}"
+        f"BANA/bana_classifier_{backbone}_{data}.yaml"
         for backbone in ("vgg16", "R_101")
-        for data in ("voc", "coco", "nuclei", "shapes")
+        for data in DATA
     }
     assert set(NAMES) == expected
 
@@ -38,7 +30,7 @@ def test_a_config_is_of_a_classifier_on_boxes(name):
     assert cfg.MODEL.META_ARCHITECTURE == "BANAClassifier"
     assert cfg.WSIS.SUPERVISION == "box" and cfg.PROXY.SEM_SEG
     (dataset,) = cfg.DATASETS.TRAIN
-    assert dataset in BUILTIN and dataset.startswith(re.split("_", name)[-1])
+    assert dataset in BUILTIN and dataset.startswith(data_of(name))
     vgg = cfg.MODEL.BACKBONE.NAME == "build_atrous_vgg16_backbone"
     assert vgg == ("vgg16" in name)
     assert cfg.SOLVER.WARMUP_ITERS == 0 or cfg.MODEL.WEIGHTS == ""
@@ -46,7 +38,7 @@ def test_a_config_is_of_a_classifier_on_boxes(name):
 
 
 def test_published_values_are_the_defaults():
-    cfg = load("bana_classifier_vgg16_voc")
+    cfg = load("BANA/bana_classifier_vgg16_voc.yaml")
     assert flatten(cfg.MODEL.BANA) == flatten(get_cfg().MODEL.BANA)
     assert flatten(cfg.MODEL.VGG) == flatten(get_cfg().MODEL.VGG)
     solver = cfg.SOLVER
@@ -56,9 +48,9 @@ def test_published_values_are_the_defaults():
     assert cfg.INPUT.MIN_SIZE_TEST == 0 and cfg.SEED == 13
 
 
-@pytest.mark.parametrize("name", ["bana_classifier_vgg16_shapes", "bana_classifier_vgg16_nuclei"])
-def test_a_small_one_is_built_and_starts_from_nothing(name):
-    cfg = load(name)
+@pytest.mark.parametrize("data", ["shapes", "nuclei"])
+def test_a_small_one_is_built_and_starts_from_nothing(data):
+    cfg = load(f"BANA/bana_classifier_vgg16_{data}.yaml")
     cfg.MODEL.DEVICE, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "cpu", 4
     model = build_model(cfg)
     assert isinstance(model, BANAClassifier)
@@ -68,6 +60,6 @@ def test_a_small_one_is_built_and_starts_from_nothing(name):
 
 
 def test_crops_are_drawn_from_what_the_keys_say():
-    opts = ["MODEL.BANA.CROP_SIZE", "65", "MODEL.BANA.JITTER", "0.25"]
-    cfg = load_cfg(ROOT / "bana_classifier_vgg16_voc.yaml", opts)
-    assert sample_params(cfg.MODEL.BANA) == SampleParams(65, (0.5, 1.5), 0.25)
+    opts = ["INPUT.SCALED_CROP.SIZE", "65", "INPUT.SCALED_CROP.JITTER", "0.25"]
+    cfg = load("BANA/bana_classifier_vgg16_voc.yaml", *opts)
+    assert read(cfg, CropParams) == CropParams(65, (0.5, 1.5), 0.25)

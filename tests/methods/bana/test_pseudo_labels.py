@@ -14,21 +14,19 @@ from tests.golden.frame import read_arrays
 from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
+from wsis.layers.label_to_masks import ImageBoxes, instance_masks, union
 from wsis.methods.bana.coco import voc_rows
 from wsis.methods.bana.plain import FullSize
 from wsis.methods.bana.pseudo_labels import (
     IGNORE,
-    ImageBoxes,
     LabelParams,
     background_attention,
     class_activation,
     class_unaries,
-    instance_masks,
     intersection,
     retrieval_maps,
     semantic_labels,
     unary_probabilities,
-    union,
 )
 from wsis.structures.boxes import box_to_slices
 

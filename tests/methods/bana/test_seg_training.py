@@ -44,7 +44,7 @@ def config(tmp_path) -> Path:
     keys = {
         **KEYS,
         "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 0,
-        "MODEL.BANA.SCALE_RANGE": [0.8, 1.2],
+        "INPUT.SCALED_CROP.SCALE_RANGE": [0.8, 1.2],
         "DATASETS.CUSTOM_SEM_SEG": [custom("seg_pairs", tmp_path, labels)],
         "DATASETS.CUSTOM": [
             ["seg_true", str(tmp_path / "data" / "boxes.json"), str(tmp_path / "data")]
@@ -77,7 +77,7 @@ def test_from_label_folders_to_four_numbers(tmp_path, config, train_net):
     assert {"loss_ce", "loss_wce", "total_loss", "lr"} <= set().union(*metrics)
 
     words = ("MODEL.WEIGHTS", out / "model_final.pth", "OUTPUT_DIR", tmp_path / "again")
-    protocols = ("MODEL.BANA_SEG.PROTOCOLS", PROTOCOLS)
+    protocols = ("MODEL.SEGMENTOR.PROTOCOLS", PROTOCOLS)
     status, error = train_net("--config-file", config, "--eval-only", *words, *protocols)
     assert status == 0, error
     again = json.loads((tmp_path / "again" / "inference" / "results.json").read_text())["seg_true"]

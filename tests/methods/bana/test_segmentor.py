@@ -18,10 +18,10 @@ from wsis.layers.deeplab import cosine_scores
 from wsis.methods.bana import BANASegmentor
 from wsis.methods.bana.nal import LOSSES
 
-NETWORKS = {"largefov": {}, "aspp": flat(RESNET)}
+NETWORKS = {"vgg": {}, "aspp": flat(RESNET)}
 
 
-def build(network: str = "largefov", **keys):
+def build(network: str = "vgg", **keys):
     torch.manual_seed(0)
     return build_model(make_cfg(**NETWORKS[network], **keys))
 
@@ -54,7 +54,7 @@ def test_maps_have_the_original_size(network) -> None:
 @pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 def test_all_four_protocols_in_one_pass() -> None:
     names = ["single", "single_crf", "multi", "multi_crf"]
-    model = build(MODEL__BANA_SEG__PROTOCOLS=names).eval()
+    model = build(MODEL__SEGMENTOR__PROTOCOLS=names).eval()
     labels = model(images(1))[0]["sem_seg_labels"]
     assert list(labels) == names
     for label in labels.values():
@@ -78,7 +78,7 @@ def test_the_networks_are_those_of_the_paper() -> None:
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     cfg.MODEL.RESNETS.DEPTH = 101
     cfg.MODEL.RESNETS.NORM = "BN"
-    cfg.MODEL.BANA_SEG.HEAD = "aspp"
+    cfg.MODEL.SEGMENTOR.HEAD = "aspp"
     assert count(cfg) == 61379904
 
 
@@ -105,7 +105,9 @@ def test_rates_are_one_two_ten_twenty_and_biases_do_not_decay() -> None:
 
 def test_a_frozen_layer_is_in_no_group_and_resnet_has_two() -> None:
     cfg = make_cfg(
-        **NETWORKS["aspp"], MODEL__BANA_SEG__LR_FACTORS=[1.0, 10.0, 10.0], SOLVER__WEIGHT_DECAY=5e-4
+        **NETWORKS["aspp"],
+        MODEL__SEGMENTOR__LR_FACTORS=[1.0, 10.0, 10.0],
+        SOLVER__WEIGHT_DECAY=5e-4,
     )
     model = build_model(cfg)
     model.backbone.stem.requires_grad_(False)
@@ -166,19 +168,19 @@ def test_numbers_of_classes_that_labels_cannot_have(number) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("HEAD", "fcn"),
-        ("LOSS", "nal"),
-        ("PROTOCOLS", []),
-        ("PROTOCOLS", ["single", "single"]),
-        ("PROTOCOLS", ["double"]),
-        ("TEMPERATURE", 0.0),
-        ("SCALES", [1.0, 0.0]),
-        ("LABELS", ["y_crf"]),
-        ("LR_FACTORS", [1.0]),
-        ("BOOTSTRAP", 1.5),
-        ("CRF_MIN_PROBABILITY", 1.0),
+        ("BANA_SEG.LOSS", "nal"),
+        ("BANA_SEG.BOOTSTRAP", 1.5),
+        ("SEGMENTOR.HEAD", "fcn"),
+        ("SEGMENTOR.CLASSIFIER", "linear"),
+        ("SEGMENTOR.PROTOCOLS", []),
+        ("SEGMENTOR.PROTOCOLS", ["single", "single"]),
+        ("SEGMENTOR.PROTOCOLS", ["double"]),
+        ("SEGMENTOR.TEMPERATURE", 0.0),
+        ("SEGMENTOR.SCALES", [1.0, 0.0]),
+        ("SEGMENTOR.LR_FACTORS", [1.0]),
+        ("SEGMENTOR.CRF_MIN_PROBABILITY", 1.0),
     ],
 )
 def test_values_out_of_range_are_named(key, value) -> None:
-    with pytest.raises(ConfigError, match=rf"MODEL\.BANA_SEG\.{key}: found .*, expected"):
-        build(**{f"MODEL__BANA_SEG__{key}": value})
+    with pytest.raises(ConfigError, match=rf"MODEL\.{key}: found .*, expected"):
+        build(**{f"MODEL__{key}".replace(".", "__"): value})

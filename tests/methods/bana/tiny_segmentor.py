@@ -24,7 +24,8 @@ KEYS: dict[str, Any] = {
     "MODEL.VGG.NORM": "BN",
     "MODEL.VGG.DROPOUT": 0.0,
     "MODEL.PIXEL_STD": [57.0, 57.0, 57.0],
-    "MODEL.BANA.CROP_SIZE": 48,
+    "MODEL.SEGMENTOR.LABELS": ["y_crf", "y_ret"],
+    "INPUT.SCALED_CROP.SIZE": 48,
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 3,
     "INPUT.MIN_SIZE_TEST": 0,
     "SOLVER.LR_SCHEDULER_NAME": "WarmupPolyLR",
@@ -40,8 +41,8 @@ RESNET: dict[str, Any] = {
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 8,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
     "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.BANA_SEG.HEAD": "aspp",
-    "MODEL.BANA_SEG.ASPP_CHANNELS": 8,
+    "MODEL.SEGMENTOR.HEAD": "aspp",
+    "MODEL.SEGMENTOR.HEAD_CHANNELS": 8,
 }
 
 
@@ -105,8 +106,7 @@ def samples(number: int, side: int = 48, seed: int = 6) -> list[dict[str, torch.
     return [
         {
             "image": 255 * torch.rand(3, side, side, generator=generator),
-            "y_crf": torch.randint(3, (side, side), generator=generator, dtype=torch.uint8),
-            "y_ret": torch.randint(3, (side, side), generator=generator, dtype=torch.uint8),
+            "labels": torch.randint(3, (2, side, side), generator=generator, dtype=torch.uint8),
         }
         for _ in range(number)
     ]

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 from detectron2.modeling import build_model
 
-import wsis
+from tests.config_files import changes, data_of, folder_of, load, names
 from tests.methods.bbam.tiny_detector import needs_crf
-from wsis.config import flatten, get_cfg, load_cfg
-from wsis.data.builtin_paths import BUILTIN
+from wsis.config import flatten, get_cfg
+from wsis.config.params import read
 from wsis.methods.bbam import BBAM
-from wsis.methods.bbam.config import check_keys
+from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.detector import OneStageDetector, TwoStageDetector
 from wsis.modeling.pair_mask_head import PairMaskHead
 
-ROOT = Path(wsis.__file__).parents[1] / "configs"
-TEACHERS = sorted(path.name for path in (ROOT / "BBAM").glob("bbam_*.yaml"))
-STUDENTS = sorted(path.name for path in (ROOT / "BBAM").glob("mask_rcnn_*.yaml"))
-NAME = re.compile(
-    r"(?:bbam|mask_rcnn)_(?:retinanet_)?(R_\d+_FPN)_([a-z]+)(_cpu|_quickstart)?(?:_original)?\.yaml"
-)
 
-
-def plain(name, arch):
-    """The config of the same detector or student without BBAM."""
-    backbone, data, kind = NAME.fullmatch(name).groups()
-    folder = data.upper() if data in ("voc", "coco") else data
-    if kind == "_quickstart":
-        folder, kind = "quickstart", ""
-    return load_cfg(ROOT / folder / f"{arch}_rcnn_{backbone}_{data}{kind or ''}.yaml")
-
-
-def changes(cfg, other):
-    ours, theirs = flatten(cfg), flatten(other)
-    return {key for key in ours if ours[key] != theirs[key]}
+def detector_of(name):
+    """The config of the detector that a teacher explains."""
+    folder = "quickstart" if "_quickstart" in name else folder_of(name)
+    backbone, kind = re.search(r"(R_\d+_FPN)_[a-z]+(_cpu)?", name).groups()
+    return load(f"{folder}/faster_rcnn_{backbone}_{data_of(name)}{kind or ''}.yaml")
 
 
 def small(cfg):
@@ -47,17 +31,11 @@ def small(cfg):
     return cfg
 
 
-def test_every_dataset_has_a_teacher_and_a_student():
-    for names in (TEACHERS, STUDENTS):
-        data = {NAME.fullmatch(name)[2] for name in names}
-        assert data == {"voc", "coco", "nuclei", "shapes"}
-
-
-@pytest.mark.parametrize("name", [name for name in TEACHERS if "retinanet" not in name])
+@pytest.mark.parametrize("name", names("BBAM/bbam_R_*.yaml"))
 def test_a_teacher_is_its_detector_explained(name):
-    cfg = load_cfg(ROOT / "BBAM" / name)
-    check_keys(cfg.MODEL.BBAM)
-    detector = plain(name, "faster")
+    cfg = load(name)
+    read(cfg, BBAMParams)
+    detector = detector_of(name)
     kinds = {
         key for key in changes(cfg, detector) if not key.startswith(("SOLVER.", "MODEL.BBAM."))
     }
@@ -72,32 +50,19 @@ def test_a_teacher_is_its_detector_explained(name):
 
 @pytest.mark.parametrize("name", ["bbam_R_101_FPN_voc.yaml", "bbam_R_50_FPN_coco.yaml"])
 def test_published_constants_are_the_defaults(name):
-    cfg = load_cfg(ROOT / "BBAM" / name)
+    cfg = load(f"BBAM/{name}")
     assert flatten(cfg.MODEL.BBAM) == flatten(get_cfg().MODEL.BBAM)
 
 
 @needs_crf
 @pytest.mark.parametrize("name", ["bbam_R_18_FPN_shapes.yaml", "bbam_retinanet_R_101_FPN_voc.yaml"])
 def test_a_teacher_is_built(name):
-    model = build_model(small(load_cfg(ROOT / "BBAM" / name)))
+    model = build_model(small(load(f"BBAM/{name}")))
     assert isinstance(model, BBAM)
     kind = OneStageDetector if "retinanet" in name else TwoStageDetector
     assert type(model.view) is kind
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_a_student_has_the_pair_loss(name):
-    cfg = load_cfg(ROOT / "BBAM" / name)
-    changed = changes(cfg, plain(name, "mask"))
-    if "voc" not in name:  # VOC's has its published schedule and sizes too
-        assert changed == {"MODEL.ROI_MASK_HEAD.NAME"}
-    assert cfg.MODEL.ROI_MASK_HEAD.NAME == "PairMaskHead"
-    example = re.search(r'DATASETS\.CUSTOM "(.*)"', (ROOT / "BBAM" / name).read_text()).group(1)
-    ((proxy, json_file, images),) = ast.literal_eval(example)
-    assert (proxy,) == cfg.DATASETS.TRAIN
-    assert images == f"datasets/{BUILTIN[Path(json_file).stem][1]}"
-
-
 def test_a_student_is_built():
-    model = build_model(small(load_cfg(ROOT / "BBAM" / "mask_rcnn_R_18_FPN_shapes.yaml")))
+    model = build_model(small(load("BBAM/mask_rcnn_R_18_FPN_shapes.yaml")))
     assert isinstance(model.roi_heads.mask_head, PairMaskHead)

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from pathlib import Path
-
 import pytest
 import torch
 from detectron2.modeling import build_model
 
-import wsis
-from wsis.config import flatten, get_cfg, load_cfg
+from tests.config_files import changes, data_of, load, names
+from wsis.config import flatten, get_cfg
+from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.engine.solver import build_optimizer, build_poly_schedule
-from wsis.methods.boxcaseg.config import check_keys
+from wsis.methods.boxcaseg.config import BoxCasegParams
 
-ROOT = Path(wsis.__file__).parents[1] / "configs"
-FOLDER = ROOT / "BoxCaseg"
-TEACHERS = sorted(path.name for path in FOLDER.glob("boxcaseg_*.yaml"))
-STUDENTS = sorted(path.name for path in FOLDER.glob("mask_rcnn_*.yaml"))
-
-
-def data_of(name):
-    return re.search(r"_(voc|coco|nuclei|shapes)[_.]", name)[1]
-
-
-def changes(cfg, other):
-    ours, theirs = flatten(cfg), flatten(other)
-    return {key: value for key, value in ours.items() if theirs[key] != value}
-
-
-def test_every_dataset_has_a_teacher_and_a_student():
-    for names in (TEACHERS, STUDENTS):
-        assert {data_of(name) for name in names} == {"voc", "coco", "nuclei", "shapes"}
+TEACHERS = names("BoxCaseg/boxcaseg_*.yaml")
+STUDENTS = names("BoxCaseg/mask_rcnn_*.yaml")
 
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_values_are_in_range(name):
-    cfg = load_cfg(FOLDER / name)
-    check_keys(cfg.MODEL.BOXCASEG)
+    cfg = load(name)
+    read(cfg, BoxCasegParams)
     assert cfg.MODEL.META_ARCHITECTURE == "BoxCaseg"
     assert cfg.DATASETS.TRAIN[0].endswith("_boxes") and cfg.WSIS.SUPERVISION == "box"
     assert set(cfg.MODEL.BOXCASEG.SALIENT_DATASETS) <= set(BUILTIN)
     with torch.device("meta"):
-        build_model(load_cfg(FOLDER / name, ["MODEL.DEVICE", "meta"]))
+        build_model(load(name, "MODEL.DEVICE", "meta"))
 
 
 def test_published_training_on_voc():
-    cfg = load_cfg(FOLDER / "boxcaseg_hrnet_w48_voc.yaml")
+    cfg = load("BoxCaseg/boxcaseg_hrnet_w48_voc.yaml")
     changed = changes(cfg.MODEL.BOXCASEG, get_cfg().MODEL.BOXCASEG)
     assert changed == {"SALIENT_DATASETS": ["duts_tr_single"]}
     epoch = int((25815 + 7991) / 16 / 2)
@@ -57,7 +38,7 @@ def test_published_training_on_voc():
 
 
 def test_published_training_on_coco():
-    cfg = load_cfg(FOLDER / "boxcaseg_hrnet_w48_coco.yaml")
+    cfg = load("BoxCaseg/boxcaseg_hrnet_w48_coco.yaml")
     changed = changes(cfg.MODEL.BOXCASEG, get_cfg().MODEL.BOXCASEG)
     del changed["SALIENT_DATASETS"]
     assert changed == {"FCN_RATIO": 0.6, "WEAK_SHARE": 0.6875, "OVERLAP_DROP": 0.75}
@@ -65,10 +46,12 @@ def test_published_training_on_coco():
     assert 200 * epoch == cfg.SOLVER.MAX_ITER and cfg.SOLVER.BASE_LR == 0.008
 
 
-@pytest.mark.parametrize("name", ["boxcaseg_hrnet_w48_voc.yaml", "boxcaseg_hrnet_w16_shapes.yaml"])
+@pytest.mark.parametrize(
+    "name", ["BoxCaseg/boxcaseg_hrnet_w48_voc.yaml", "BoxCaseg/boxcaseg_hrnet_w16_shapes.yaml"]
+)
 def test_one_weight_decay_and_the_poly_schedule(name):
-    cfg = load_cfg(FOLDER / name)
-    small = load_cfg(FOLDER / "boxcaseg_hrnet_w16_shapes.yaml", ["MODEL.DEVICE", "meta"])
+    cfg = load(name)
+    small = load("BoxCaseg/boxcaseg_hrnet_w16_shapes.yaml", "MODEL.DEVICE", "meta")
     with torch.device("meta"):
         model = build_model(small)
     optimizer = build_optimizer(cfg, model)
@@ -85,26 +68,15 @@ def test_one_weight_decay_and_the_poly_schedule(name):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_a_student_heeds_the_confidence(name):
-    cfg = load_cfg(FOLDER / name)
-    folder = data_of(name).upper() if data_of(name) in ("voc", "coco") else data_of(name)
-    base = ROOT / folder / name
-    changed = changes(cfg, load_cfg(base))
-    head = {f"MODEL.ROI_MASK_HEAD.SCORE_{key}" for key in ("MODE", "THRESHOLD")}
-    if data_of(name) != "voc":  # VOC's has its published schedule too
-        assert set(changed) == head
+    cfg = load(name)
     assert cfg.MODEL.ROI_MASK_HEAD.SCORE_MODE == "threshold"
-    assert cfg.MODEL.ROI_MASK_HEAD.NAME == "ProxyMaskHead"
     teacher = next(each for each in TEACHERS if data_of(each) == data_of(name))
-    legacy = load_cfg(FOLDER / teacher).MODEL.BOXCASEG.CONFIDENCE == "legacy"
+    legacy = load(teacher).MODEL.BOXCASEG.CONFIDENCE == "legacy"
     assert (cfg.MODEL.ROI_MASK_HEAD.SCORE_THRESHOLD == 0.95) == legacy
-    example = re.search(r'DATASETS\.CUSTOM "(.*)"', (FOLDER / name).read_text())[1]
-    ((proxy, json_file, images),) = ast.literal_eval(example)
-    assert (proxy,) == cfg.DATASETS.TRAIN
-    assert images == f"datasets/{BUILTIN[Path(json_file).stem][1]}"
 
 
 def test_the_published_student():
-    cfg = load_cfg(FOLDER / "mask_rcnn_R_101_FPN_voc.yaml")
+    cfg = load("BoxCaseg/mask_rcnn_R_101_FPN_voc.yaml")
     published = {
         "SOLVER": {
             **{"IMS_PER_BATCH": 6, "BASE_LR": 0.0075, "MOMENTUM": 0.9, "GAMMA": 0.1},

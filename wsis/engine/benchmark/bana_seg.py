@@ -14,7 +14,7 @@ from wsis.layers.deeplab import resize_scores
 from wsis.layers.label_maps import mean_over_scales
 from wsis.methods.bana import BANASegmentor
 from wsis.methods.bana.nal import IGNORE, NoiseParams, common_label, noise_aware_loss
-from wsis.methods.bana.seg_inference import Scorer, multi_scale
+from wsis.modeling.semantic_inference import Scorer, multi_scale
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, NoiseParams], dict[str, torch.Tensor]]
 
@@ -108,7 +108,7 @@ def benchmark_multi_scale(side: int, classes: int, width: float, repeats: int) -
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = classes
     model = BANASegmentor(cfg).eval()
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
-    scales, size = cfg.MODEL.BANA_SEG.SCALES, (side, side)
+    scales, size = cfg.MODEL.SEGMENTOR.SCALES, (side, side)
 
     @torch.no_grad()
     def in_pairs() -> torch.Tensor:

@@ -8,11 +8,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from wsis.config import load_cfg
-from wsis.data.build import is_teacher
 from wsis.data.registration import prepare_datasets
 from wsis.data.shapes import ShapesSpec, prepare_shapes
 from wsis.errors import ConfigError
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Teacher, is_teacher
 
 DATASET = "benchmark"
 

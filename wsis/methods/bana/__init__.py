@@ -5,9 +5,8 @@ inside the boxes. A classifier of box features that leaves it out gives two sema
 and one mask per box; a segmentation network is trained on both, trusting them where they agree.
 """
 
+from wsis.methods.bana import key_map as _key_map  # noqa: F401  # names of weights
 from wsis.methods.bana.classifier import BANAClassifier
-from wsis.methods.bana.config import add_bana_config
-from wsis.methods.bana.seg_config import add_bana_seg_config
 from wsis.methods.bana.segmentor import BANASegmentor
 
-__all__ = ["BANAClassifier", "BANASegmentor", "add_bana_config", "add_bana_seg_config"]
+__all__ = ["BANAClassifier", "BANASegmentor"]

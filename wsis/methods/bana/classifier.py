@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,28 +11,25 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
-from wsis.data.build import training_dicts
+from wsis.config.params import read
+from wsis.data.build import Batches, training_dicts
+from wsis.data.crop_loader import build_loader
+from wsis.data.crop_transform import CropParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
-from wsis.methods.bana.config import (
-    check_keys,
-    label_params,
-    number_of_classes,
-    pooling_params,
-)
-from wsis.methods.bana.crop_loader import build_loader
+from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
 from wsis.methods.bana.loader import CropMapper
-from wsis.methods.bana.parameter_groups import parameter_groups
 from wsis.methods.bana.pooling import (
-    PoolingParams,
     background_aware_pooling,
     classification_targets,
     mean_cross_entropy,
 )
-from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
+from wsis.methods.bana.pseudo_labels import LABELS
 from wsis.methods.bana.refiner import FEATURES, BANARefiner
+from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.segmentor import number_of_classes
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
@@ -44,8 +42,6 @@ class BANAClassifier(Teacher):
     one mask per box.
     """
 
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
     needs_void = True
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
     result_packages = ("pydensecrf",)
@@ -59,11 +55,8 @@ class BANAClassifier(Teacher):
         num_rows: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
-        pooling: PoolingParams,
-        labels: LabelParams,
-        mask_label: str = "y_crf",
+        params: BANAParams,
         sem_seg: bool = False,
-        legacy_box_shift: bool = False,
     ) -> None:
         """
         Args:
@@ -71,11 +64,8 @@ class BANAClassifier(Teacher):
             rows: of each class, its row of the classifier; None = the classifier does not know it.
             num_rows: of the classifier, background included.
             pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
-            pooling: of the boxes in training.
-            labels: constants of the pseudo labels.
-            mask_label: the label that masks are cut from, one of :data:`wsis.methods.bana.pseudo_labels.LABELS`.
+            params: of the pooling and of what is made of its features.
             sem_seg: also make the semantic labels.
-            legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
         """
         super().__init__()
         self.backbone = backbone
@@ -83,13 +73,10 @@ class BANAClassifier(Teacher):
         self.classifier = nn.Conv2d(shape.channels, num_rows, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
         self.rows = tuple(rows)
-        self.pooling = pooling
-        self.labels = labels
-        self.mask_label = mask_label
+        self.params = params
+        self.pooling = replace(params.pooling, aware=params.kind == "bap")
         self.label_names = LABELS if sem_seg else ()
-        self.legacy_box_shift = legacy_box_shift
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.set_normalisation(pixel_mean, pixel_std)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -103,21 +90,18 @@ class BANAClassifier(Teacher):
         Raises:
             ConfigError: a value out of its range, or more classes than a label in one byte can name.
         """
-        keys = cfg.MODEL.BANA
-        check_keys(keys)
+        params = read(cfg, BANAParams)
+        read(cfg, CropParams)  # to check them before any training
         number = number_of_classes(cfg)
-        known = keys.VOC_CLASSIFIER
+        known = params.voc_classifier
         return {
             "backbone": build_backbone(cfg),
             "rows": voc_rows(number - 1) if known else range(1, number),
             "num_rows": VOC_ROWS if known else number,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "pooling": pooling_params(keys),
-            "labels": label_params(keys),
-            "mask_label": keys.MASK_LABEL,
+            "params": params,
             "sem_seg": cfg.PROXY.SEM_SEG,
-            "legacy_box_shift": keys.LEGACY_BOX_SHIFT,
         }
 
     @classmethod
@@ -126,7 +110,7 @@ class BANAClassifier(Teacher):
         cls._training_parts(cfg)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
         """Endless batches of :class:`wsis.methods.bana.loader.CropMapper`.
 
         Raises:
@@ -145,7 +129,7 @@ class BANAClassifier(Teacher):
         return training_dicts(cfg), CropMapper(cfg)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and classifier, weights and biases, see :mod:`wsis.methods.bana.parameter_groups`."""
+        """Backbone and classifier, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
         return parameter_groups(self, self.backbone, cfg.SOLVER, cfg.MODEL.BANA.LR_FACTORS)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -159,7 +143,7 @@ class BANAClassifier(Teacher):
         """
         if not self.training:
             return super().forward(batched_inputs)
-        images = torch.stack([self._normalise(inputs["image"]) for inputs in batched_inputs])
+        images = torch.stack([self.normalise(inputs["image"]) for inputs in batched_inputs])
         masks = torch.stack([inputs["background"] for inputs in batched_inputs])
         features = self.backbone(images)[self.feature]
         with torch.autocast(features.device.type, enabled=False):
@@ -194,7 +178,7 @@ class BANAClassifier(Teacher):
         """See :meth:`Teacher.propose`; a seed has the image's features, on which the refiner does the rest."""
         seeds = []
         for inputs in batched_inputs:
-            features = self.backbone(self._normalise(inputs["image"])[None])[self.feature][0]
+            features = self.backbone(self.normalise(inputs["image"])[None])[self.feature][0]
             maps = {FEATURES: features.float().cpu().numpy()}
             seeds.append(seed_from_inputs(inputs, maps))
         return seeds
@@ -205,11 +189,6 @@ class BANAClassifier(Teacher):
         return BANARefiner(
             weights=self.classifier.weight[:, :, 0, 0].detach().float().cpu().numpy(),
             rows=self.rows,
-            params=self.labels,
-            mask_label=self.mask_label,
+            params=self.params,
             sem_seg=bool(self.label_names),
-            legacy_box_shift=self.legacy_box_shift,
         )
-
-    def _normalise(self, image: torch.Tensor) -> torch.Tensor:
-        return (image.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std

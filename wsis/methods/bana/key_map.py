@@ -15,6 +15,7 @@ from wsis.modeling.backbones.vgg16 import (
     from_torchvision,
     is_torchvision_vgg16,
 )
+from wsis.modeling.weight_names import register_weight_names
 
 BACKBONE = "backbone."
 _VGG = re.compile(r"(?P<place>.*?)(?P<name>(conv[1-5]_[1-3]|fc[67])\.(weight|bias))")
@@ -31,6 +32,7 @@ def is_foreign(weights: Mapping[str, object]) -> bool:
     return bool(places) and places != {BACKBONE}
 
 
+@register_weight_names(is_foreign)
 def from_foreign(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of backbone and, where there are any, head and classifier; what else the file holds is dropped.
 

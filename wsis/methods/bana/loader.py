@@ -1,4 +1,4 @@
-"""What stage 1 trains on: crops with their boxes and the certain background around these (spec 4.1)."""
+"""What stage 1 trains on: crops with their boxes and the certain background around these."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 
-from wsis.methods.bana.crop_loader import CropReader
-from wsis.methods.bana.samples import certain_background, shift_near_edges
+from wsis.data.crop_loader import CropReader
+from wsis.structures.boxes import box_to_slices, shift_near_edges
 
 
 class CropMapper:
@@ -21,7 +21,7 @@ class CropMapper:
 
     Args:
         read: makes the crops.
-        legacy_box_shift: see :func:`wsis.methods.bana.samples.shift_near_edges`.
+        legacy_box_shift: see :func:`wsis.structures.boxes.shift_near_edges`.
     """
 
     @configurable
@@ -63,3 +63,19 @@ class CropMapper:
             "background": torch.from_numpy(background),
             "instances": instances,
         }
+
+
+def certain_background(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels that no box touches.
+
+    Args:
+        boxes: (N, 4) XYXY in pixels.
+        height, width: of the image.
+
+    Returns:
+        (H, W) uint8, 1 = background.
+    """
+    background = np.ones((height, width), dtype=np.uint8)
+    for box in boxes:
+        background[box_to_slices(box, height, width)] = 0
+    return background

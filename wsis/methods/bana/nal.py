@@ -14,6 +14,9 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from wsis.config.params import key
+from wsis.config.rules import at_least, within
+
 IGNORE = 255
 _SMALLEST = 1e-12
 """Least D, and least share of the largest D."""
@@ -24,20 +27,20 @@ class NoiseParams:
     """Constants of the losses.
 
     Attributes:
-        temperature: T, above 0.
-        damping: gamma, at least 0.
-        weight: lambda, of the term over U.
-        detach_confidence: sigma is a constant for the gradient.
-        bootstrap: beta of the bootstrapping loss, share of Y_crf in its target, in [0, 1].
-        bootstrap_hard: the rest of the target is the predicted class instead of the prediction.
+        temperature: T, above 0; here ``MODEL.SEGMENTOR.TEMPERATURE``.
+        damping: Exponent gamma of the confidence sigma = (D_label / max D)^gamma, D = 1 + cosine.
+        weight: Weight lambda of the loss where the labels differ (NAL, ER, BS).
+        detach_confidence: The confidence is a constant for the gradient.
+        bootstrap: Share beta of the label in the target of BS; the rest is the network's own prediction.
+        bootstrap_hard: The prediction in the target of BS is one class instead of probabilities.
     """
 
     temperature: float = 20.0
-    damping: float = 7.0
-    weight: float = 0.1
-    detach_confidence: bool = False
-    bootstrap: float = 0.95
-    bootstrap_hard: bool = False
+    damping: float = key(7.0, at_least(0))
+    weight: float = key(0.1, at_least(0), "LAMBDA")
+    detach_confidence: bool = key(False, name="DETACH_SIGMA")
+    bootstrap: float = key(0.95, within(0, 1))
+    bootstrap_hard: bool = key(False)
 
 
 def common_label(y_crf: torch.Tensor, y_ret: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from wsis.config.params import key
+from wsis.config.rules import at_least, at_least_below, pair
 from wsis.layers.bilinear import (
     add_neighbour_gradient,
     channel_chunks,
@@ -30,21 +32,24 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class PoolingParams:
-    """How boxes are pooled in training.
+    """How boxes are pooled in training; ``aware``: with background attention.
 
     Attributes:
-        aware: with background attention.
-        grid_size: G.
-        roi_size: rows and columns of the windows.
-        align_corners: of the sampling.
-        min_background: share of background above which an image's boxes are pooled with attention.
+        grid_size: The features of the background are averaged in a grid of G x G cells, each of which becomes a query:
+            G.
+        roi_size: Rows and columns of the windows that a box is pooled into.
+        align_corners: Boxes and sampling points share one convention. False repeats the original release, whose samples
+            are up to half a feature pixel off.
+        min_background: Share of background above which an image's boxes are pooled with attention.
     """
 
     aware: bool = True
-    grid_size: int = 4
-    roi_size: tuple[int, int] = (2, 2)
-    align_corners: bool = True
-    min_background: float = 0.125
+    grid_size: int = key(4, at_least(1))
+    roi_size: tuple[int, int] = key(
+        (2, 2), pair("two numbers of at least 1", lambda rows, columns: min(rows, columns) >= 1)
+    )
+    align_corners: bool = key(True, name="ROI_ALIGN_CORNERS")
+    min_background: float = key(0.125, at_least_below(0, 1))
 
 
 class Pooled(NamedTuple):
@@ -237,7 +242,7 @@ def background_aware_pooling(
     mask: torch.Tensor,
     lattice: Lattice,
     grid: int,
-    min_background: float = 0.125,
+    min_background: float = PoolingParams.min_background,
     aware: bool = True,
 ) -> Pooled:
     """Pools the boxes of a batch.

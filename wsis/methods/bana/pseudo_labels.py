@@ -1,4 +1,4 @@
-"""From features, boxes and the classifier to two semantic labels and one mask per box (spec 5, 8.1).
+"""From features, boxes and the classifier to two semantic labels.
 
 A box is the slices of the pixels it touches; a label is 0 for background, a class's number plus 1, or 255.
 """
@@ -12,13 +12,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from wsis.config.params import key, part
+from wsis.config.rules import within
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
+from wsis.layers.label_to_masks import ImageBoxes, Slices, union
+from wsis.structures.pseudo_labels import IGNORE
 
-IGNORE = 255
 LABELS = ("y_crf", "y_ret", "intersection")
 """Names of the semantic labels; the third is the first where the second agrees, else 255."""
 EPS = 1e-12
-Slices = tuple[slice, slice]
 
 
 class Features(Protocol):
@@ -41,53 +43,16 @@ class LabelParams:
     """Constants of the labels.
 
     Attributes:
-        threshold: background attention below this share of its highest value is none.
-        use_attention: False leaves the background attention out ("w/o u0").
-        crf: of Y_crf.
+        threshold: Background attention below this share of the image's highest counts as none.
+        use_attention: The background attention u0 takes part in the pseudo labels. False leaves it out ("w/o u0"):
+            inside boxes nothing speaks for background before the CRF.
     """
 
-    crf: DenseCRFParams
-    threshold: float = 0.99
-    use_attention: bool = True
-
-
-@dataclass(frozen=True)
-class ImageBoxes:
-    """The boxes of one image, by class.
-
-    Attributes:
-        size: height and width.
-        boxes: N slices, in the order of the annotations.
-        labels: (N,) int64, 1 = the first class.
-        background: (H, W) bool, certain background: outside all boxes and regions that the teacher knows nothing of.
-    """
-
-    size: tuple[int, int]
-    boxes: Sequence[Slices]
-    labels: np.ndarray
-    background: torch.Tensor
-
-    @property
-    def present(self) -> list[int]:
-        """The M labels at hand, rising."""
-        return sorted(set(self.labels.tolist()))
-
-    def boxes_of(self, label: int) -> list[Slices]:
-        """The boxes of one label, in order."""
-        return [box for box, own in zip(self.boxes, self.labels, strict=True) if own == label]
-
-    def regions(self) -> torch.Tensor:
-        """(M, H, W) bool: the union of each present label's boxes."""
-        regions = [union(self.boxes_of(label), self.size) for label in self.present]
-        return torch.stack(regions) if regions else torch.zeros((0, *self.size), dtype=torch.bool)
-
-
-def union(boxes: Sequence[Slices], size: tuple[int, int]) -> torch.Tensor:
-    """(H, W) bool, the pixels of any box."""
-    inside = torch.zeros(size, dtype=torch.bool)
-    for box in boxes:
-        inside[box] = True
-    return inside
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 3.0, 4.0, 55.0, 3.0, iterations=10), "CRF", "This CRF makes Y_crf."
+    )
+    threshold: float = key(0.99, within(0, 1), "BG_THRESHOLD")
+    use_attention: bool = key(True)
 
 
 def background_attention(
@@ -254,23 +219,3 @@ def semantic_labels(
     y_crf = best_label(marginals, regions, present)
     maps = retrieval_maps(features, boxes, weights, rows, y_crf, unaries)
     return y_crf, best_label(maps, regions, present)
-
-
-def instance_masks(label: np.ndarray, boxes: ImageBoxes, areas: np.ndarray) -> list[np.ndarray]:
-    """Per box the pixels of its class in it; one that several boxes of a class claim goes to the smallest of them.
-
-    Args:
-        label: (H, W).
-        boxes: N boxes.
-        areas: (N,) of the boxes; of equal ones the first is the smallest.
-
-    Returns:
-        N masks of the boxes' slices, bool.
-    """
-    free = np.ones(label.shape, dtype=bool)
-    masks: dict[int, np.ndarray] = {}
-    for i in np.lexsort((np.arange(len(areas)), areas)):
-        box = boxes.boxes[i]
-        masks[int(i)] = (label[box] == boxes.labels[i]) & free[box]
-        free[box] &= ~masks[int(i)]
-    return [masks[i] for i in range(len(areas))]

@@ -4,7 +4,6 @@ They have no weights and train on nothing. Given an image and its boxes each ret
 box; see :mod:`wsis.methods.baselines.masks` for the rules.
 """
 
-from wsis.methods.baselines.config import add_baselines_config
 from wsis.methods.baselines.meta_arch import BoxCRF, FilledBox, GrabCut, InscribedEllipse
 
-__all__ = ["BoxCRF", "FilledBox", "GrabCut", "InscribedEllipse", "add_baselines_config"]
+__all__ = ["BoxCRF", "FilledBox", "GrabCut", "InscribedEllipse"]

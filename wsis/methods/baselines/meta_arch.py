@@ -11,8 +11,9 @@ import numpy as np
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from wsis.layers.dense_crf import DenseCRFParams, load_pydensecrf
-from wsis.methods.baselines.config import check_box_crf_keys, check_grabcut_keys
+from wsis.config.params import read
+from wsis.layers.dense_crf import load_pydensecrf
+from wsis.methods.baselines.config import BoxCRFParams, GrabCutParams
 from wsis.methods.baselines.masks import box_crf, filled_box, grabcut, inscribed_ellipse
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Crop, ProxyMasks, Seed
@@ -92,14 +93,13 @@ class GrabCut(BoxTeacher):
     result_keys = ("MODEL.GRABCUT",)
 
     @configurable
-    def __init__(self, *, iterations: int, window: float) -> None:
+    def __init__(self, **keys: Any) -> None:
         """
         Args:
-            iterations: rounds of colour model and cut.
-            window: side of the window that is looked at, in box sides, above 1.
+            keys: of :class:`GrabCutParams`.
         """
         super().__init__()
-        self.make = partial(grabcut, iterations=iterations, window=window)
+        self.make = partial(grabcut, **keys)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -108,8 +108,7 @@ class GrabCut(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        check_grabcut_keys(cfg.MODEL.GRABCUT)
-        return {"iterations": cfg.MODEL.GRABCUT.ITERATIONS, "window": cfg.MODEL.GRABCUT.WINDOW}
+        return vars(read(cfg, GrabCutParams))
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
@@ -124,22 +123,17 @@ class BoxCRF(BoxTeacher):
     result_packages = ("pydensecrf",)
 
     @configurable
-    def __init__(
-        self, *, params: DenseCRFParams, prior: float, threshold: float, window: float
-    ) -> None:
+    def __init__(self, **keys: Any) -> None:
         """
         Args:
-            params: of the dense CRF.
-            prior: foreground probability in the box before the CRF.
-            threshold: of the foreground probability after it.
-            window: side of the window that is looked at, in box sides, above 1.
+            keys: of :class:`BoxCRFParams`.
 
         Raises:
             ConfigError: no dense CRF is installed.
         """
         super().__init__()
         self.check_requirements()
-        self.make = partial(box_crf, params=params, prior=prior, threshold=threshold, window=window)
+        self.make = partial(box_crf, **keys)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -153,15 +147,7 @@ class BoxCRF(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        keys = cfg.MODEL.BOX_CRF
-        check_box_crf_keys(keys)
-        params = DenseCRFParams.from_keys(keys)
-        return {
-            "params": params,
-            "prior": keys.PRIOR,
-            "threshold": keys.THRESHOLD,
-            "window": keys.WINDOW,
-        }
+        return vars(read(cfg, BoxCRFParams))
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""

@@ -5,7 +5,7 @@ box: a mask over the image is optimised by gradient descent through the frozen d
 boxes with classes; returns one mask per box with a region of doubt around it.
 """
 
-from wsis.methods.bbam.config import add_bbam_config
+from wsis.methods.bbam import key_map as _key_map  # noqa: F401  # names of weights
 from wsis.methods.bbam.meta_arch import BBAM
 
-__all__ = ["BBAM", "add_bbam_config"]
+__all__ = ["BBAM"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 
-from wsis.methods.bbam.config import explainer_params, stride_params
+from wsis.config.params import read
+from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.detector import Detections, ExplainableDetector
 from wsis.methods.bbam.explainer import ExplainerParams, Step, explain
 from wsis.methods.bbam.targets import StrideParams, class_deltas
@@ -53,12 +54,16 @@ class DemoSettings:
 
 def demo_settings(cfg: CfgNode) -> DemoSettings:
     """The settings of ``MODEL.BBAM`` and ``MODEL.BBAM.DEMO``."""
-    keys = cfg.MODEL.BBAM
+    params = read(cfg, BBAMParams)
+    demo, explainer = params.demo, params.explainer
+    objective = replace(
+        explainer.objective, sparsity_weight=demo.sparsity_weight, tv_weight=demo.tv_weight
+    )
     return DemoSettings(
-        explainer_params(keys, demo=True),
-        stride_params(keys),
-        keys.DEMO.SCORE_THRESHOLD,
-        keys.BOXES_PER_BATCH,
+        replace(explainer, objective=objective),
+        params.targets.stride,
+        demo.score_threshold,
+        params.boxes_per_batch,
     )
 
 

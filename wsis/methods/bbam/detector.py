@@ -17,6 +17,7 @@ from detectron2.structures import Boxes, ImageList
 from torch import nn
 from torch.nn import functional
 
+from wsis.config.params import key, part
 from wsis.errors import ConfigError
 from wsis.methods.bbam.box_coder import clip_inclusive
 from wsis.methods.bbam.box_coder import decode as decode_inclusive
@@ -44,14 +45,12 @@ class TargetParams:
     """How the targets of given boxes are made.
 
     Attributes:
-        proposals: drawing and choice.
-        stride: resolution of the masks.
-        seed: of the drawing.
+        seed: Seed of proposals and noise; with the annotation's id it decides both.
     """
 
-    proposals: ProposalParams
-    stride: StrideParams
-    seed: int
+    proposals: ProposalParams = part(ProposalParams())
+    stride: StrideParams = part(StrideParams())
+    seed: int = key(0)
 
 
 class Detections(NamedTuple):

@@ -7,10 +7,12 @@ alone, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
+from wsis.config.params import key, part
+from wsis.config.rules import above, at_least
 from wsis.methods.bbam.losses import ObjectiveParams, fidelity, mean_over_groups, regulariser
 from wsis.methods.bbam.perturb import MaskBatch, perturb
 from wsis.methods.bbam.targets import Forward, Scores, Target, class_deltas, softmax_scores
@@ -19,17 +21,16 @@ from wsis.methods.bbam.windows import Window, cut, shift
 
 @dataclass(frozen=True)
 class ExplainerParams:
-    """Optimisation of the masks.
+    """Optimisation of the masks; there is no early stop.
 
     Attributes:
-        objective: weights of the objective.
-        learning_rate: of Adam.
-        steps: of Adam; there is no early stop.
+        learning_rate: Learning rate of Adam.
+        steps: Steps of Adam.
     """
 
-    objective: ObjectiveParams = field(default_factory=ObjectiveParams)
-    learning_rate: float = 0.02
-    steps: int = 300
+    objective: ObjectiveParams = part(ObjectiveParams())
+    learning_rate: float = key(0.02, above(0))
+    steps: int = key(300, at_least(1))
 
 
 @dataclass(frozen=True)

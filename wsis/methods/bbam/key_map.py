@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from wsis.modeling.weight_names import register_weight_names
+
 FROZEN_BN_EPS = 1e-5
 """Detectron2 adds it to a frozen norm's variance, maskrcnn-benchmark adds nothing."""
 
@@ -32,6 +34,7 @@ def is_original_release(weights: Mapping[str, object]) -> bool:
     return any(name.removeprefix("module.").startswith("backbone.body.") for name in weights)
 
 
+@register_weight_names(is_original_release)
 def from_original_release(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights of a Faster or Mask R-CNN with FPN under Detectron2's names and in its order of classes.
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from wsis.config.params import key
+from wsis.config.rules import at_least
+
 DIRECTION_WEIGHTS = (1.0, 1.0, 2.0, 2.0)
 """Of vertical, horizontal, main and anti-diagonal differences."""
 
@@ -23,14 +26,15 @@ class ObjectiveParams:
     """Weights of the objective; the defaults are those for training images.
 
     Attributes:
-        sparsity_weight: lambda, on the sum of the cells.
-        tv_weight: lambda_tv, on the total variation.
-        tv_power: beta, exponent of the differences.
+        sparsity_weight: Weight lambda of the sum of the mask's cells. Each cell pulls alike, so with a larger stride,
+            that is fewer cells, the mask shrinks less: keep lambda times the number of cells.
+        tv_weight: Weight lambda_tv of the total variation.
+        tv_power: Exponent beta of the total variation.
     """
 
-    sparsity_weight: float = 0.007
-    tv_weight: float = 1e-4
-    tv_power: float = 3.0
+    sparsity_weight: float = key(0.007, at_least(0), "LAMBDA")
+    tv_weight: float = key(1e-4, at_least(0))
+    tv_power: float = key(3.0, at_least(1), "TV_BETA")
 
 
 def difference_powers(
@@ -65,7 +69,7 @@ def difference_powers(
 
 
 def total_variation(
-    masks: torch.Tensor, power: float = 3.0, valid: torch.Tensor | None = None
+    masks: torch.Tensor, power: float = ObjectiveParams.tv_power, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
     """TV(M): sums of neighbouring differences to a power, each diagonal direction counted twice.
 

@@ -14,22 +14,16 @@ from detectron2.data import transforms as T
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from wsis.config.params import read
 from wsis.data.images import read_image
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
-from wsis.methods.bbam.config import (
-    check_keys,
-    explainer_params,
-    proposal_params,
-    stride_params,
-    top_crf_params,
-)
-from wsis.methods.bbam.detector import TargetParams, explainable
-from wsis.methods.bbam.explainer import ExplainerParams, explain
+from wsis.methods.bbam.config import BBAMParams
+from wsis.methods.bbam.detector import explainable
+from wsis.methods.bbam.explainer import explain
 from wsis.methods.bbam.fills import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
 from wsis.methods.bbam.targets import Target
-from wsis.methods.bbam.top_crf import TopCRFParams
 from wsis.methods.bbam.windows import Window, same_size, window_of
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
@@ -57,15 +51,7 @@ class BBAM(Teacher):
         *,
         detector: nn.Module,
         image_format: str,
-        explainer: ExplainerParams,
-        targets: TargetParams,
-        top_crf: TopCRFParams,
-        fill: str = "mean",
-        fill_outside_box: bool = False,
-        boxes_per_batch: int = 4,
-        context: int = -1,
-        inclusive_boxes: bool = False,
-        mcg_folders: tuple[str, ...] = (),
+        params: BBAMParams,
         sem_seg: bool = False,
         high_bit_depth: str = "minmax",
     ) -> None:
@@ -73,15 +59,7 @@ class BBAM(Teacher):
         Args:
             detector: a Detectron2 detector, see :func:`wsis.methods.bbam.detector.explainable`.
             image_format: "RGB" or "BGR", of the detector's input.
-            explainer: the optimisation.
-            targets: proposals and resolution of the masks.
-            top_crf: from maps to masks.
-            fill: "mean", "blur" or "blurrandom".
-            fill_outside_box: hide pixels outside of the box only.
-            boxes_per_batch: boxes of an image that are explained together.
-            context: pixels around the proposals that are kept while a box is explained; below 0 the whole image.
-            inclusive_boxes: the far edges of the detector's boxes belong to them.
-            mcg_folders: of MCG proposals; empty = without.
+            params: of the explanation and the masks.
             sem_seg: also make semantic labels.
             high_bit_depth: see :func:`wsis.data.images.read_image`.
 
@@ -95,18 +73,16 @@ class BBAM(Teacher):
         self._parameters, self._buffers = detector._parameters, detector._buffers
         self._non_persistent_buffers_set = detector._non_persistent_buffers_set
         self._modules = detector._modules
-        self.view = explainable(detector, inclusive_boxes)
+        self.view = explainable(detector, params.inclusive_boxes)
         self.image_format = image_format
-        self.explainer, self.target_params, self.top_crf = explainer, targets, top_crf
-        self.fill, self.fill_outside_box = fill, fill_outside_box
-        self.boxes_per_batch = boxes_per_batch
-        self.context = context
-        if context >= 0 and not self.view.divisor:
+        self.params = params
+        self.explainer, self.target_params = params.explainer, params.targets
+        self.boxes_per_batch, self.context = params.boxes_per_batch, params.context
+        if self.context >= 0 and not self.view.divisor:
             raise ConfigError(
-                f"MODEL.BBAM.CONTEXT: found {context}, expected -1: a {type(detector).__name__}'s anchors belong to "
-                "the whole image"
+                f"MODEL.BBAM.CONTEXT: found {self.context}, expected -1: a {type(detector).__name__}'s anchors belong "
+                "to the whole image"
             )
-        self.mcg_folders = mcg_folders
         self.label_names = (LABEL,) if sem_seg else ()
         self.high_bit_depth = high_bit_depth
 
@@ -122,12 +98,11 @@ class BBAM(Teacher):
         Raises:
             ConfigError: a value out of its range, or MCG proposals that are nowhere.
         """
-        keys = cfg.MODEL.BBAM
-        check_keys(keys)
-        folders = tuple(keys.MCG_FOLDERS) if keys.USE_MCG else ()
-        if keys.USE_MCG and not any(os.path.isdir(folder) for folder in folders):
+        params = read(cfg, BBAMParams)
+        folders = list(params.mcg_folders)
+        if params.use_mcg and not any(os.path.isdir(folder) for folder in folders):
             raise ConfigError(
-                f"MODEL.BBAM.MCG_FOLDERS: none of {list(folders)} is there; get the MCG proposals, or do without them "
+                f"MODEL.BBAM.MCG_FOLDERS: none of {folders} is there; get the MCG proposals, or do without them "
                 "by MODEL.BBAM.USE_MCG False"
             )
         classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -138,15 +113,7 @@ class BBAM(Teacher):
         return {
             "detector": build_detector(cfg),
             "image_format": cfg.INPUT.FORMAT,
-            "explainer": explainer_params(keys),
-            "targets": TargetParams(proposal_params(keys), stride_params(keys), keys.SEED),
-            "top_crf": top_crf_params(keys),
-            "fill": keys.FILL,
-            "fill_outside_box": keys.FILL_OUTSIDE_BOX,
-            "boxes_per_batch": keys.BOXES_PER_BATCH,
-            "context": keys.CONTEXT,
-            "inclusive_boxes": keys.INCLUSIVE_BOXES,
-            "mcg_folders": folders,
+            "params": params,
             "sem_seg": cfg.PROXY.SEM_SEG,
             "high_bit_depth": cfg.INPUT.HIGH_BIT_DEPTH,
         }
@@ -170,7 +137,8 @@ class BBAM(Teacher):
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
-        return BBAMRefiner(self.top_crf, self.mcg_folders, bool(self.label_names))
+        folders = self.params.mcg_folders if self.params.use_mcg else ()
+        return BBAMRefiner(self.params.top_crf, folders, bool(self.label_names))
 
     def _explain_image(self, inputs: dict[str, Any]) -> Seed:
         instances = inputs["instances"]
@@ -244,7 +212,14 @@ class BBAM(Teacher):
 
         seed = self.target_params.seed
         return make_fill(
-            self.fill, self.fill_outside_box, image, boxes, ids, seed, original, prepare
+            self.params.fill,
+            self.params.fill_outside_box,
+            image,
+            boxes,
+            ids,
+            seed,
+            original,
+            prepare,
         )
 
 

@@ -8,22 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wsis.config.params import key
+from wsis.config.rules import at_least, at_least_below, each, share
+
 
 @dataclass(frozen=True)
 class ProposalParams:
-    """Drawing and choice of proposals (spec 4.1).
+    """Drawing and choice of proposals.
 
     Attributes:
-        count: proposals drawn per box.
-        jitter: largest shift of each edge, as a share of the box's width or height.
-        min_iou: thresholds of the overlap with the box, tried in this order.
-        limit: most proposals kept per box.
+        count: Proposals drawn around each box.
+        jitter: Largest shift of each edge of a proposal, in box sides, below 0.5.
+        min_iou: Thresholds of a positive's IoU with the box, tried in this order; the first that more than
+            MAX_POSITIVES proposals pass holds, else the last one. One-stage detectors take the last one.
+        limit: Most positives per box.
     """
 
-    count: int = 1000
-    jitter: float = 0.3
-    min_iou: tuple[float, ...] = (0.9, 0.85, 0.8)
-    limit: int = 100
+    count: int = key(1000, at_least(1), "NUM_PROPOSALS")
+    jitter: float = key(0.3, at_least_below(0, 0.5))
+    min_iou: tuple[float, ...] = key((0.9, 0.85, 0.8), each("one or more numbers in [0, 1)", share))
+    limit: int = key(100, at_least(1), "MAX_POSITIVES")
 
 
 def box_generator(seed: int, annotation_id: int, stream: int = 0) -> np.random.Generator:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from wsis.config.params import key
+from wsis.config.rules import above, at_least
 from wsis.methods.bbam.proposals import ProposalParams, select_positives
 
 Forward = Callable[[torch.Tensor, list[torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
@@ -29,12 +31,13 @@ class StrideParams:
     """Resolution of a mask: one cell is base + slope sqrt(area share) network pixels wide.
 
     Attributes:
-        base: pixels per cell for a box without area, above 0.
-        slope: added for a box that fills the image, at least 0.
+        base: Width of a mask's cell in network pixels for a box without area; STRIDE_SLOPE sqrt(box area / image area)
+            is added to it.
+        slope: What the width of a mask's cell has more for a box that fills the image.
     """
 
-    base: float = 16.0
-    slope: float = 48.0
+    base: float = key(16.0, above(0), "STRIDE_BASE")
+    slope: float = key(48.0, at_least(0), "STRIDE_SLOPE")
 
     def stride(self, area_share: float) -> float:
         """Pixels per cell for a box that covers this share of the image."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from wsis.config.params import key, part
+from wsis.config.rules import Rule, each, pair, share
 from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
 from wsis.structures.boxes import window_around
 
@@ -28,34 +30,40 @@ class TopCRFParams:
     """Constants of the method; pixels are those of the original image.
 
     Attributes:
-        thresholds: of foreground and of the region outside of which is background: a threshold t
-            saturates the share 1 - t of the box.
-        blur_base, blur_slope: width of the blur, base + slope sqrt(A / image).
-        window: side of the window around a box that the CRF sees, in box sides; 0, published: the image.
-        prior_range: least and greatest foreground probability inside a box; published: 0 to 1.
-        crf: kernel and steps.
-        marginal: foreground probability after the CRF above which a pixel is kept.
-        min_share: share of A that a mask must exceed, unless the box is large.
-        large_share: share of the image above which a box is large.
-        priors: probabilities inside a box whose mask was too small, tried in this order.
-        prior_share: share of A that a mask from such a prior must exceed to be taken at once.
-        missing_priors: the same for a box without map; a mask must exceed min_share.
+        thresholds: The mask is made with the first, the region outside of which is background with the second
+            threshold: t saturates the share 1 - t of the box.
+        blur_base: Standard deviation of the blur in pixels of the original image for a box without area; BLUR_SLOPE
+            sqrt(box area / image area) is added to it.
+        blur_slope: What the blur's standard deviation has more for a box that fills the image.
+        prior_range: Least and greatest foreground probability inside the box before the CRF. A least value above 0 says
+            that a tight box is mostly object, which is what small objects need, whose maps are coarse.
+        window: Side of the window around a box that the CRF sees, in box sides; 0 = the whole image, as published. With
+            many small boxes a window of 2 costs a fraction of the time.
+        marginal: Foreground probability after the CRF above which a pixel is kept.
+        min_share: Share of the box that a mask must exceed, unless the box is large.
+        large_share: Share of the image above which a box is large.
+        priors: Probabilities inside a box whose mask was too small, tried in this order.
+        prior_share: Share of the box that a mask from one of PRIORS must exceed to be taken at once.
+        missing_priors: The priors for a box without attribution (status "fallback"); the first mask above MIN_SHARE is
+            taken.
     """
 
-    thresholds: tuple[float, float] = (0.85, 0.2)
-    blur_base: float = 16.0
-    blur_slope: float = 48.0
-    prior_range: tuple[float, float] = (0.0, 1.0)
-    window: float = 0.0
-    crf: DenseCRFParams = field(
-        default_factory=lambda: DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10)
+    thresholds: tuple[float, float] = key(
+        (0.85, 0.2), each("two numbers in [0, 1)", share, number=2)
     )
-    marginal: float = 0.9
-    min_share: float = 1 / 5
-    large_share: float = 1 / 10
-    priors: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95, 0.96)
-    prior_share: float = 1 / 3
-    missing_priors: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95)
+    blur_base: float = key(16.0)
+    blur_slope: float = key(48.0)
+    prior_range: tuple[float, float] = key(
+        (0.0, 1.0), pair("two rising numbers in [0, 1]", lambda low, high: 0 <= low <= high <= 1)
+    )
+    window: float = key(0.0, Rule("0 or above 1", lambda value: value == 0 or value > 1))
+    crf: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10))
+    marginal: float = key(0.9)
+    min_share: float = key(1 / 5)
+    large_share: float = key(1 / 10)
+    priors: tuple[float, ...] = key((0.7, 0.8, 0.9, 0.95, 0.96))
+    prior_share: float = key(1 / 3)
+    missing_priors: tuple[float, ...] = key((0.7, 0.8, 0.9, 0.95))
 
 
 class BoxMasks(NamedTuple):

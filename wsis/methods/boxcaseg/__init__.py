@@ -5,7 +5,7 @@ a box meets its object) and what objects look like from images of single salient
 class. Trains on boxes and such images; returns one mask per box with a confidence, by which a student may choose.
 """
 
-from wsis.methods.boxcaseg.config import add_boxcaseg_config
+from wsis.methods.boxcaseg import key_map as _key_map  # noqa: F401  # names of weights
 from wsis.methods.boxcaseg.meta_arch import BoxCaseg
 
-__all__ = ["BoxCaseg", "add_boxcaseg_config"]
+__all__ = ["BoxCaseg"]

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wsis.methods.boxcaseg.config import NetworkParams
+
 _CHILDREN = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "layer1")
 _STAGES = (2, 3, 4)
 
@@ -29,18 +31,15 @@ class HRNet(nn.Module):
         self,
         widths: Sequence[int],
         *,
-        stage1_width: int = 64,
-        blocks: int = 4,
-        modules: Sequence[int] = (1, 4, 3),
-        norm_momentum: float = 0.01,
+        stage1_width: int = NetworkParams.stage1_width,
+        blocks: int = NetworkParams.blocks,
+        modules: Sequence[int] = NetworkParams.modules,
+        norm_momentum: float = NetworkParams.norm_momentum,
     ) -> None:
         """
         Args:
             widths: channels of the four branches, finest first.
-            stage1_width: channels in the bottlenecks of the first stage, a quarter of its output.
-            blocks: residual blocks of the first stage, and of every branch of every module.
-            modules: of the second, third and fourth stage.
-            norm_momentum: of the batch norms.
+            stage1_width, blocks, modules, norm_momentum: see :class:`NetworkParams`.
         """
         super().__init__()
         net = _timm_hrnet(widths, stage1_width, blocks, modules)

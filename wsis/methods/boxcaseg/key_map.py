@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
+from wsis.modeling.weight_names import register_weight_names
+
 PREFIX = "network."
 _WRAPPERS = ("module.", "model.")
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
@@ -17,6 +19,7 @@ def is_hrnet(weights: Mapping[str, object]) -> bool:
     return all(any(name.startswith(part) for name in names) for part in ("transition3.", "stage4."))
 
 
+@register_weight_names(is_hrnet)
 def from_hrnet(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights under the names of :class:`wsis.methods.boxcaseg.meta_arch.BoxCaseg`; HRNet's classifier is left out.
 

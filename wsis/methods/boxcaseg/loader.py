@@ -12,9 +12,10 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.utils.data import DataLoader, Dataset
 
+from wsis.config.params import read
 from wsis.data.fork import before_workers
 from wsis.errors import WsisError
-from wsis.methods.boxcaseg.config import check_keys
+from wsis.methods.boxcaseg.config import BoxCasegParams
 from wsis.methods.boxcaseg.sampler import EpochSampler, overlapping
 from wsis.methods.boxcaseg.samples import (
     BoxImage,
@@ -205,20 +206,19 @@ def build_joint_loader(cfg: CfgNode) -> Iterator[Batch]:
             :func:`wsis.methods.boxcaseg.samples.sample_params` and
             :class:`wsis.methods.boxcaseg.sampler.EpochSampler`.
     """
-    keys = cfg.MODEL.BOXCASEG
-    check_keys(keys)
+    params = read(cfg, BoxCasegParams)
     samples = JointSamples(box_images(cfg), salient_images(cfg), sample_params(cfg))
     overlapped = None
-    if keys.OVERLAP_DROP:
-        each = [overlapping(image.boxes, keys.OVERLAP_IOU) for image in samples.boxed]
+    if params.overlap_drop:
+        each = [overlapping(image.boxes, params.overlap_iou) for image in samples.boxed]
         overlapped = np.concatenate(each)
     sampler = EpochSampler(
         images=samples.images,
         num_salient=len(samples.salient),
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        weak_share=keys.WEAK_SHARE,
+        weak_share=params.weak_share,
         overlapped=overlapped,
-        drop=keys.OVERLAP_DROP,
+        drop=params.overlap_drop,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         processes=comm.get_world_size(),
     )

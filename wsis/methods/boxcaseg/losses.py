@@ -8,8 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from wsis.layers.box_losses import smoothness_loss, tightness_loss
-
-PAIRWISE_WEIGHT = 0.05
+from wsis.methods.boxcaseg.config import BoxCasegParams
 
 
 def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -18,7 +17,9 @@ def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def weak_losses(
-    logits: torch.Tensor, labels: torch.Tensor, pairwise_weight: float = PAIRWISE_WEIGHT
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    pairwise_weight: float = BoxCasegParams.pairwise_weight,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses of the weak head, on all samples, salient ones too.
 

@@ -11,12 +11,15 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
 
+from wsis.config.params import read
 from wsis.data.build import Batches
+from wsis.data.images import check_image_files
+from wsis.data.registration import get_source
 from wsis.errors import ConfigError
-from wsis.methods.boxcaseg.config import check_keys
+from wsis.methods.boxcaseg.config import BoxCasegParams
 from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
 from wsis.methods.boxcaseg.loader import build_joint_loader
-from wsis.methods.boxcaseg.losses import PAIRWISE_WEIGHT, saliency_loss, weak_losses
+from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner
 from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
@@ -41,33 +44,16 @@ class BoxCaseg(Teacher):
     result_packages = ("timm",)
 
     @configurable
-    def __init__(
-        self,
-        *,
-        network: BoxCasegNetwork,
-        pairwise_weight: float = PAIRWISE_WEIGHT,
-        test_size: int = 320,
-        normalisation: str = "legacy",
-        confidence: str = "legacy",
-        test_head: str = "full",
-        boxes_per_batch: int = 64,
-    ) -> None:
+    def __init__(self, *, network: BoxCasegNetwork, params: BoxCasegParams) -> None:
         """
         Args:
             network: with both heads.
-            pairwise_weight: of the smoothness loss.
-            test_size: side to which each box is resized, in pixels.
-            normalisation: "legacy" or "unified", see ``MODEL.BOXCASEG.NORMALISATION``.
-            confidence: "legacy" or "exact", see ``MODEL.BOXCASEG.CONFIDENCE``.
-            test_head: "full" or "weak", which makes the masks.
-            boxes_per_batch: boxes of an image that pass through the network together.
+            params: of its losses, and of how masks are made.
         """
         super().__init__()
         self.network = network
-        self.pairwise_weight = pairwise_weight
-        self.test_size, self.normalisation = test_size, normalisation
-        self.confidence, self.test_head = confidence, test_head
-        self.boxes_per_batch = boxes_per_batch
+        self.params = params
+        self.boxes_per_batch = params.boxes_per_batch
         self._folded: tuple[tuple[Any, ...], FoldedNetwork] | None = None
 
     @classmethod
@@ -77,28 +63,21 @@ class BoxCaseg(Teacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        keys = cfg.MODEL.BOXCASEG
-        check_keys(keys)
-        network = BoxCasegNetwork(
-            [keys.WIDTH << i for i in range(BRANCHES)],
-            stage1_width=keys.STAGE1_WIDTH,
-            blocks=keys.NUM_BLOCKS,
-            modules=keys.NUM_MODULES,
-            norm_momentum=keys.NORM_MOMENTUM,
-            fcn_ratio=keys.FCN_RATIO,
-        )
+        params = read(cfg, BoxCasegParams)
+        form = dict(vars(params.network))
+        width = form.pop("width")
+        network = BoxCasegNetwork([width << i for i in range(BRANCHES)], **form)
         on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
-        if keys.SYNC_NORM and on_gpu and comm.get_world_size() > 1:
+        if params.sync_norm and on_gpu and comm.get_world_size() > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return {
-            "network": network,
-            "pairwise_weight": keys.PAIRWISE_WEIGHT,
-            "test_size": keys.TEST_SIZE,
-            "normalisation": keys.NORMALISATION,
-            "confidence": keys.CONFIDENCE,
-            "test_head": keys.TEST_HEAD,
-            "boxes_per_batch": keys.BOXES_PER_BATCH,
-        }
+        return {"network": network, "params": params}
+
+    @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """See :meth:`Method.check_training_data`; the files of the salient images are looked for, too."""
+        cls.build_train_loader(cfg)
+        for name in cfg.MODEL.BOXCASEG.SALIENT_DATASETS:
+            check_image_files(get_source(name, bad_box="skip", need_boxes=False))
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:
@@ -114,11 +93,6 @@ class BoxCaseg(Teacher):
                 "TEST_HEAD weak to do without"
             )
         return build_joint_loader(cfg)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the parameters."""
-        return next(self.network.parameters()).device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training mode, else see :meth:`Teacher.forward`.
@@ -141,7 +115,7 @@ class BoxCaseg(Teacher):
         salient = salient.to(self.device)
         # channels last: a tenth less time for a step on a CPU (tools/benchmark.py boxcaseg_network)
         weak, full = self.network(images.contiguous(memory_format=torch.channels_last), salient)
-        tightness, smoothness = weak_losses(weak, labels, self.pairwise_weight)
+        tightness, smoothness = weak_losses(weak, labels, self.params.pairwise_weight)
         saliency = saliency_loss(full, labels[salient])
         if not len(full):  # every parameter takes part in every step, as several processes need it
             parts = [parameter.sum() for parameter in self.network.full_parameters()]
@@ -159,18 +133,17 @@ class BoxCaseg(Teacher):
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
-        return BoxCasegRefiner(self.confidence)
+        return BoxCasegRefiner(self.params.confidence)
 
     def _propose_image(self, inputs: dict[str, Any]) -> Seed:
         boxes = np.asarray(inputs["instances"].original_boxes).reshape(-1, 4)
         network = self._inference_network()
-        side = -(-self.test_size // STRIDE)
+        size, normalisation = self.params.test_size, self.params.samples.normalisation
+        side = -(-size // STRIDE)
         maps = np.zeros((len(boxes), side, side), dtype=np.uint8)
         for start in range(0, len(boxes), self.boxes_per_batch):
             part = slice(start, start + self.boxes_per_batch)
-            crops = prepare_crops(
-                inputs["original_image"], boxes[part], self.test_size, self.normalisation
-            )
+            crops = prepare_crops(inputs["original_image"], boxes[part], size, normalisation)
             maps[part] = byte_maps(torch.sigmoid(network(crops.to(self.device))[:, 0]))
         return seed_from_inputs(inputs, {BYTES: maps})
 
@@ -179,5 +152,5 @@ class BoxCaseg(Teacher):
         tensors = (*self.network.parameters(), *self.network.buffers())
         version = tuple((t.data_ptr(), t._version, t.dtype) for t in tensors)
         if self._folded is None or self._folded[0] != version:
-            self._folded = version, FoldedNetwork(self.network, self.test_head)
+            self._folded = version, FoldedNetwork(self.network, self.params.test_head)
         return self._folded[1]

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wsis.methods.boxcaseg.config import NetworkParams
 from wsis.methods.boxcaseg.hrnet import HRNet
 from wsis.methods.boxcaseg.transfer import WeightTransfer
 
-FCN_RATIO = 0.7
 HEAD_STD = 0.001
 TRANSFER_STD = 0.01
 
@@ -28,11 +28,13 @@ class BoxCasegNetwork(HRNet):
     and the rest one whose convolutions are predicted from the weak head's, which gets no gradient by that.
     """
 
-    def __init__(self, *args: Any, fcn_ratio: float = FCN_RATIO, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, fcn_ratio: float = NetworkParams.fcn_ratio, **kwargs: Any
+    ) -> None:
         """
         Args:
             args, kwargs: see :class:`HRNet`.
-            fcn_ratio: alpha, share of the full head's own branch, in [0, 1].
+            fcn_ratio: see :class:`NetworkParams`.
         """
         super().__init__(*args, **kwargs)
         self.fcn_ratio = fcn_ratio

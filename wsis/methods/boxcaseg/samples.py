@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 from detectron2.config import CfgNode
 
+from wsis.config.params import read
 from wsis.data.build import training_dicts
 from wsis.data.crops import draw_jitter, jittered_windows
 from wsis.data.dicts import to_dicts
@@ -16,6 +17,7 @@ from wsis.data.images import read_image
 from wsis.data.mapper import image_options
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError, DataError
+from wsis.methods.boxcaseg.config import BoxCasegParams, SampleParams
 from wsis.methods.boxcaseg.transforms import (
     SalientWindow,
     box_label,
@@ -68,36 +70,14 @@ class SalientImage:
     masks: tuple[RLE, ...]
 
 
-@dataclass(frozen=True)
-class SampleParams:
-    """Keys of ``MODEL.BOXCASEG`` that bear on a sample, and ``INPUT.HIGH_BIT_DEPTH``."""
-
-    crop_size: int
-    salient_size: int
-    jitter_shift: float
-    jitter_scale: tuple[float, float]
-    normalisation: str
-    high_bit_depth: str = "minmax"
-    salient_crop: str = "image"
-
-
 def sample_params(cfg: CfgNode) -> SampleParams:
     """Reads the keys.
 
     Raises:
-        ConfigError: see :func:`wsis.data.mapper.image_options`.
+        ConfigError: a value out of its range.
     """
-    keys = cfg.MODEL.BOXCASEG
-    low, high = keys.JITTER_SCALE
-    return SampleParams(
-        keys.CROP_SIZE,
-        keys.SALIENT_SIZE,
-        keys.JITTER_SHIFT,
-        (low, high),
-        keys.NORMALISATION,
-        image_options(cfg)["high_bit_depth"],
-        keys.SALIENT_CROP,
-    )
+    depth = image_options(cfg)["high_bit_depth"]
+    return replace(read(cfg, BoxCasegParams).samples, high_bit_depth=depth)
 
 
 def box_images(cfg: CfgNode) -> list[BoxImage]:

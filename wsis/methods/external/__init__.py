@@ -4,7 +4,6 @@ It has no network and trains on nothing. It joins the masks of ``MODEL.EXTERNAL.
 :mod:`wsis.data.external_masks`, and returns one mask per box: status ``ok``, or ``empty`` where no mask fits.
 """
 
-from wsis.methods.external.config import add_external_config
 from wsis.methods.external.meta_arch import ExternalMasks
 
-__all__ = ["ExternalMasks", "add_external_config"]
+__all__ = ["ExternalMasks"]

@@ -9,11 +9,13 @@ import numpy as np
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from wsis.config.params import read
 from wsis.data.external_masks import JoinedMasks, join_masks
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
+from wsis.methods.external.config import ExternalParams
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
-from wsis.structures import ProxyMasks, Seed
+from wsis.structures import RLE, ProxyMasks, Seed
 
 
 @META_ARCH_REGISTRY.register()
@@ -42,21 +44,17 @@ class ExternalMasks(Teacher):
             ConfigError: no file is named, or not exactly one dataset.
             DataError: see :func:`wsis.data.external_masks.join_masks`.
         """
-        keys, names = cfg.MODEL.EXTERNAL, cfg.DATASETS.TRAIN
-        if not keys.FILE:
+        params, names = read(cfg, ExternalParams), cfg.DATASETS.TRAIN
+        if not params.file:
             raise ConfigError("MODEL.EXTERNAL.FILE: found nothing, expected a file of masks")
         if len(names) != 1:
             raise ConfigError(
                 f"DATASETS.TRAIN: found {list(names)}, expected one dataset: the masks of a file belong to one"
             )
-        joined = join_masks(
-            keys.FILE,
-            get_source(names[0], bad_box=cfg.DATASETS.BAD_BOX),
-            join=keys.JOIN,
-            min_iou=keys.MIN_IOU,
-            match_class=keys.MATCH_CLASS and not cfg.DATASETS.CLASS_AGNOSTIC,
-        )
-        return {"joined": joined}
+        options = dict(vars(params.joining))
+        options["match_class"] &= not cfg.DATASETS.CLASS_AGNOSTIC
+        source = get_source(names[0], bad_box=cfg.DATASETS.BAD_BOX)
+        return {"joined": join_masks(params.file, source, **options)}
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """Each image's codes and scores, see :meth:`Teacher.propose`."""
@@ -78,11 +76,9 @@ class ExternalMasks(Teacher):
 
 
 def _look_up(seed: Seed, image: np.ndarray) -> ProxyMasks:
-    masks = ProxyMasks.all_empty(seed)
-    maps = seed.maps
-    for row, counts, score in zip(maps["rows"], maps["counts"], maps["scores"], strict=True):
-        masks.masks[row] = {"size": [seed.height, seed.width], "counts": counts}
-        masks.ignore_masks[row] = None
-        masks.scores[row] = float(score)
-        masks.status[row] = "ok"
-    return masks
+    codes: list[RLE | None] = [None] * len(seed)
+    scores = np.ones(len(seed))
+    scores[seed.maps["rows"]] = seed.maps["scores"]
+    for row, counts in zip(seed.maps["rows"], seed.maps["counts"], strict=True):
+        codes[row] = {"size": [seed.height, seed.width], "counts": counts}
+    return ProxyMasks.from_codes(seed, codes, scores=scores.tolist())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -12,7 +14,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import nn
 from torch.nn import functional
 
-from wsis.errors import ConfigError
+from wsis.config.params import key, node, read
+from wsis.config.rules import above_at_most, at_least, at_least_below
 
 GROUPS = (2, 2, 3, 3, 3)
 """Convolutions of conv1 to conv5."""
@@ -27,6 +30,26 @@ _FC6_SIZE = 7
 """Rows and columns that the first fully connected layer of VGG-16 sees."""
 
 
+@node("MODEL.VGG")
+@dataclass(frozen=True)
+class VGGParams:
+    """Form of an :class:`AtrousVGG16`.
+
+    Attributes:
+        fc6_dilation: Dilation of fc6 in backbone "build_atrous_vgg16_backbone"; 1 for BANA's classifier, 12 for
+            DeepLab's LargeFOV.
+        width: Channels in units of VGG-16's, in (0, 1].
+        norm: Norm after each convolution, which then has no bias, as in Detectron2; "" = none, as published. Needed for
+            training from scratch.
+        dropout: Share of the channels that fc6 and fc7 drop in training.
+    """
+
+    fc6_dilation: int = key(1, at_least(1))
+    width: float = key(1.0, above_at_most(0, 1))
+    norm: str = key("")
+    dropout: float = key(0.5, at_least_below(0, 1))
+
+
 def conv_names() -> list[str]:
     """conv1_1, conv1_2, ..., conv5_3."""
     return [f"conv{group + 1}_{i + 1}" for group, n in enumerate(GROUPS) for i in range(n)]
@@ -39,20 +62,13 @@ class AtrousVGG16(Backbone):
     the size. An average pool 3x3, zeros counted, stands before fc6. The output, "fc7", is not negative.
 
     Args:
-        fc6_dilation: d; 1 for BANA's classifier, 12 for DeepLab-V1 LargeFOV.
-        width: channels in units of the published ones.
-        norm: Detectron2's name of a norm after each convolution, which then has no bias; "" = none.
-        dropout: share of the channels that fc6 and fc7 drop in training.
+        keys: of :class:`VGGParams`.
     """
 
-    def __init__(
-        self,
-        fc6_dilation: int = 1,
-        width: float = 1.0,
-        norm: str = "",
-        dropout: float = 0.5,
-    ) -> None:
+    def __init__(self, **keys: Any) -> None:
         super().__init__()
+        params = VGGParams(**keys)
+        width, norm = params.width, params.norm
         channels = 3
         for group, number in enumerate(GROUPS):
             dilation = 2 if group == 4 else 1
@@ -62,9 +78,9 @@ class AtrousVGG16(Backbone):
                 self.add_module(f"conv{group + 1}_{i + 1}", conv)
                 channels = out
         out = _scaled(FC_CHANNELS, width)
-        self.fc6 = _conv(channels, out, kernel=3, dilation=fc6_dilation, norm=norm)
+        self.fc6 = _conv(channels, out, kernel=3, dilation=params.fc6_dilation, norm=norm)
         self.fc7 = _conv(out, out, kernel=1, dilation=1, norm=norm)
-        self.drop = nn.Dropout2d(dropout)
+        self.drop = nn.Dropout2d(params.dropout)
         self.out_channels = out
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -110,16 +126,7 @@ def build_atrous_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousV
     Raises:
         ConfigError: a value out of its range.
     """
-    keys = cfg.MODEL.VGG
-    rules = (
-        ("FC6_DILATION", keys.FC6_DILATION >= 1, "at least 1"),
-        ("WIDTH", 0 < keys.WIDTH <= 1, "above 0, at most 1"),
-        ("DROPOUT", 0 <= keys.DROPOUT < 1, "at least 0, below 1"),
-    )
-    for name, holds, expected in rules:
-        if not holds:
-            raise ConfigError(f"MODEL.VGG.{name}: found {keys[name]!r}, expected {expected}")
-    return AtrousVGG16(keys.FC6_DILATION, keys.WIDTH, keys.NORM, keys.DROPOUT)
+    return AtrousVGG16(**vars(read(cfg, VGGParams)))
 
 
 def is_torchvision_vgg16(weights: Mapping[str, object]) -> bool:

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from wsis.methods.bbam.semantic import contained_boxes, semantic_label
+from wsis.layers.masks_to_label import contained_boxes, semantic_label
 from wsis.structures import Crop
 
 SHAPE = (8, 10)

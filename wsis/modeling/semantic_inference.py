@@ -1,5 +1,5 @@
-"""How stage 3 labels an image: at one scale or the mean over several and their mirror images, with or without a dense
-CRF (spec 7). The order counts: cosines are averaged, then multiplied with T, then made probabilities.
+"""How a segmentor labels an image: at one scale or the mean over several and their mirror images, with or without a
+dense CRF. The order counts: scores are averaged, then multiplied with T, then made probabilities.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from wsis.config.params import key, part
+from wsis.config.rules import Rule, at_least_below, each, positive
 from wsis.layers.deeplab import resize_scores
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.layers.label_maps import mean_over_scales
@@ -18,26 +20,38 @@ from wsis.layers.label_maps import mean_over_scales
 PROTOCOLS = ("single", "single_crf", "multi", "multi_crf")
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
-"""Normalised images (N, 3, h, w) to cosines (N, C, h', w')."""
+"""Normalised images (N, 3, h, w) to scores (N, C, h', w')."""
 
 
 @dataclass(frozen=True)
 class ProtocolParams:
-    """What is made of an image.
+    """What is made of an image; ``temperature``: T of :func:`probabilities`.
 
     Attributes:
-        protocols: of :data:`PROTOCOLS`, in this order.
-        scales: of "multi", factors of the image's size.
-        temperature: T.
-        crf: kernel and steps.
-        min_probability: classes that are nowhere more probable are hidden from the CRF.
+        protocols: What is evaluated: "single" (the image as it is), "multi" (mean over SCALES and their mirror images),
+            and either with a dense CRF on the image: "single_crf", "multi_crf". All are scored; the first is what the
+            model returns as sem_seg.
+        scales: Factors of the image's size for "multi".
+        min_probability: The CRF sees only classes that are somewhere more probable than this; 0 = all.
     """
 
-    protocols: tuple[str, ...] = ("single",)
-    scales: tuple[float, ...] = (1.0, 0.5, 0.75, 1.5)
-    temperature: float = 20.0
-    crf: DenseCRFParams = DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, 10)
-    min_probability: float = 1e-3
+    protocols: tuple[str, ...] = key(
+        ("single",),
+        Rule(
+            f"one or more of {', '.join(PROTOCOLS)}",
+            lambda names: 0 < len(names) == len(set(names)) and set(names) <= set(PROTOCOLS),
+        ),
+    )
+    scales: tuple[float, ...] = key(
+        (1.0, 0.5, 0.75, 1.5), each("one or more numbers above 0", positive)
+    )
+    temperature: float = 1.0
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 3.0, 4.0, 121.0, 5.0, iterations=10),
+        "CRF",
+        "This CRF belongs to the protocols.",
+    )
+    min_probability: float = key(1e-3, at_least_below(0, 1), "CRF_MIN_PROBABILITY")
 
     @property
     def needs_crf(self) -> bool:
@@ -46,7 +60,7 @@ class ProtocolParams:
 
 
 def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Cosines of the image as it is.
+    """Scores of the image as it is.
 
     Args:
         score: the network.
@@ -62,7 +76,7 @@ def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> t
 def multi_scale(
     score: Scorer, image: torch.Tensor, size: tuple[int, int], scales: Sequence[float]
 ) -> torch.Tensor:
-    """Mean of the cosines of the scaled images and of their mirror images, which share a batch.
+    """Mean of the scores of the scaled images and of their mirror images, which share a batch.
 
     Turning back and enlarging commute, so both maps of a scale are averaged before they are enlarged.
 
@@ -86,9 +100,9 @@ def multi_scale(
     return mean_over_scales(maps, [False] * len(scales), size, align_corners=True)[0]
 
 
-def probabilities(cosines: torch.Tensor, temperature: float) -> torch.Tensor:
-    """softmax(T cosines) over the first axis; (C, H, W)."""
-    return (temperature * cosines).softmax(dim=0)
+def probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax(T scores) over the first axis; (C, H, W)."""
+    return (temperature * scores).softmax(dim=0)
 
 
 def crf_labels(
@@ -165,12 +179,12 @@ def label_image(
     for name in params.protocols:
         kind, _, crf = name.partition("_")
         if kind not in found:
-            cosines = (
+            scores = (
                 single_scale(score, image, size)
                 if kind == "single"
                 else multi_scale(score, image, size, params.scales)
             )
-            found[kind] = probabilities(cosines, params.temperature)
+            found[kind] = probabilities(scores, params.temperature)
         if crf:
             if original is None:
                 raise ValueError("a protocol with a CRF needs the original image")

@@ -1,4 +1,4 @@
-"""How BANA's networks see an image in training (spec 4.1): scaled, cropped, flipped, with other colours.
+"""How semantic networks see an image in training: scaled, cropped, flipped, with other colours.
 
 Image, boxes and label maps go through one draw: scale, pad to the crop's size, crop, flip. The colours change last.
 """
@@ -13,25 +13,31 @@ import numpy as np
 import torch
 from torchvision.transforms import functional
 
-from wsis.structures.boxes import box_to_slices
+from wsis.config.params import key, node
+from wsis.config.rules import at_least, at_least_below, pair
 
 PADDING_RGB = (123, 117, 104)
 """Colour of the padding: the rounded Caffe mean."""
 
 
+@node("INPUT.SCALED_CROP")
 @dataclass(frozen=True)
-class SampleParams:
+class CropParams:
     """What is drawn from.
 
     Attributes:
-        crop_size: side of the crop in pixels.
-        scale_range: lowest and highest factor of size.
-        jitter: colours are changed by factors in 1 - jitter to 1 + jitter.
+        size: Side in pixels of the crops that BANA's networks and segmentors train on.
+        scale_range: Lowest and highest factor that an image is scaled by before the crop.
+        jitter: Range j of the colours, below 1: brightness, contrast and saturation are multiplied by factors in
+            1 - j to 1 + j.
     """
 
-    crop_size: int = 321
-    scale_range: tuple[float, float] = (0.5, 1.5)
-    jitter: float = 0.5
+    size: int = key(321, at_least(16))
+    scale_range: tuple[float, float] = key(
+        (0.5, 1.5),
+        pair("two numbers above 0, the lower one first", lambda low, high: 0 < low <= high),
+    )
+    jitter: float = key(0.5, at_least_below(0, 1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Draw:
     colours: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-def draw_sample(params: SampleParams) -> Draw:
+def draw_sample(params: CropParams) -> Draw:
     """Draws from PyTorch's generator, which Detectron2 seeds in every loader process."""
     scale, x, y, flip, *colours = torch.rand(7).tolist()
     low, high = params.scale_range
@@ -145,24 +151,3 @@ class CropTransform:
         top, left = self.offset
         out = out[top : top + self.crop[0], left : left + self.crop[1]]
         return np.ascontiguousarray(out[:, ::-1] if self.draw.flip else out)
-
-
-def shift_near_edges(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) XYXY with near edges one pixel further right and down, as the original release reads VOC's."""
-    return boxes + np.array([1, 1, 0, 0], dtype=boxes.dtype)
-
-
-def certain_background(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The pixels that no box touches.
-
-    Args:
-        boxes: (N, 4) XYXY in pixels.
-        height, width: of the image.
-
-    Returns:
-        (H, W) uint8, 1 = background.
-    """
-    background = np.ones((height, width), dtype=np.uint8)
-    for box in boxes:
-        background[box_to_slices(box, height, width)] = 0
-    return background

@@ -1,4 +1,4 @@
-"""What BANA's training loaders share: an image that went through one draw, and endless batches of crops."""
+"""What loaders of semantic networks share: an image that went through one draw, and endless batches of crops."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 
+from wsis.config.params import read
 from wsis.data.build import check_batch_size
+from wsis.data.crop_transform import CropParams, CropTransform, draw_sample
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
-from wsis.methods.bana.config import check_keys, sample_params
-from wsis.methods.bana.samples import CropTransform, SampleParams, draw_sample
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,18 @@ class CropReader:
         high_bit_depth: see :func:`wsis.data.images.read_image`.
     """
 
-    params: SampleParams
+    params: CropParams
     image_format: str
     high_bit_depth: str
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> CropReader:
-        """Reads ``MODEL.BANA`` and ``INPUT``.
+        """Reads ``INPUT``.
 
         Raises:
             ConfigError: a value out of its range.
         """
-        check_keys(cfg.MODEL.BANA)
-        return cls(sample_params(cfg.MODEL.BANA), **image_options(cfg))
+        return cls(read(cfg, CropParams), **image_options(cfg))
 
     def __call__(self, record: Mapping[str, Any]) -> tuple[torch.Tensor, CropTransform]:
         """The crop (3, h, w), float32 in 0 to 255 in ``image_format``, and what boxes and labels go through, too.
@@ -53,7 +52,7 @@ class CropReader:
         """
         size = record["height"], record["width"]
         image = read_image(record["file_name"], *size, self.high_bit_depth)
-        side = self.params.crop_size
+        side = self.params.size
         transform = CropTransform(size, (side, side), draw_sample(self.params))
         pixels = transform.image(image)
         if self.image_format == "BGR":

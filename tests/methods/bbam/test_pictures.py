@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsis.report.attribution import (
+from wsis.methods.bbam.pictures import (
     BOX_COLOURS,
     CLEAN,
     MAP_COLOURS,

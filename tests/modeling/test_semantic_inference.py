@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
-from wsis.methods.bana.seg_inference import (
+from wsis.modeling.semantic_inference import (
     PROTOCOLS,
     CRFLabels,
     ProtocolParams,
@@ -65,7 +65,7 @@ def test_mirror_images_share_a_forward_pass(conv) -> None:
 
 def test_every_protocol_by_name(conv) -> None:
     original = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
-    params = ProtocolParams(PROTOCOLS, scales=(1.0, 0.5), crf=CRF)
+    params = ProtocolParams(PROTOCOLS, scales=(1.0, 0.5), temperature=20.0, crf=CRF)
     scores, labels = label_image(conv, image(), (31, 45), params, original)
     assert list(labels) == list(PROTOCOLS)
     expected = single_scale(conv, image(), (31, 45))
@@ -77,7 +77,7 @@ def test_every_protocol_by_name(conv) -> None:
 
 
 def test_the_first_protocol_gives_the_scores(conv) -> None:
-    params = ProtocolParams(("multi", "single"), scales=(0.5,))
+    params = ProtocolParams(("multi", "single"), scales=(0.5,), temperature=20.0)
     scores, _ = label_image(conv, image(), (31, 45), params)
     averaged = multi_scale(conv, image(), (31, 45), (0.5,))
     torch.testing.assert_close(scores, (20 * averaged).softmax(0))

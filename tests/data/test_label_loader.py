@@ -13,11 +13,11 @@ import torch
 
 from tests.methods.bana.tiny_segmentor import custom, make_cfg, write_label_pair
 from tests.tiny import SIZE
+from wsis.data.label_loader import LabelMapper, training_records
 from wsis.data.registration import prepare_datasets, register_dataset
 from wsis.data.semantic import truth_reader
 from wsis.errors import ConfigError, DataError
 from wsis.methods.bana import BANASegmentor
-from wsis.methods.bana.seg_loader import LabelPairMapper, training_records
 from wsis.structures.pseudo_labels import write_label, write_manifest
 
 
@@ -41,7 +41,7 @@ def make(tmp_path, labels, name, strong=(), **keys):
         DATASETS__CUSTOM_SEM_SEG=entries,
         DATASETS__CUSTOM=instances,
         DATASETS__TRAIN=(name,),
-        MODEL__BANA__STRONG_DATASETS=[each for each, _ in strong],
+        MODEL__SEGMENTOR__STRONG_DATASETS=[each for each, _ in strong],
         MODEL__SEM_SEG_HEAD__NUM_CLASSES=0,
         **keys,
     )
@@ -51,7 +51,13 @@ def make(tmp_path, labels, name, strong=(), **keys):
 
 def test_image_and_labels_share_every_draw(tmp_path, labels, name) -> None:
     """Images that are their own labels: colours say what the label must be wherever neither is interpolated."""
-    cfg = make(tmp_path, labels, name, MODEL__BANA__JITTER=0.0, MODEL__BANA__SCALE_RANGE=[0.5, 1.5])
+    cfg = make(
+        tmp_path,
+        labels,
+        name,
+        INPUT__SCALED_CROP__JITTER=0.0,
+        INPUT__SCALED_CROP__SCALE_RANGE=[0.5, 1.5],
+    )
     rows, columns = np.indices((SIZE, SIZE)) // 16
     pattern = ((rows + 2 * columns) % 3).astype(np.uint8)
     for i in range(1, 5):
@@ -61,14 +67,15 @@ def test_image_and_labels_share_every_draw(tmp_path, labels, name) -> None:
         )
         write_label(labels / "y_crf" / f"{i}.png", pattern)
         write_label(labels / "y_ret" / f"{i}.png", (pattern + 1) % 3)
-    mapper, records = LabelPairMapper(cfg), training_records(cfg)
+    mapper, records = LabelMapper(cfg), training_records(cfg, 2)
     agreed, padded = 0, 0
     for record in records * 5:
         sample = mapper(record)
         assert sample["image"].shape == (3, 48, 48) and sample["image"].dtype == torch.float32
-        inside = sample["y_crf"] != 255
+        labels_of = sample["labels"]
+        inside = labels_of[0] != 255
         padded += int((~inside).sum())
-        y_crf, y_ret = sample["y_crf"][inside].int(), sample["y_ret"][inside].int()
+        y_crf, y_ret = labels_of[:, inside].int()
         assert (y_ret == (y_crf + 1) % 3).all()
         colour = sample["image"][0][inside] / 100
         pure = (colour - colour.round()).abs() < 0.01
@@ -86,7 +93,7 @@ def test_batches_are_endless_and_of_the_wanted_size(tmp_path, labels, name) -> N
     for _ in range(3):
         batch = next(batches)
         assert len(batch) == 3
-        assert {s["y_crf"].shape for s in batch} == {(48, 48)}
+        assert {s["labels"].shape for s in batch} == {(2, 48, 48)}
 
 
 def test_true_labels_stand_for_both_and_take_the_place_of_pseudo_labels(
@@ -98,16 +105,16 @@ def test_true_labels_stand_for_both_and_take_the_place_of_pseudo_labels(
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] in kept]
     (tmp_path / "data" / "two.json").write_text(json.dumps(document))
     cfg = make(tmp_path, labels, name, strong=[(f"{name}_true", "two")])
-    records = training_records(cfg)
+    records = training_records(cfg, 2)
     assert len(records) == 4
     assert [record.get("truth") for record in records] == [None] * 2 + [f"{name}_true"] * 2
     assert len({record["file_name"] for record in records}) == 4
-    mapper = LabelPairMapper(cfg)
+    mapper = LabelMapper(cfg)
     for record in records:
         sample = mapper(record)
-        differ = (sample["y_crf"] != sample["y_ret"]).any()
+        differ = (sample["labels"][0] != sample["labels"][1]).any()
         assert not differ if "truth" in record else True
-    full = LabelPairMapper(make(tmp_path, labels, name, strong=[(f"{name}_true", "two")]))
+    full = LabelMapper(make(tmp_path, labels, name, strong=[(f"{name}_true", "two")]))
     y_crf, y_ret = full._labels(records[2])
     np.testing.assert_array_equal(y_crf, y_ret)
     assert (y_crf[:6, :6] == 0).all() and (
@@ -120,39 +127,41 @@ def test_true_labels_may_be_a_folder(tmp_path, labels, name) -> None:
     entry = custom(f"{name}_true", tmp_path, labels)
     entry[3] = {"sem_seg": str(labels / "y_ret")}
     cfg.DATASETS.CUSTOM_SEM_SEG = [*cfg.DATASETS.CUSTOM_SEM_SEG, entry]
-    cfg.MODEL.BANA.STRONG_DATASETS = [f"{name}_true"]
+    cfg.MODEL.SEGMENTOR.STRONG_DATASETS = [f"{name}_true"]
     prepare_datasets(cfg, [name])
-    records = training_records(cfg)
+    records = training_records(cfg, 2)
     assert [record.get("truth") for record in records] == [f"{name}_true"] * 4
 
 
 def refused(cfg, match: str, error: type[Exception] = ConfigError) -> None:
     with pytest.raises(error, match=match):
-        training_records(cfg)
+        training_records(cfg, 2)
 
 
 def test_labels_that_no_teacher_made_are_refused(tmp_path, labels, name) -> None:
     (labels / "manifest.json").unlink()
     refused(
         make(tmp_path, labels, name),
-        r"y_crf: no manifest\.json .* not a teacher's; .* MODEL\.BANA\.STRONG_DATASETS",
+        r"y_crf: no manifest\.json .* not a teacher's; .* MODEL\.SEGMENTOR\.STRONG_DATASETS",
     )
 
 
 def test_a_name_in_both_lists_is_refused(tmp_path, labels, name) -> None:
     cfg = make(tmp_path, labels, name)
-    cfg.MODEL.BANA.STRONG_DATASETS = [name]
+    cfg.MODEL.SEGMENTOR.STRONG_DATASETS = [name]
     refused(cfg, f"STRONG_DATASETS: '{name}' is in DATASETS.TRAIN too")
 
 
 def test_other_mistakes_are_named(tmp_path, labels, name) -> None:
     cfg = make(tmp_path, labels, name)
-    cfg.MODEL.BANA_SEG.LABELS = ["y_crf", "y_other"]
+    with pytest.raises(ConfigError, match=r"LABELS: found \['y_crf', 'y_ret'\], expected 1 name"):
+        training_records(cfg, 1)
+    cfg.MODEL.SEGMENTOR.LABELS = ["y_crf", "y_other"]
     refused(cfg, f"'{name}' has no label 'y_other'")
     write_manifest(labels, {}, ["y_crf", "y_ret"], ["tall", "wide"])
     refused(make(tmp_path, labels, name), "key 'classes'", DataError)
     write_manifest(labels, {}, ["y_crf", "y_ret"], ["wide", "tall"])
-    training_records(make(tmp_path, labels, name))
+    training_records(make(tmp_path, labels, name), 2)
     (labels / "y_ret" / "3.png").unlink()
     refused(make(tmp_path, labels, name), r"y_ret.3\.png", DataError)
     shutil.rmtree(labels / "y_ret")
@@ -170,9 +179,9 @@ def test_true_labels_of_other_classes_are_refused(tmp_path, labels, name) -> Non
 def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path, labels, name) -> None:
     cfg = make(tmp_path, labels, name)
     write_label(labels / "y_crf" / "1.png", np.full((SIZE, SIZE), 3, dtype=np.uint8))
-    mapper = LabelPairMapper(cfg)
+    mapper = LabelMapper(cfg)
     with pytest.raises(DataError, match=r"1\.png: found the value 3, expected 0 to 2 or 255"):
-        mapper(training_records(cfg)[0])
+        mapper(training_records(cfg, 2)[0])
 
 
 @pytest.mark.parametrize(
@@ -197,11 +206,11 @@ def test_true_data_are_checked_before_the_training(tmp_path, labels, name) -> No
     shutil.copytree(tmp_path / "data", other)
     (other / "2.png").unlink()
     strong = [[f"{name}_other", str(other / "boxes.json"), str(other)]]
-    cfg.DATASETS.CUSTOM, cfg.MODEL.BANA.STRONG_DATASETS = strong, [f"{name}_other"]
+    cfg.DATASETS.CUSTOM, cfg.MODEL.SEGMENTOR.STRONG_DATASETS = strong, [f"{name}_other"]
     prepare_datasets(cfg, [name])
     with pytest.raises(DataError, match=r"image 2: .*2\.png: cannot be read as an image"):
         BANASegmentor.check_training_data(cfg)
-    cfg.MODEL.BANA.STRONG_DATASETS = []
+    cfg.MODEL.SEGMENTOR.STRONG_DATASETS = []
     entry = custom(f"{name}_test", tmp_path, labels)
     shutil.copytree(labels / "y_ret", tmp_path / "truth")
     entry[3] = {"sem_seg": str(tmp_path / "truth")}

@@ -186,11 +186,7 @@ BAD_FILES = {
     ),
     "half a JSON": (_cut, [], "boxes.json: not valid JSON"),
     "a list": (_write("boxes.json", b"[1, 2]"), [], "boxes.json: found a list"),
-    "unreadable image": (
-        _write("3.png", b"no image"),
-        [],
-        "3.png: cannot be read as an image",
-    ),
+    "unreadable image": (_write("3.png", b"no image"), [], "3.png: cannot be read as an image"),
     "missing folder": (
         _nothing,
         ["DATASETS.CUSTOM", "[['tiny', 'data/boxes.json', 'elsewhere']]"],

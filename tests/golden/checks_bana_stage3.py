@@ -101,10 +101,7 @@ def bana_infer_ms_flip(arrays: Arrays) -> Iterator[Comparison]:
         min_probability=0.0,
     )
     size = rgb.shape[0], rgb.shape[1]
-    cosines = [
-        single_scale(score, image, size),
-        multi_scale(score, image, size, params.scales),
-    ]
+    cosines = [single_scale(score, image, size), multi_scale(score, image, size, params.scales)]
     _, labels = label_image(score, image, size, params, rgb)
     _, parity = label_image(score, image, size, params, np.ascontiguousarray(wrapped))
     yield exact("crf_image_as_reference", wrapped, arrays["crf_image_as_reference"])

@@ -83,29 +83,24 @@ def test_map_dataset_samples_from_a_set(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_scheduler_hook_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     class LRScheduler:
-        def __init__(self, scheduler: Any) -> None:
-            self.scheduler = scheduler
+        def __init__(self, epoch: int) -> None:
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+            self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+            self.scheduler.last_epoch = epoch
 
         def state_dict(self) -> dict[str, Any]:
-            if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
-                return self.scheduler.state_dict()
-            return {}
+            known = isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler)
+            return self.scheduler.state_dict() if known else {}
 
         def load_state_dict(self, state: dict[str, Any]) -> None:
             if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
                 self.scheduler.load_state_dict(state)
 
-    def hook(epoch: int) -> LRScheduler:
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        result = LRScheduler(torch.optim.lr_scheduler.StepLR(optimizer, 5))
-        result.scheduler.last_epoch = epoch
-        return result
-
     monkeypatch.setattr("detectron2.engine.hooks.LRScheduler", LRScheduler)
-    assert hook(7).state_dict() == {}
+    assert LRScheduler(7).state_dict() == {}
     compat._repair_scheduler_hook()
-    resumed = hook(0)
-    resumed.load_state_dict(hook(7).state_dict())
+    resumed = LRScheduler(0)
+    resumed.load_state_dict(LRScheduler(7).state_dict())
     assert resumed.scheduler.last_epoch == 7
 
 

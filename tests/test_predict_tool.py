@@ -84,7 +84,7 @@ def same(folder, *names, other):
 def test_a_file_that_trains_and_pictures(folder, predict):
     status, out, errors = predict()
     assert (status, errors) == (0, [])
-    assert f"objects in 3 images, which lie in {folder / 'images'}" in out
+    assert f"objects in 3 images below {folder / 'images'}" in out
     path, made = folder / "out/predictions.json", document(folder)
     images = [(i["file_name"], i["height"], i["width"]) for i in made["images"]]
     assert images == [("a.png", 40, 60), ("b.tif", 40, 60), ("sub/a.jpg", 60, 40)]

@@ -42,7 +42,7 @@ from wsis.engine.prediction import (
     to_annotations,
 )
 from wsis.engine.progress import Progress
-from wsis.errors import ConfigError, DataError, WsisError
+from wsis.errors import ConfigError, DataError, WsisError, counted
 from wsis.report.overlay import overlay
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import atomic_writer
@@ -163,8 +163,8 @@ def predict(
         count = folder.finish(names)
     for reason in failed:
         sys.stderr.write(f"unreadable: {reason}\n")
-    images = len(names) - len(failed)
-    print(f"{folder.path}: {count} objects in {images} images, which lie in {root}")
+    found = f"{counted(count, 'object')} in {counted(len(names) - len(failed), 'image')}"
+    print(f"{folder.path}: {found} below {root}")
     return 3 if failed else 0
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.noise import make_opts, write_data, write_json
+from tests.noise import make_opts, write_data
 
+SIZES = "1.png: the image is 32x24 (width x height), the annotations say 33x24"
 NO_WEIGHTS = {"MODEL__META_ARCHITECTURE": "FilledBox", "MODEL__WEIGHTS": ""}
 
 
@@ -74,54 +75,53 @@ def test_an_unfinished_run_needs_resume(tmp_path, noise, generate, made):
     assert made.read_bytes() == before
 
 
-def _cut(noise: Path) -> None:
-    text = (noise / "boxes.json").read_text()
-    (noise / "boxes.json").write_text(text[: len(text) // 2])
-
-
-def _change(key: str, value: Any, kind: str = "annotations") -> Callable[[Path], None]:
-    def change(noise: Path) -> None:
+def _spoil(noise: Path, name: str, content: Any) -> None:
+    """Another content, ``None`` is none; of ``boxes.json`` also the value of a key: ``annotations bbox``."""
+    if " " in name:
+        kind, key = name.split()
         document = json.loads((noise / "boxes.json").read_text())
-        document[kind][0][key] = value
-        write_json(noise, document)
-
-    return change
-
-
-def _other_weights(noise: Path) -> None:
-    torch.save({"model": {"other": torch.tensor(1.0)}}, noise / "weights.pth")
+        document[kind][0][key] = content
+        name, content = "boxes.json", json.dumps(document)
+    if name == ".":
+        shutil.rmtree(noise)
+    elif content is None:
+        (noise / name).unlink()
+    else:
+        (noise / name).write_text(content)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "changes", "message"),
+    ("name", "content", "changes", "message"),
     [
-        (lambda noise: (noise / "boxes.json").unlink(), {}, "boxes.json: cannot be read"),
-        (lambda noise: shutil.move(noise, noise / "../gone"), {}, "boxes.json: cannot be read"),
-        (_cut, {}, "boxes.json: not valid JSON"),
-        (lambda noise: write_json(noise, []), {}, "boxes.json: found a list"),
-        (_change("bbox", [1, 2, float("nan"), 3]), {}, "annotation 100: key 'bbox'"),
-        (_change("bbox", [90, 0, 5, 5]), {"DATASETS__BAD_BOX": "error"}, "lies wholly outside"),
-        (_change("category_id", 77), {}, "annotation 100: key 'category_id'"),
-        (
-            _change("width", 33, "images"),
-            {},
-            "1.png: the image is 32x24 (width x height), the annotations say 33x24",
-        ),
-        (_change("segmentation", [[1, 2]]), {"PROXY__KEEP_TRUE_MASKS": True}, "annotation 100"),
-        (_other_weights, {}, "weights.pth: the weights do not match"),
-        (lambda noise: None, {"MODEL__WEIGHTS": "gone.pth"}, "MODEL.WEIGHTS: gone.pth"),
-        (lambda noise: None, {"MODEL__WEIGHTS": ""}, "MODEL.WEIGHTS: found nothing"),
-        (lambda noise: None, {"PROXY__NUM_WORKER": 1}, "did you mean PROXY.NUM_WORKERS"),
-        (lambda noise: None, {"PROXY__NUM_WORKERS": -5}, "PROXY.NUM_WORKERS: found -5"),
-        (lambda noise: None, {"DATASETS__TRAIN": ("nope",)}, "no dataset is named 'nope'"),
+        (".", None, {}, "boxes.json: cannot be read"),
+        ("boxes.json", None, {}, "boxes.json: cannot be read"),
+        ("boxes.json", '{"images": [{"id": 1,', {}, "boxes.json: not valid JSON"),
+        ("boxes.json", "[]", {}, "boxes.json: found a list"),
+        ("annotations bbox", [1, 2, float("nan"), 3], {}, "annotation 100: key 'bbox'"),
+        ("annotations bbox", [90, 0, 5, 5], {"DATASETS__BAD_BOX": "error"}, "lies wholly outside"),
+        ("annotations category_id", 77, {}, "annotation 100: key 'category_id'"),
+        ("images width", 33, {}, SIZES),
+        ("annotations segmentation", [[1, 2]], {"PROXY__KEEP_TRUE_MASKS": True}, "annotation 100"),
+        ("new", "", {"MODEL__WEIGHTS": "gone.pth"}, "MODEL.WEIGHTS: gone.pth"),
+        ("new", "", {"MODEL__WEIGHTS": ""}, "MODEL.WEIGHTS: found nothing"),
+        ("new", "", {"PROXY__NUM_WORKER": 1}, "did you mean PROXY.NUM_WORKERS"),
+        ("new", "", {"PROXY__NUM_WORKERS": -5}, "PROXY.NUM_WORKERS: found -5"),
+        ("new", "", {"DATASETS__TRAIN": ("nope",)}, "no dataset is named 'nope'"),
     ],
 )
 def test_mistakes_end_in_one_line_before_anything_is_written(
-    tmp_path, noise, generate, spoil, changes, message
+    tmp_path, noise, generate, name, content, changes, message
 ):
     opts = make_opts(noise, tmp_path / "out", **changes)
-    spoil(noise)
+    _spoil(noise, name, content)
     status, error = generate(*opts)
-    assert status == 2
-    assert message in error
+    assert status == 2 and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_model_are_a_mistake_too(tmp_path, noise, generate):
+    opts = make_opts(noise, tmp_path / "out")
+    torch.save({"model": {"other": torch.tensor(1.0)}}, noise / "weights.pth")
+    status, error = generate(*opts)
+    assert status == 2 and "weights.pth: the weights do not match" in error
     assert not (tmp_path / "out").exists()

@@ -81,9 +81,8 @@ def batch_of(config: Path) -> Annotations:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Three ordinary images with one disc each, and ``boxes.json``."""
-    write_json(
-        tmp_path / "data", write_images(tmp_path / "data", 3), [(i, DISC) for i in (1, 2, 3)]
-    )
+    names = write_images(tmp_path / "data", 3)
+    write_json(tmp_path / "data", names, [(i, DISC) for i in (1, 2, 3)])
     return tmp_path / "data"
 
 
@@ -91,14 +90,13 @@ def test_every_form_of_image_is_read_as_its_plain_rgb(tmp_path, generate, studen
     """The proxy-mask files are equal byte by byte, and so are a student's batches."""
     batches, files = [], []
     for plain in (True, False):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         data = tmp_path / f"plain {plain}"
         names = write_forms(data, plain)
         write_json(data, names, [(i, DISC) for i in range(1, len(names) + 1)])
         made = generate(data)
         files.append((tmp_path / "out/proxy/noise.json").read_bytes())
-        batches.append(batch_of(config := student(data)))
-        train(config)
-        shutil.rmtree(tmp_path / "out")
+        batches.append(batch_of(student(data)))
     assert files[0] == files[1]
     status = [a["status"] for a in made.values()]
     assert status == ["ok"] * len(FORMS), "GrabCut found the disc, so pixels mattered"
@@ -106,6 +104,7 @@ def test_every_form_of_image_is_read_as_its_plain_rgb(tmp_path, generate, studen
         twin = batches[1][image_id]
         assert torch.equal(inputs["image"], twin["image"])
         assert torch.equal(*(each["instances"].gt_masks.tensor for each in (inputs, twin)))
+    train(tmp_path / "s/config.yaml")
 
 
 def test_a_truncated_image_fails_alone_and_is_named_by_the_training(
@@ -229,14 +228,14 @@ def test_weights_that_would_run_code(tmp_path, data, run):
     assert not (tmp_path / "out").exists() and not (tmp_path / "s/out").exists()
 
 
-@pytest.mark.parametrize("tool", ["train_net", "generate_proxy_masks", "quickstart"])
-def test_yaml_that_would_run_code(tmp_path, run, tool):
+@pytest.mark.parametrize("name", ["train_net", "generate_proxy_masks", "quickstart"])
+def test_yaml_that_would_run_code(tmp_path, run, name):
     path = tmp_path / "evil.yaml"
     path.write_text(f"MODEL: !!python/object/apply:builtins.open ['{tmp_path / 'ran'}', 'w']\n")
     words = ["--config-file", path]
-    if tool == "quickstart":
+    if name == "quickstart":
         words = ["--plan", path, "--output", tmp_path / "out"]
-    status, error = run(tool, *words)
+    status, error = run(name, *words)
     assert status == 2
     assert str(path) in error
     assert not (tmp_path / "ran").exists()

@@ -212,7 +212,10 @@ def test_what_cannot_be_fetched_is_said_in_one_line(url, tmp_path, monkeypatch):
 
 
 def test_nothing_to_load(tmp_path):
-    assert WsisCheckpointer(_model(), strict=True).load("") == {}
+    assert WsisCheckpointer(_model()).load("") == {}
+    assert WsisCheckpointer(nn.Identity(), strict=True).load("") == {}
+    with pytest.raises(ConfigError, match="MODEL.WEIGHTS: found nothing"):
+        WsisCheckpointer(_model(), strict=True).load("")
 
 
 def test_a_save_that_breaks_off_leaves_the_last_checkpoint(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsis.layers.iou import box_fit, box_iou, class_means, mask_iou, mask_iou_matrix
+from wsis.layers.iou import box_iou, class_means, mask_iou, mask_iou_matrix
 
 
 def test_mask_iou_by_hand() -> None:
@@ -47,15 +47,6 @@ def test_boxes_without_area() -> None:
     matrix = box_iou(boxes[:, None], boxes[None])
     np.testing.assert_array_equal(matrix, np.diag([0.0, 0.0, 1.0]))
     assert box_iou(np.zeros((0, 4)), np.zeros((0, 4))).shape == (0,)
-
-
-def test_box_fit_uses_the_half_open_tight_box() -> None:
-    mask = np.zeros((10, 12), dtype=bool)
-    assert box_fit(mask, [1, 2, 5, 6]) == 0.0
-    mask[2:6, 1:5] = True
-    mask[3, 3] = False  # a hole does not matter
-    assert box_fit(mask, [1, 2, 5, 6]) == 1.0
-    assert box_fit(mask, [1, 2, 9, 6]) == pytest.approx(0.5)
 
 
 def test_class_means() -> None:

@@ -22,6 +22,7 @@ from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import Image
+from wsis.engine.checkpoint import NO_WEIGHTS
 from wsis.engine.journal import (
     ImageId,
     JournalWriter,
@@ -111,7 +112,7 @@ def generate_proxy_masks(
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {type(teacher).__name__} is not a teacher")
     weights = _on_main(partial(weights_sha256, cfg))
     if weights is None and teacher.state_dict():
-        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+        raise ConfigError(NO_WEIGHTS)
     if cfg.PROXY.SEM_SEG and not teacher.label_names:
         raise ConfigError(f"PROXY.SEM_SEG: {type(teacher).__name__} makes no semantic labels")
     jobs = _jobs(cfg, teacher.label_names)

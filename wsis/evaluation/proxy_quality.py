@@ -14,7 +14,7 @@ import pycocotools.mask as coco_mask
 
 from wsis.data.source import CocoSource
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
-from wsis.layers.iou import class_means
+from wsis.layers.iou import box_iou, class_means
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, rle_area
 
@@ -121,7 +121,7 @@ def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndar
     n = len(pairs.masks)
     found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
     masks = [mask for mask in pairs.masks if mask is not None]
-    box_areas = _box_area(pairs.boxes)
+    box_areas = (pairs.boxes[:, 2:] - pairs.boxes[:, :2]).clip(min=0).prod(axis=1)
     values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
     values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
     for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
@@ -183,21 +183,12 @@ def box_fit(masks: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
     """
     if not masks:
         return np.zeros(0)
-    tight = xywh_to_xyxy(coco_mask.toBbox(list(masks)))
-    given = np.asarray(boxes, dtype=np.float64)
-    overlap = np.minimum(tight[:, 2:], given[:, 2:]) - np.maximum(tight[:, :2], given[:, :2])
-    intersection = overlap.clip(min=0).prod(axis=1)
-    union = _box_area(tight) + _box_area(given) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return box_iou(xywh_to_xyxy(coco_mask.toBbox(list(masks))), boxes)
 
 
 def share_of_upper_bound(ap: float, upper_bound: float) -> float:
     """*Share*: a student's AP over the AP of the same student, images and schedule on true masks; NaN if that is 0."""
     return ap / upper_bound if upper_bound > 0 else float("nan")
-
-
-def _box_area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
 
 
 def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:

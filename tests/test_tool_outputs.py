@@ -19,7 +19,7 @@ TOOLS = [
 
 @pytest.mark.parametrize(
     "command",
-    [[tool] for tool in TOOLS] + [[ROOT / "tools" / "benchmark.py", "journal"]],
+    [[tool] for tool in TOOLS] + [[ROOT / "benchmarks" / "__main__.py", "generate"]],
     ids=lambda command: command[0].stem,
 )
 def test_an_empty_output_is_not_the_present_folder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsis.engine.benchmark import bana
+from benchmarks import bana
 
 
 def test_pooling():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wsis.engine.benchmark.bana_seg import benchmark_bana_seg, plain_noise_aware_loss
+from benchmarks.bana_seg import benchmark_bana_seg, plain_noise_aware_loss
 from wsis.methods.bana.nal import NoiseParams, noise_aware_loss
 
 

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch.nn import functional
 
+from benchmarks.timing import Row, forget_peak, interleave, memory, timing_rows
 from wsis.config import get_cfg
-from wsis.engine.benchmark.timing import Row, forget_peak, interleave, memory, timing_rows
 from wsis.layers.deeplab import resize_scores
 from wsis.layers.label_maps import mean_over_scales
 from wsis.methods.bana import BANASegmentor

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from wsis.engine.benchmark.timing import (
+from benchmarks.timing import (
     Row,
     forget_peak,
     in_fresh_process,

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chain import DATASET, build_teacher, draw_shapes, teacher_cfg
+from benchmarks.timing import Row, interleave, timing_rows
 from wsis.data.registration import get_source
-from wsis.engine.benchmark.chain import DATASET, build_teacher, draw_shapes, teacher_cfg
-from wsis.engine.benchmark.timing import Row, interleave, timing_rows
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.journal import JournalWriter, header_line, journal_path, result_line
 from wsis.engine.proxy_job import ProxyJob

@@ -21,8 +21,8 @@ from wsis.methods.bana.pooling import (
     grid_cells,
     grid_padding,
     mean_cross_entropy,
-    pool_windows,
     query_weights,
+    window_means,
 )
 from wsis.methods.bana.samples import CropTransform, Draw
 
@@ -121,11 +121,11 @@ def bana_weighted_pool(arrays: Arrays) -> list[Comparison]:
     """Weighted means of windows that overlap, repeat a row, or have no weight."""
     out = []
     for i in cases(arrays, "x#"):
-        features, weights = _tensor(arrays[f"x{i}"])[None], _tensor(arrays[f"w{i}"])
+        features, weights = _tensor(arrays[f"x{i}"]), _tensor(arrays[f"w{i}"])
         size, windows = tuple(weights.shape), tuple(arrays[f"out_hw{i}"].tolist())
         points = grid_points(size, size)
         lattice = make_lattice(torch.tensor([size]), torch.tensor([0]), points, windows)
-        means = pool_windows(features, weights.flatten(), lattice)[0]
+        means = window_means(features.flatten(1).T, weights.flatten(), lattice.windows.T)
         out.append(close(f"y{i}", means.T.reshape(-1, *windows), arrays[f"y{i}"]))
     return out
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bana import FullSize
 from tests.golden.checks_bana_labels import image_boxes, label_params
 from tests.golden.frame import read_arrays
 from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
 from wsis.methods.bana.coco import voc_rows
-from wsis.methods.bana.plain import FullSize
 from wsis.methods.bana.pseudo_labels import (
     IGNORE,
     ImageBoxes,

@@ -30,7 +30,6 @@ CONFIG = str(ROOT / "configs/quickstart/faster_rcnn_R_18_FPN_shapes.yaml")
 _FEW = ["--images", "3", "--size", "64", "--repeats", "1"]
 SMALL = {
     "generate": [*_FEW, "--memory-images", "2", "3"],
-    "journal": _FEW,
     "workers": _FEW,
     "scale": [*_FEW, "--steps", "1", "--config-file", CONFIG],
 }
@@ -54,8 +53,8 @@ def test_a_part_prints_and_writes_its_rows(name, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["journal", *_FEW[:-1], "0"], "--repeats: found 0, expected at least 1"),
-        (["journal", "--threads", "0"], "--threads: found 0, expected at least 1"),
+        (["workers", *_FEW[:-1], "0"], "--repeats: found 0, expected at least 1"),
+        (["workers", "--threads", "0"], "--threads: found 0, expected at least 1"),
         (["bbam", "--boxes", "-1"], "--boxes: found -1, expected at least 0"),
         (["bana_seg", "--width", "nan"], "--width: found nan, expected above 0"),
         (["generate", "--memory-images", "2", "0"], "--memory-images: found 0"),

@@ -55,8 +55,6 @@ def resolve_classes(cfg: CfgNode) -> list[str]:
 def load_detector(cfg: CfgNode) -> ExplainableDetector:
     """The detector with its weights, frozen."""
     params = read(cfg, BBAMParams)
-    if not cfg.MODEL.WEIGHTS:
-        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
     model = build_detector(cfg)
     view = explainable(model, params.inclusive_boxes)
     WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)

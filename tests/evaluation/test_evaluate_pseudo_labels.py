@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import SIZE, write_dataset
-from wsis.data.semantic import instances_to_label
+from wsis.data.labels import instances_to_label
 from wsis.data.source import load_source
 from wsis.errors import DataError
 from wsis.evaluation.label_folders import label_folder_quality, truth_of_folder

@@ -8,8 +8,8 @@ import torch
 from detectron2.utils import comm
 
 from tests.tiny import SIZE, write_dataset, write_json
+from wsis.data.labels import read_label, truth_reader
 from wsis.data.registration import register_dataset
-from wsis.data.semantic import read_label, truth_reader
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation import SemanticEvaluator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.measure import approximate_polygon, find_contours
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
@@ -18,7 +19,6 @@ from wsis.methods.bbam.top_crf import (
     top_crf,
 )
 from wsis.structures.boxes import xywh_to_xyxy
-from wsis.structures.polygons import mask_to_polygons
 from wsis.structures.rle import decode_mask, encode_mask, rle_area, segmentation_to_rle
 
 PRIOR, MARGINAL, PIXELS = 1e-5, 1e-3, 0.005
@@ -193,6 +193,13 @@ def bbam_semantic(arrays: Arrays) -> list[Comparison]:
     masks = [[(mask > 0, 0, 0) for mask in arrays[name]] for name in ("fg", "fg_or_ignore")]
     label = semantic_label(arrays["classes"], boxes, *masks, *arrays["label"].shape)
     return [exact("label", label, arrays["label"])]
+
+
+def mask_to_polygons(mask: np.ndarray, tolerance: float) -> list[list[float]]:
+    """The outlines of a mask as polygons x, y, x, y, ...; none where all are smaller than the tolerance."""
+    outlines = find_contours(np.pad(mask != 0, 1).astype(np.float64), 0.5)
+    simple = [approximate_polygon(outline - 1, tolerance) for outline in outlines]
+    return [p[:, ::-1].clip(min=0).ravel().tolist() for p in simple if len(p) >= 3]
 
 
 def _polygons_of(arrays: Arrays, i: int, tolerance: int) -> list[Comparison]:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.masks import rectangle
-from wsis.layers.iou import box_fit, box_iou, class_means
+from wsis.layers.iou import box_iou, class_means
 
 
 def test_box_conventions():
@@ -19,14 +18,6 @@ def test_boxes_without_area():
     matrix = box_iou(boxes[:, None], boxes[None])
     np.testing.assert_array_equal(matrix, np.diag([0.0, 0.0, 1.0]))
     assert box_iou(np.zeros((0, 4)), np.zeros((0, 4))).shape == (0,)
-
-
-def test_box_fit_uses_the_half_open_tight_box():
-    mask = rectangle((10, 12), 1, 2, 5, 6)
-    assert box_fit(mask & False, [1, 2, 5, 6]) == 0.0
-    mask[3, 3] = False  # a hole does not matter
-    assert box_fit(mask, [1, 2, 5, 6]) == 1.0
-    assert box_fit(mask, [1, 2, 9, 6]) == pytest.approx(0.5)
 
 
 def test_class_means():

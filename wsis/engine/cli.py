@@ -203,10 +203,7 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
         checkpointer = WsisCheckpointer(
             model, cfg.OUTPUT_DIR, strict=purpose != "train", save_to_disk=False
         )
-        resuming = resume and checkpointer.has_checkpoint()
-        if purpose != "train" and not resuming and not cfg.MODEL.WEIGHTS and model.state_dict():
-            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resuming)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if purpose != "train":  # a training starts from random numbers that are drawn later
         _checked[:] = [(on_cpu.dump(), resume, model)]
 

@@ -13,11 +13,11 @@ from wsis.data.dicts import to_dicts
 from wsis.data.source import Annotation, CocoSource, Image
 from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
 from wsis.engine.label_folder import LabelFolder
-from wsis.errors import DataError, WsisError, counted
+from wsis.errors import WsisError, counted
 from wsis.structures import RLE
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import proxy_annotation, read_proxy_file, write_proxy_file
-from wsis.structures.rle import encode_box, rle_area, segmentation_to_rle
+from wsis.structures.rle import encode_box, read_mask, rle_area
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +199,8 @@ class ProxyJob:
 
     def _copy(self, annotation: Annotation, key: str = "segmentation") -> RLE:
         image = self.images[annotation["image_id"]]
-        try:
-            return segmentation_to_rle(annotation[key], image["height"], image["width"])
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{self.source.json_file}: annotation {annotation['id']}: key '{key}': {error}"
-            ) from error
+        label = f"{self.source.json_file}: annotation {annotation['id']}"
+        return read_mask(annotation, key, (image["height"], image["width"]), label)
 
 
 def read_provenance(path: Path) -> Any:

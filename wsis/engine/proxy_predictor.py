@@ -28,8 +28,6 @@ def load_model(cfg: CfgNode) -> nn.Module:
     check_device(cfg.MODEL.DEVICE)
     model = build_model(cfg).eval()
     if model.state_dict():
-        if not cfg.MODEL.WEIGHTS:
-            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
         WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
     return model
 

@@ -11,7 +11,7 @@ from wsis.data.source import Annotation, CocoSource
 from wsis.errors import DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.proxy_masks import STATUSES
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import RLE, read_mask, rle_area
 
 BOX_TOLERANCE = 1.0
 """Pixels by which two files may give a coordinate of one box: rounding passes, another box does not."""
@@ -185,8 +185,5 @@ def _code(
     """The mask under ``key`` of an annotation or image, None where it is missing or has no pixel."""
     if not entry.get(key):
         return None
-    try:
-        code = segmentation_to_rle(entry[key], *size)
-    except ValueError as error:
-        raise DataError(f"{name}: {kind} {entry['id']}: key '{key}': {error}") from error
+    code = read_mask(entry, key, size, f"{name}: {kind} {entry['id']}")
     return code if rle_area(code) else None

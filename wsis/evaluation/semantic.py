@@ -14,8 +14,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from numpy.typing import ArrayLike
 
+from wsis.data.labels import LabelReader, truth_reader
 from wsis.data.registration import get_source
-from wsis.data.semantic import LabelReader, truth_reader
 from wsis.errors import ConfigError
 from wsis.evaluation.semantic_quality import (
     count_pixels,

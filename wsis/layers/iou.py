@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wsis.structures.boxes import mask_to_box
-
 
 def ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     """intersection / union, 0 where the union is empty."""
@@ -34,20 +32,6 @@ def box_iou(first: ArrayLike, second: ArrayLike, inclusive: bool = False) -> np.
     intersection = area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
     union = area(a[..., :2], a[..., 2:]) + area(b[..., :2], b[..., 2:]) - intersection
     return ratio(np.asarray(intersection), np.asarray(union))
-
-
-def box_fit(mask: np.ndarray, box: ArrayLike) -> float:
-    """How well a mask fills its box: IoU of the mask's tight box with it.
-
-    Args:
-        mask: (H, W) bool or integer, non-zero = inside.
-        box: (4,) XYXY in continuous pixel coordinates.
-
-    Returns:
-        In [0, 1]; 0 for an empty mask.
-    """
-    tight = mask_to_box(mask)
-    return 0.0 if tight is None else float(box_iou(tight, box))
 
 
 def class_means(values: ArrayLike, classes: ArrayLike, num_classes: int) -> np.ndarray:

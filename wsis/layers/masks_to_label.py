@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike
 
 from wsis.layers.paste import place_crop
 from wsis.structures import Crop
-
-IGNORE = 255
+from wsis.structures.pseudo_labels import IGNORE
 
 
 def contained_boxes(boxes: ArrayLike) -> np.ndarray:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsis.errors import DataError
-from wsis.layers.masks_to_label import IGNORE, semantic_label
+from wsis.layers.masks_to_label import semantic_label
 from wsis.methods.bbam.maps import map_at_image
 from wsis.methods.bbam.mcg import SegmentProposals, load_mcg, refine_box
 from wsis.methods.bbam.top_crf import BoxMasks, Slices, TopCRFParams, top_crf
 from wsis.structures import Crop, ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices, mask_to_box
+from wsis.structures.pseudo_labels import IGNORE
 
 LABEL = "bbam"
 """Name of the semantic label."""

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from wsis.methods.boxcaseg.losses import saliency_loss, upsample, weak_losses
-from wsis.methods.boxcaseg.transfer import WeightTransfer
+from wsis.methods.boxcaseg.network import WeightTransfer
 
 
 def test_upsampling_has_half_pixel_centres_and_comes_before_lines_are_looked_at():

@@ -7,9 +7,7 @@ from wsis.methods.bbam.perturb import (
     MaskBatch,
     blurred,
     blurred_with_noise,
-    fill_outside,
     make_fill,
-    perturb,
 )
 from wsis.methods.bbam.proposals import box_generator
 
@@ -50,22 +48,6 @@ def test_split_returns_copies_of_what_went_in():
     parts = batch.split(batch.values)
     batch.values.zero_()
     assert all(part.equal(mask) for part, mask in zip(parts, masks(), strict=True))
-
-
-def test_fills_and_the_box_variant_that_leaves_the_box():
-    image, fill = torch.rand(2, 3, 8, 9)
-    up = torch.tensor([0.0, 0.25, 1.0])[:, None, None, None].expand(3, 1, 8, 9)
-    constant, other = perturb(image[None], up), perturb(image[None], up, fill)
-    assert constant[0].eq(0).all() and constant[2].equal(image)
-    torch.testing.assert_close(constant[1], image / 4)
-    assert other[0].equal(fill) and other[2].equal(image)
-    torch.testing.assert_close(other[1], image / 4 + 3 * fill / 4)
-    each = perturb(image[None], up, torch.stack([fill, image, fill]))
-    assert each[0].equal(fill) and torch.allclose(each[1], image)
-    before, inside = fill.clone(), torch.zeros(8, 9, dtype=torch.bool)
-    inside[1:7, 2:5] = True
-    out = fill_outside(image, fill, torch.tensor([2.9, 1.0, 5.2, 7.9]))
-    assert out.equal(torch.where(inside, image, fill)) and fill.equal(before)
 
 
 def test_blur_keeps_flat_images_and_type():

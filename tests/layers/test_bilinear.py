@@ -53,18 +53,12 @@ def test_samples_are_pytorchs(features, points):
     assert torch.allclose(slope, other, atol=1e-4)
 
 
-def test_norms_are_those_of_the_samples(features, points):
-    found = sampled_square_norms(neighbour_products(features), bilinear_points(*points, SIZE))
+def test_norms_are_those_of_the_samples_and_without_the_diagonals_wrong(features, points):
+    products, where = neighbour_products(features), bilinear_points(*points, SIZE)
     expected = plain_samples(features, *points).square().sum(dim=1)
-    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_norms_without_the_diagonals_are_wrong(features, points):
-    products = neighbour_products(features)
+    assert torch.allclose(sampled_square_norms(products, where), expected, rtol=1e-5, atol=1e-5)
     products[:, 3:] = 0
-    found = sampled_square_norms(products, bilinear_points(*points, SIZE))
-    expected = plain_samples(features, *points).square().sum(dim=1)
-    assert not torch.allclose(found, expected, rtol=1e-2)
+    assert not torch.allclose(sampled_square_norms(products, where), expected, rtol=1e-2)
 
 
 def test_gradients_of_the_products():

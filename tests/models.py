@@ -1,7 +1,5 @@
 """Every model that trains, with a batch for it, so small that a step takes no time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -12,7 +12,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 
 from wsis.evaluation import InstanceEvaluator
-from wsis.evaluation.ground_truth import GroundTruth
+from wsis.evaluation.instance import GroundTruth
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.rle import encode_mask
 

@@ -11,19 +11,20 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_i
 
 from tests.golden.compare import Comparison, absolute, each, exact
 from tests.golden.frame import Arrays, cases, check, tensor
+from tests.golden.reference import PIXEL_MEAN_BGR
 from tests.golden.toy_detector import SHAPES, ToyDetector
 from wsis.methods.bbam.box_coder import clip_inclusive, decode
 from wsis.methods.bbam.explainer import ExplainerParams, Step, explain
-from wsis.methods.bbam.image_transform import PIXEL_MEAN_BGR
 from wsis.methods.bbam.losses import ObjectiveParams
 from wsis.methods.bbam.proposals import ProposalParams, select_positives, shift_box
 from wsis.methods.bbam.targets import (
     StrideParams,
     Target,
     box_targets,
+    class_deltas,
     covered_cells,
+    detection_targets,
     initial_mask,
-    proposal_target,
 )
 
 TRACE, FINAL = 1e-5, 1e-3
@@ -205,10 +206,12 @@ def bbam_explain_demo(arrays: Arrays) -> Iterator[Comparison]:
     for name, value in zip(names, _detections(logits, decoded, height, width), strict=True):
         yield absolute(name, value, arrays[name][order], 1e-3)
     objective = ObjectiveParams(sparsity_weight=0.07, tv_weight=1e-3)
-    for i, number in enumerate(explained.tolist()):
-        target = proposal_target(
-            props[number], logits[number], deltas[number], clipped, height, width, StrideParams()
-        )
+    classes = logits[explained].argmax(dim=1)
+    chosen = class_deltas(deltas[explained], classes)
+    certain = logits[explained].softmax(dim=1).gather(1, classes[:, None])[:, 0]
+    known = props[explained], classes, certain, chosen, clipped(chosen, props[explained])
+    targets = detection_targets(*known, (height, width), StrideParams())
+    for i, (number, target) in enumerate(zip(explained.tolist(), targets, strict=True)):
         # the reference also fills the cells that the proposal's pixels address
         x0, y0, x1, y1 = (int(v) for v in props[number])
         artefact = target.mask.clone()

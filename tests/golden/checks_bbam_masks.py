@@ -9,15 +9,9 @@ from skimage.measure import approximate_polygon, find_contours
 
 from tests.golden.compare import Comparison, absolute, each, exact, share
 from tests.golden.frame import Arrays, cases, check
+from tests.golden.reference import refine_single, stored_map, stored_picture
 from wsis.layers.masks_to_label import semantic_label
-from wsis.methods.bbam.maps import map_at_image, stored_picture
-from wsis.methods.bbam.mcg import (
-    SegmentProposals,
-    keep_touching,
-    refine_pair,
-    refine_single,
-    score_proposals,
-)
+from wsis.methods.bbam.mcg import SegmentProposals, keep_touching, refine_pair, score_proposals
 from wsis.methods.bbam.top_crf import (
     Slices,
     TopCRFParams,
@@ -67,7 +61,7 @@ def bbam_save_mask(arrays: Arrays) -> Iterator[Comparison]:
 def bbam_topcrf(arrays: Arrays) -> Iterator[Comparison]:
     """Input and result of the first CRF, number of CRFs, mask, for both thresholds."""
     image, box = arrays["image_bgr"], _slices(arrays["box"])
-    attribution = map_at_image(arrays["mask_u8"], *image.shape[:2], aligned=False)
+    attribution = stored_map(arrays["mask_u8"], *image.shape[:2])
     assert attribution is not None
     crf = foreground_crf(image, PUBLISHED.crf)
     for level, threshold in zip(("085", "02"), PUBLISHED.thresholds, strict=True):
@@ -87,7 +81,7 @@ def bbam_topcrf_logic(arrays: Arrays) -> Iterator[Comparison]:
     for i in cases(arrays, "hw_#"):
         height, width = (int(v) for v in arrays[f"hw_{i}"])
         box, gain = _slices(arrays[f"box_{i}"]), arrays[f"gain_{i}"]
-        attribution = map_at_image(arrays[f"mask_u8_{i}"], height, width, aligned=False)
+        attribution = stored_map(arrays[f"mask_u8_{i}"], height, width)
         assert attribution is not None
         threshold = float(np.round(float(arrays[f"th_{i}"]), 6))
         prior = prior_from_map(attribution, box, threshold, PUBLISHED)
@@ -105,8 +99,7 @@ def _maps(arrays: Arrays, count: int) -> list[np.ndarray | None]:
     shape = arrays["image_bgr"].shape[:2]
     stored = cases(arrays, "mask_u8_#")
     return [
-        map_at_image(arrays[f"mask_u8_{i}"], *shape, aligned=False) if i in stored else None
-        for i in range(count)
+        stored_map(arrays[f"mask_u8_{i}"], *shape) if i in stored else None for i in range(count)
     ]
 
 
@@ -156,10 +149,10 @@ def bbam_mcg(arrays: Arrays) -> Iterator[Comparison]:
         alone = refine_single(proposals, first, box, weights)
         got = {
             "kept": keep_touching(proposals, box).nonzero()[0],
-            "flag": [*(refined.unchanged for refined in pair), alone.unchanged],
-            "out1": pair[0].mask,
-            "out2": pair[1].mask,
-            "single": alone.mask,
+            "flag": [pair[0] is first, pair[1] is second, alone is first],
+            "out1": pair[0],
+            "out2": pair[1],
+            "single": alone,
         }
         expected = arrays[f"scores_{rule}"]
         yield absolute(f"scores_{rule}", np.stack(table, axis=1), expected, 1e-6)

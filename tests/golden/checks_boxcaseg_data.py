@@ -8,12 +8,13 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, each, exact
 from tests.golden.frame import Arrays, check, tags
+from tests.golden.reference import resize_mask
 from wsis.data.crops import jittered_windows
 from wsis.layers.merge import merge_by_area
 from wsis.layers.paste import place_crop
 from wsis.methods.boxcaseg.refiner import mask_confidence, tight_box
 from wsis.methods.boxcaseg.sampler import EpochSampler
-from wsis.methods.boxcaseg.transforms import SalientWindow, box_pixels, resize_mask, salient_sample
+from wsis.methods.boxcaseg.transforms import SalientWindow, box_pixels, salient_sample
 from wsis.structures.boxes import xywh_to_xyxy
 
 PIXELS = 1e-5

@@ -8,9 +8,9 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, close, each, exact
 from tests.golden.frame import Arrays, cases, check
+from tests.golden.reference import labels_from_maps, mask_iou
 from wsis.layers.contour import boundary_map, contour_counts, contour_f
-from wsis.layers.iou import box_iou, class_means, mask_iou
-from wsis.layers.label_maps import labels_from_maps
+from wsis.layers.iou import box_iou, class_means
 from wsis.layers.seg_metrics import class_iou, confusion_matrix, semantic_scores
 
 IOU = 1e-6

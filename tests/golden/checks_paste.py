@@ -8,8 +8,9 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
+from tests.golden.reference import paste_bordered
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import byte_mask, minmax_normalise, paste_bordered, place_crop, quantise
+from wsis.layers.paste import byte_mask, minmax_normalise, place_crop, quantise
 from wsis.layers.paste_crf import paste_with_crf
 
 EVALUATION_CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)

@@ -27,6 +27,7 @@ from wsis.engine.journal import (
     ImageId,
     JournalWriter,
     failure_line,
+    finished_is_kept,
     header_line,
     journal_path,
     locked,
@@ -132,7 +133,7 @@ def generate_proxy_masks(
         failed: dict[str, str] = {}
         for job, state in zip(jobs, states, strict=True):
             if not state.finished:
-                with _errors_in_one_line(job.folder):
+                with finished_is_kept(job.folder):
                     _work(cfg, teacher, job, state)
                 wait_for_all()
                 state = _on_main(partial(_finish, job), job.path)
@@ -209,7 +210,7 @@ def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
     outcome: tuple[Any, WsisError | None] = None, None
     if comm.is_main_process():
         try:
-            with _errors_in_one_line(path):
+            with finished_is_kept(path):
                 outcome = function(), None
         except WsisError as error:
             outcome = None, error
@@ -217,18 +218,6 @@ def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
     if failure is not None:
         raise failure
     return result
-
-
-@contextlib.contextmanager
-def _errors_in_one_line(path: Path | None) -> Iterator[None]:
-    """Turns an error of the file system into one line; ``path`` is named if the error names none."""
-    try:
-        yield
-    except OSError as error:
-        raise WsisError(
-            f"{error.filename or path}: {error.strerror or error}; what is finished is kept: "
-            "continue with --resume"
-        ) from error
 
 
 def _examine(

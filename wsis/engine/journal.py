@@ -112,6 +112,18 @@ def locked(folder: Path, work: str = "run is writing proxy masks") -> Iterator[N
         yield
 
 
+@contextlib.contextmanager
+def finished_is_kept(path: Path | None) -> Iterator[None]:
+    """Turns an error of the file system into one line; ``path`` is named if the error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise WsisError(
+            f"{error.filename or path}: {error.strerror or error}; what is finished is kept: "
+            "continue with --resume"
+        ) from error
+
+
 class JournalWriter:
     """Appends finished images to one journal.
 

@@ -13,8 +13,7 @@ from detectron2.utils import comm
 
 from wsis.data.registration import get_source
 from wsis.data.source import Annotation
-from wsis.evaluation.proxy_quality import proxy_quality
-from wsis.evaluation.tables import format_quality
+from wsis.evaluation.proxy_quality import format_quality, proxy_quality
 from wsis.structures import ProxyMasks
 from wsis.structures.proxy_file import proxy_annotation, write_json_atomic
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
+from tabulate import tabulate
 
 from wsis.data.source import CocoSource
+from wsis.errors import counted
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
 from wsis.layers.iou import box_iou, class_means
 from wsis.structures.boxes import xywh_to_xyxy
@@ -22,6 +24,15 @@ IOU_THRESHOLDS = (0.25, 0.50, 0.70, 0.75)
 SIZE_NAMES = ("small", "medium", "large")
 SIZE_EDGES = (32**2, 96**2)
 """Areas in pixels where COCO's medium and large objects begin."""
+_COLUMNS = (
+    *("count", "scored", "mIoU", "class_mIoU", "mIoU_outside_ignored"),
+    *("IoU25", "IoU50", "IoU70", "IoU75", "box_fit", "found", "coverage", "ignored"),
+)
+_HEADERS = {
+    "class_mIoU": "class mean",
+    "mIoU_outside_ignored": "outside ignored",
+    "box_fit": "box fit",
+}
 
 
 def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, Any]:
@@ -225,3 +236,44 @@ def _mean(values: np.ndarray) -> float | None:
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else None
+
+
+def format_quality(quality: dict[str, Any]) -> str:
+    """The result of :func:`proxy_quality` as one table: all masks, then by class, size,
+    status, and score above a threshold; rows and columns that say nothing are left out.
+    """
+    overall = quality["overall"]
+    columns = [c for c in _COLUMNS if c in overall and not (c == "ignored" and not overall[c])]
+    if not overall["ignored"] and "mIoU_outside_ignored" in columns:
+        columns.remove("mIoU_outside_ignored")
+    groups = [("all", overall)]
+    for kind in ("class", "size", "status"):
+        full = {n: group for n, group in quality[f"per_{kind}"].items() if group["count"]}
+        if kind != "status" or len(full) > 1:
+            groups += [(f"{kind} {name}", group) for name, group in full.items()]
+    groups += [(f"score > {group['above']:.2f}", group) for group in quality["per_score"]]
+    rows = [[name, *(group.get(column) for column in columns)] for name, group in groups]
+    table = tabulate(
+        rows,
+        headers=["", *(_HEADERS.get(c, c) for c in columns)],
+        floatfmt=".3f",
+        tablefmt="simple",
+        missingval="-",
+    )
+    numbers = ", ".join(f"{name} {number}" for name, number in quality["status"].items())
+    notes = [f"status: {numbers}"]
+    if quality["ground_truth"]:
+        notes.append(
+            f"ground truth: {quality['ground_truth']} masks, "
+            f"{counted(quality['without_true_mask'], 'annotation')} without one"
+        )
+        background = quality["void_as_background"]
+        if abs(background["class_mIoU"] - (overall["class_mIoU"] or 0)) > 1e-9:
+            shares = ", ".join(f"{background[f'IoU{k}'] or 0:.3f}" for k in (25, 50, 70, 75))
+            notes.append(
+                f"void as background, 0 for classes without a mask (BoxCaseg's mIoU*): class mean "
+                f"{background['class_mIoU']:.3f}, IoU25/50/70/75 {shares}"
+            )
+    else:
+        notes.append("ground truth: none; how well masks fit their boxes")
+    return "\n".join([table, *notes])

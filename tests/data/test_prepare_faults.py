@@ -44,12 +44,19 @@ def labels(path, value, size=(HEIGHT, WIDTH)):
     return lambda root: write_label(root / path, np.full(size, value, np.uint8))
 
 
+def colours(path):
+    return lambda root: Image.new("RGB", (WIDTH, HEIGHT)).save(root / path)
+
+
 def mat(path, **variables):
     return lambda root: savemat(root / path, variables)
 
 
 CAT = f"{VOC}/Annotations/2008_000003.xml"
-PLANE = "2007_000033.png"
+CAT_IMAGE = f"{VOC}/JPEGImages/2008_000003.jpg"
+CAT_MASKS, CAT_CLASSES = (f"{SBD}/{kind}/2008_000003.mat" for kind in ("inst", "cls"))
+PLANE, PLANE_CLASSES = (f"{VOC}/Segmentation{k}/2007_000033.png" for k in ("Object", "Class"))
+NO_MAT = "cannot be read, expected a MATLAB 5 file with"
 TWO_INSTANCES = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
 TWO_INSTANCES[:4, :4], TWO_INSTANCES[8:, 8:] = 1, 2
 ONE_CLASS = {"Segmentation": TWO_INSTANCES, "Categories": np.array([[8]], dtype=np.uint8)}
@@ -64,52 +71,22 @@ FAULTS = {
         (gone(f"{SBD}/inst"), "inst: no such folder"),
         (gone(f"{SBD}/val.txt"), "val.txt: no such list file"),
         (holds(f"{SBD}/val.txt", b"\n"), "val.txt: the list is empty"),
-        (
-            holds(f"{SBD}/train.txt", b"2009_000001\n"),
-            r"train.txt: names '2009_000001', but .* has no 2009_000001.jpg",
-        ),
+        (holds(f"{SBD}/train.txt", b"2009_1\n"), "train.txt: names '2009_1', but .* no 2009_1.jpg"),
         (gone(CAT), "2008_000003.xml: no such file"),
         (holds(CAT, b"<annotation><object>"), "2008_000003.xml: not valid XML"),
-        (
-            edited(CAT, "<name>cat", "<name>kitten"),
-            "2008_000003.xml: object 1: unknown class 'kitten'",
-        ),
-        (
-            edited(CAT, "<xmax>60", "<xmax>wide"),
-            "object 1: bndbox/xmax: found 'wide', expected a number",
-        ),
+        (edited(CAT, "<name>cat", "<name>kit"), "2008_000003.xml: object 1: unknown class 'kit'"),
+        (edited(CAT, "<xmax>60", "<xmax>x"), "bndbox/xmax: found 'x', expected a number"),
         (edited(CAT, "<xmin>1<", "<xmin>61<"), "object 1: box 61 1 60 40 has no pixel"),
-        (
-            edited(CAT, "<width>60", "<width>61"),
-            "2008_000003.jpg: found 60x40 pixels, expected 61x40",
-        ),
-        (
-            holds(f"{VOC}/JPEGImages/2008_000003.jpg", b"\xff\xd8 cut"),
-            "2008_000003.jpg: not a readable image",
-        ),
-        (
-            labels(f"{VOC}/SegmentationObject/{PLANE}", 0, (5, 6)),
-            f"SegmentationObject/{PLANE}: the label map is 6x5 .*, the image 60x40",
-        ),
-        (
-            lambda root: Image.new("RGB", (60, 40)).save(root / VOC / "SegmentationClass" / PLANE),
-            f"SegmentationClass/{PLANE}: found a PNG of mode RGB, expected 8 bits",
-        ),
-        (
-            labels(f"{VOC}/SegmentationClass/{PLANE}", 21),
-            "found the value 21, expected 0 to 20 or 255",
-        ),
-        (labels(f"{VOC}/SegmentationClass/{PLANE}", 0), f"{PLANE}: instance 1 has no class"),
-        (
-            holds(f"{SBD}/inst/2008_000003.mat", b"MATLAB 5.0 MAT-file"),
-            "inst/2008_000003.mat: cannot be read, expected a MATLAB 5 file with GTinst",
-        ),
-        (gone(f"{SBD}/cls/2008_000003.mat"), "cls/2008_000003.mat: no such file"),
-        (
-            mat(f"{SBD}/cls/2008_000003.mat", other={"Segmentation": 1}),
-            "cls/2008_000003.mat: cannot be read, expected a MATLAB 5 file with GTcls",
-        ),
-        (mat(f"{SBD}/inst/2008_000003.mat", GTinst=ONE_CLASS), "no class 1..20 for instance 2"),
+        (edited(CAT, "<width>60", "<width>61"), "3.jpg: found 60x40 pixels, expected 61x40"),
+        (holds(CAT_IMAGE, b"\xff\xd8 cut"), "2008_000003.jpg: not a readable image"),
+        (labels(PLANE, 0, (5, 6)), f"{PLANE}: the label map is 6x5 .*, the image 60x40"),
+        (colours(PLANE_CLASSES), f"{PLANE_CLASSES}: found a PNG of mode RGB, expected 8 bits"),
+        (labels(PLANE_CLASSES, 21), "found the value 21, expected 0 to 20 or 255"),
+        (labels(PLANE_CLASSES, 0), "2007_000033.png: instance 1 has no class"),
+        (holds(CAT_MASKS, b"MATLAB 5.0 MAT-file"), f"{CAT_MASKS}: {NO_MAT} GTinst"),
+        (gone(CAT_CLASSES), "cls/2008_000003.mat: no such file"),
+        (mat(CAT_CLASSES, other={"Segmentation": 1}), f"{CAT_CLASSES}: {NO_MAT} GTcls"),
+        (mat(CAT_MASKS, GTinst=ONE_CLASS), "no class 1..20 for instance 2"),
     ],
     "nuclei": [
         (gone("nuclei"), "stage1_train: no such folder"),

@@ -1,11 +1,8 @@
-"""Tiny COCO documents, and the tools as a user runs them."""
+"""Tiny COCO documents."""
 
 from __future__ import annotations
 
-import runpy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,20 +55,3 @@ def square() -> Callable[..., np.ndarray]:
 def document() -> Callable[..., Document]:
     """``document(*annotations, categories=...)``, see :func:`_document`."""
     return _document
-
-
-@pytest.fixture
-def tool(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[Any, str, str]]:
-    """``tool(name, *words)``: exit status, output and errors of a script in ``tools``."""
-
-    def run(name: str, *words: object) -> tuple[Any, str, str]:
-        path = str(Path(__file__).parents[2] / "tools" / f"{name}.py")
-        monkeypatch.setattr(sys, "argv", [path, *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(path, run_name="__main__")
-        return ended.value.code, *capsys.readouterr()
-
-    return run

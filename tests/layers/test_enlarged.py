@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from benchmarks.bana import FullSize
 from wsis.layers.enlarged import Enlarged
-from wsis.methods.bana.plain import FullSize
 
 
 @pytest.mark.parametrize("size", [(56, 64), (33, 50), (7, 8), (3, 3)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from tests.methods.bana.plain import pool_box_by_box
 from tests.methods.bana.tiny_classifier import (
     dataset_keys,
     make_cfg,
@@ -25,7 +26,6 @@ from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, classifier
-from wsis.methods.bana.plain import pool_box_by_box
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import LabelParams
 from wsis.structures.rle import decode_mask, encode_mask

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bana import FullSize
 from tests.golden.checks_bana_labels import image_boxes, label_params
 from tests.golden.frame import read_arrays
 from tests.methods.bbam.tiny_detector import needs_crf
@@ -16,7 +17,6 @@ from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
 from wsis.layers.label_to_masks import ImageBoxes, instance_masks, union
 from wsis.methods.bana.coco import voc_rows
-from wsis.methods.bana.plain import FullSize
 from wsis.methods.bana.pseudo_labels import (
     IGNORE,
     LabelParams,

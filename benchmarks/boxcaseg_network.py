@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from wsis.engine.benchmark.timing import Row, interleave, timing_rows
+from benchmarks.timing import Row, interleave, timing_rows
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork

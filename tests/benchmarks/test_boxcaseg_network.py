@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from wsis.engine.benchmark.boxcaseg_network import benchmark_boxcaseg_network
+from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from wsis.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""Few maps in place of enlarged features: the same numbers (BANA's acceptance check 7)."""
+"""Few maps in place of enlarged features: the same numbers."""
 
 from __future__ import annotations
 

@@ -11,13 +11,14 @@ PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.wsis
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install test lint demo demo-all clean
+.PHONY: help install test test-slow lint demo demo-all clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     install, then the quickstart: shapes, proxy masks, Mask R-CNN, table and pictures"
 	@echo "make demo-all every teacher there is, in the same table; goes on where make demo ended"
-	@echo "make test     install, then all tests"
+	@echo "make test     install, then the tests but the slow ones"
+	@echo "make test-slow those: Detectron2's installer, killed runs, make-believe GPU, report page in a browser"
 	@echo "make lint     install, then ruff (rules and format) and mypy"
 	@echo "make install  $(VENV) with PyTorch, Detectron2 and wsis (editable)"
 	@echo "make clean    remove caches and build products; $(VENV) and output/ stay"
@@ -30,9 +31,12 @@ demo: install
 demo-all: install
 	$(PY) tools/quickstart.py --plan configs/plans/all.yaml --output output/demo --jobs 2
 
-test: export OMP_NUM_THREADS ?= 1
+test test-slow: export OMP_NUM_THREADS ?= 1
 test: install
-	$(PY) -m pytest -q -n $(TEST_WORKERS) --dist loadfile
+	$(PY) -m pytest -q -n $(TEST_WORKERS) --dist loadfile -m "not slow"
+
+test-slow: install
+	$(PY) -m pytest -q -n $(TEST_WORKERS) --dist loadfile -m slow
 
 lint: install
 	$(PY) -m ruff check .

@@ -82,6 +82,6 @@ setup(
         "crf": ["pydensecrf2==1.1"],
         # The report page; pictures need nothing beyond the above.
         "report": ["jinja2>=3.1"],
-        "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
+        "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
     },
 )

@@ -38,12 +38,7 @@ def convert(
         f" {sum(r.unmatched_masks for r in records)} masks no XML object"
     )
     info = {"description": f"PASCAL VOC 2012, {label}"}
-    return {
-        "info": info,
-        "images": images,
-        "annotations": annotations,
-        "categories": CATEGORIES,
-    }
+    return {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -272,7 +272,8 @@ class Training:
         rates, weights = self.results(output)
         assert rates == self.rates, f"{output}: learning rates differ"
         torch.testing.assert_close(weights, self.weights)
-        assert not list(output.glob(".*.part")), f"{output}: half a checkpoint is left"
+        torn = [*output.glob(".*.pth.*"), *output.glob(".last_checkpoint.*")]
+        assert not torn, f"{output}: half a checkpoint is left"
         shutil.rmtree(output)
         return max(float((weights[n] - w).abs().max()) for n, w in self.weights.items())
 

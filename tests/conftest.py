@@ -1,17 +1,25 @@
-"""What every test gets: fixed seeds, one thread, no network."""
+"""What every test gets: fixed seeds, one thread, no network, loggers as they were; the tools as a user calls them."""
 
 from __future__ import annotations
 
 import random
+import runpy
 import socket
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from tests.tiny import loggers_as_before, write_dataset
+
+__all__ = ["loggers_as_before"]
+
 SEED = 20
+TOOLS = Path(__file__).parents[1] / "tools"
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +50,48 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
         yield
+
+
+class Ended(NamedTuple):
+    """How a tool ended: exit status, what it printed, what stands on the error stream."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys) -> Callable[..., Ended]:
+    """``tool(name, words...)``: runs a tool, by name or by path, in this process."""
+
+    def run(name: str | Path, *words: Any) -> Ended:
+        path = TOOLS / f"{name}.py" if isinstance(name, str) else name
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path), run_name="__main__")
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return Ended(ended.value.code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def run(tool) -> Callable[..., tuple[int, str]]:
+    """``run(name, words...)``: exit status and the error of a tool, if it ends in one."""
+
+    def outcome(name: str, *words: Any) -> tuple[int, str]:
+        status, _, text = tool(name, *words)
+        errors = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert errors == text.splitlines()[-1:] or not errors, "the error is one line, and the last"
+        return status, errors[0] if errors else ""
+
+    return outcome
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Folder with four images and ``boxes.json``."""
+    write_dataset(tmp_path / "data")
+    return tmp_path / "data"

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import detectron2
 
@@ -26,6 +27,14 @@ if not detectron2.__version__.endswith("+wsis"):
 import numpy as np
 import torch
 from PIL import Image
+
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+
+
+def _metadata(name: str, **fields: Any) -> Any:
+    from detectron2.data import MetadataCatalog
+
+    return MetadataCatalog.get(f"behaviour_{name}").set(**fields)
 
 
 def pillow_names_exist() -> None:
@@ -52,15 +61,13 @@ def model_zoo_finds_its_configs() -> None:
 
 
 def semantic_evaluator_counts() -> None:
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data import DatasetCatalog
     from detectron2.evaluation import SemSegEvaluator
 
-    truth = np.array([[0, 1], [1, 255]], np.uint8)
-    Image.fromarray(truth).save("truth.png")
+    Image.fromarray(np.array([[0, 1], [1, 255]], np.uint8)).save("truth.png")
     record = {"file_name": "image.png", "sem_seg_file_name": "truth.png"}
     DatasetCatalog.register("behaviour_sem_seg", lambda: [record])
-    metadata = MetadataCatalog.get("behaviour_sem_seg")
-    metadata.set(stuff_classes=["a", "b"], ignore_label=255)
+    _metadata("sem_seg", stuff_classes=["a", "b"], ignore_label=255)
     evaluator = SemSegEvaluator("behaviour_sem_seg", distributed=False)
     evaluator.reset()
     scores = torch.stack([torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.full((2, 2), 0.5)])
@@ -75,11 +82,10 @@ def voc_annotations_load() -> None:
     for folder in ("ImageSets/Main", "Annotations"):
         Path("voc", folder).mkdir(parents=True)
     Path("voc/ImageSets/Main/train.txt").write_text("000001\n000002\n")
-    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
     for name in ("000001", "000002"):
         Path(f"voc/Annotations/{name}.xml").write_text(
             "<annotation><size><width>9</width><height>8</height></size>"
-            f"<object><name>cat</name>{box}</object></annotation>"
+            f"<object><name>cat</name>{BOX.format(3, 4)}</object></annotation>"
         )
     records = load_voc_instances("voc", "train", ["cat"])
     assert [record["annotations"][0]["bbox"] for record in records] == [[0.0, 0.0, 3.0, 4.0]] * 2
@@ -88,10 +94,9 @@ def voc_annotations_load() -> None:
 def voc_evaluator_reads_difficult_objects() -> None:
     from detectron2.evaluation.pascal_voc_evaluation import voc_eval
 
-    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     Path("image.xml").write_text(
         "<annotation><object><name>cat</name><pose>Left</pose><truncated>0</truncated>"
-        f"<difficult>0</difficult>{box}</object></annotation>"
+        f"<difficult>0</difficult>{BOX.format(9, 9)}</object></annotation>"
     )
     Path("list.txt").write_text("image\n")
     Path("cat.txt").write_text("image 0.9 1 1 9 9\n")
@@ -99,14 +104,14 @@ def voc_evaluator_reads_difficult_objects() -> None:
 
 
 def class_table_checks_categories() -> None:
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data import DatasetCatalog
     from detectron2.data.build import get_detection_dataset_dicts, print_instances_class_histogram
 
     good = {"file_name": "a.png", "annotations": [{"category_id": 1}]}
     print_instances_class_histogram([good], ["a", "b"])
     bad = {"file_name": "a.png", "annotations": [{"category_id": 2}]}
     DatasetCatalog.register("behaviour_bad", lambda: [bad])
-    MetadataCatalog.get("behaviour_bad").set(thing_classes=["a", "b"])
+    _metadata("bad", thing_classes=["a", "b"])
     with contextlib.suppress(AssertionError):
         get_detection_dataset_dicts("behaviour_bad")
         raise RuntimeError("category 2 of 2 classes was let through")
@@ -124,15 +129,11 @@ def polygons_become_masks() -> None:
 
 
 def visualizer_draws_panoptic_maps() -> None:
-    from detectron2.data import MetadataCatalog
     from detectron2.utils.visualizer import Visualizer
 
-    metadata = MetadataCatalog.get("behaviour_panoptic")
-    metadata.set(thing_classes=["a"], stuff_classes=["s"], stuff_colors=[(0, 0, 255)])
-    segments = [
-        {"id": 1, "category_id": 0, "isthing": True},
-        {"id": 2, "category_id": 0, "isthing": False},
-    ]
+    classes = {"thing_classes": ["a"], "stuff_classes": ["s"], "stuff_colors": [(0, 0, 255)]}
+    metadata = _metadata("panoptic", **classes)
+    segments = [{"id": i, "category_id": 0, "isthing": i == 1} for i in (1, 2)]
     panoptic = torch.ones(32, 32, dtype=torch.int32)
     panoptic[:16] = 2
     picture = Visualizer(np.zeros((32, 32, 3), np.uint8), metadata)
@@ -141,14 +142,12 @@ def visualizer_draws_panoptic_maps() -> None:
 
 
 def video_visualizer_draws() -> None:
-    from detectron2.data import MetadataCatalog
     from detectron2.structures import Boxes, Instances
     from detectron2.utils.video_visualizer import VideoVisualizer
 
     instances = Instances((32, 32), pred_boxes=Boxes(torch.tensor([[4.0, 4.0, 20.0, 20.0]])))
     instances.pred_classes = torch.tensor([0])
-    metadata = MetadataCatalog.get("behaviour_video").set(thing_classes=["a"])
-    visualizer = VideoVisualizer(metadata)
+    visualizer = VideoVisualizer(_metadata("video", thing_classes=["a"]))
     frame = np.zeros((32, 32, 3), np.uint8)
     for _ in range(2):
         assert visualizer.draw_instance_predictions(frame, instances).get_image().any()
@@ -163,13 +162,11 @@ def map_dataset_survives_none() -> None:
 def scheduler_hook_saves_pytorch_schedulers() -> None:
     from detectron2.engine.hooks import LRScheduler
 
-    def scheduler() -> torch.optim.lr_scheduler.StepLR:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        return torch.optim.lr_scheduler.StepLR(optimizer, 5)
-
-    hook = LRScheduler(scheduler=scheduler())
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    hook, resumed = (
+        LRScheduler(scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 5)) for _ in range(2)
+    )
     hook.scheduler.last_epoch = 7
-    resumed = LRScheduler(scheduler=scheduler())
     resumed.load_state_dict(hook.state_dict())
     assert resumed.scheduler.last_epoch == 7
 
@@ -204,21 +201,17 @@ def compiled_operators_say_that_they_are_missing() -> None:
 
 
 def coco_evaluator_needs_no_extension() -> None:
-    from detectron2.data import MetadataCatalog
     from detectron2.evaluation import COCOEvaluator
     from detectron2.structures import Boxes, Instances
 
-    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 40, 40], "iscrowd": 0}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 40, 40]}
+    annotation |= {"iscrowd": 0, "area": 1600}
     image = {"id": 1, "file_name": "a.png", "height": 64, "width": 64}
-    document = {
-        "info": {},
-        "images": [image],
-        "annotations": [{**annotation, "area": 1600}],
-        "categories": [{"id": 1, "name": "a"}],
-    }
+    document = {"info": {}, "images": [image], "annotations": [annotation]}
+    document["categories"] = [{"id": 1, "name": "a"}]
     Path("truth.json").write_text(json.dumps(document))
-    metadata = MetadataCatalog.get("behaviour_coco").set(json_file="truth.json")
-    metadata.set(thing_dataset_id_to_contiguous_id={1: 0}, thing_classes=["a"])
+    ids = {"thing_dataset_id_to_contiguous_id": {1: 0}, "thing_classes": ["a"]}
+    _metadata("coco", json_file="truth.json", **ids)
     evaluator = COCOEvaluator("behaviour_coco", tasks=("bbox",), distributed=False)
     evaluator.reset()
     instances = Instances((64, 64), pred_boxes=Boxes(torch.tensor([[2.0, 2.0, 42.0, 42.0]])))
@@ -256,27 +249,11 @@ def wsis_imports_after_detectron2() -> None:
     assert wsis.__version__
 
 
-CHECKS: tuple[Callable[[], None], ...] = (
-    pillow_names_exist,
-    no_removed_numpy_name_is_left,
-    model_zoo_finds_its_configs,
-    semantic_evaluator_counts,
-    voc_annotations_load,
-    voc_evaluator_reads_difficult_objects,
-    class_table_checks_categories,
-    polygons_become_masks,
-    visualizer_draws_panoptic_maps,
-    video_visualizer_draws,
-    map_dataset_survives_none,
-    scheduler_hook_saves_pytorch_schedulers,
-    analysis_works_without_caffe2,
-    compiled_operators_say_that_they_are_missing,
-    coco_evaluator_needs_no_extension,
-    anchors_are_in_row_order,
-    environment_report_is_written,
-    projects_import,
-    wsis_imports_after_detectron2,
-)
+CHECKS: list[Callable[[], None]] = [
+    value
+    for name, value in list(globals().items())
+    if getattr(value, "__module__", "") == __name__ and not name.startswith("_")
+]
 
 
 def main() -> None:

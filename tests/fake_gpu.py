@@ -29,15 +29,9 @@ class GpuTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> GpuTensor:
-        return torch.Tensor._make_wrapper_subclass(
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            layout=held.layout,
-            device=DEVICE,
-        )
+        kept = {"strides": held.stride(), "storage_offset": held.storage_offset()}
+        kept |= {"dtype": held.dtype, "layout": held.layout, "device": DEVICE}
+        return torch.Tensor._make_wrapper_subclass(cls, held.size(), **kept)
 
     def __init__(self, held: torch.Tensor) -> None:
         self.held = held
@@ -77,11 +71,8 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     on_gpu = any(isinstance(v, GpuTensor) for v in tensors)
     if on_gpu and packet not in _COPIES:
         looked_at = args[0] if packet in _CPU_INDICES else (args, kwargs)
-        plain = [
-            v
-            for v in tree_flatten(looked_at)[0]
-            if isinstance(v, torch.Tensor) and not isinstance(v, GpuTensor)
-        ]
+        found = tree_flatten(looked_at)[0]
+        plain = [v for v in found if isinstance(v, torch.Tensor) and not isinstance(v, GpuTensor)]
         if any(v.dim() or packet in _CPU_INDICES for v in plain):
             shapes = [(type(v).__name__, tuple(v.shape)) for v in tensors]
             raise RuntimeError(f"{func}: expected all tensors on the same device, found {shapes}")

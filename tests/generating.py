@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from detectron2.modeling import build_model
@@ -20,6 +23,20 @@ def generate(cfg, *, resume: bool = False) -> GenerationResult:
 
 def read(result: GenerationResult) -> dict[str, Any]:
     return json.loads(result.files[0].read_text())
+
+
+def by_id(result: GenerationResult) -> dict[int, dict[str, Any]]:
+    """The annotations."""
+    return {a["id"]: a for a in read(result)["annotations"]}
+
+
+@contextlib.contextmanager
+def edited(folder: Path) -> Iterator[dict[str, Any]]:
+    """``boxes.json`` in a folder, to be changed in the block."""
+    path = folder / "boxes.json"
+    document = json.loads(path.read_text())
+    yield document
+    path.write_text(json.dumps(document))
 
 
 def in_a_process(work: Callable[[], Any]) -> int:
@@ -39,3 +56,35 @@ def wait_for(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def kill(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def killed_while_writing(pattern: str, folder: Path, work: Callable[[], Any]) -> str:
+    """Kills the work where it would finish a file of this pattern; returns the name of what is left of it."""
+    mark = folder.parents[1] / f"half{pattern}"
+    finish = os.fsync
+
+    def stop(descriptor: int) -> None:
+        if any(folder.glob(pattern)):
+            mark.touch()
+            time.sleep(600)
+        finish(descriptor)
+
+    def until_then() -> None:
+        os.fsync = stop
+        work()
+
+    child = in_a_process(until_then)
+    wait_for(mark.exists)
+    kill(child)
+    mark.unlink()
+    (half,) = hidden(folder)
+    return half
+
+
+def hidden(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob(".*")}

@@ -40,11 +40,10 @@ def write_forms(folder: Path, plain: bool = False) -> list[str]:
         image = Image.fromarray(pixels)
         options: dict[str, Any] = {}
         if form in ("grey", "sixteen"):
-            grey = image.convert("L")
-            pixels = np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
-            image = (
-                grey if form == "grey" else Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
-            )
+            image = image.convert("L")
+            pixels = np.repeat(np.asarray(image)[:, :, None], 3, axis=2)
+            if form == "sixteen":
+                image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
         elif form == "rgba":
             alpha = np.random.default_rng(9).integers(0, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8)
             image = Image.fromarray(np.concatenate([pixels, alpha], axis=2))
@@ -80,23 +79,16 @@ def write_json(
         boxes: image id and ``bbox`` of each annotation, whose ids count from 11.
         crowds: ``id11=1`` makes annotation 11 a crowd.
     """
-    document = {
-        "images": [
-            {"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH}
-            for i, name in enumerate(names, start=1)
-        ],
-        "annotations": [
-            {
-                "id": i,
-                "image_id": image_id,
-                "category_id": 1,
-                "bbox": box,
-                "iscrowd": crowds.get(f"id{i}", 0),
-            }
-            for i, (image_id, box) in enumerate(boxes, start=11)
-        ],
-        "categories": [{"id": 1, "name": "disc"}],
-    }
+    images = [
+        {"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH}
+        for i, name in enumerate(names, start=1)
+    ]
+    annotations = [
+        {"id": i, "image_id": image_id, "bbox": box, "iscrowd": crowds.get(f"id{i}", 0)}
+        for i, (image_id, box) in enumerate(boxes, start=11)
+    ]
+    document = {"images": images, "annotations": [a | {"category_id": 1} for a in annotations]}
+    document["categories"] = [{"id": 1, "name": "disc"}]
     (folder / "boxes.json").write_text(json.dumps(document))
 
 

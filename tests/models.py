@@ -1,11 +1,10 @@
 """Every model that trains, with a batch for it, so small that a step takes no time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -70,10 +69,26 @@ METHODS: dict[str, Callable[[], Case]] = {
 """Those that draw no random numbers in a step."""
 
 
-def detector(kind: str) -> Case:
+def detector(kind: str) -> Callable[[], Case]:
     """BBAM in training, one of :data:`tests.methods.bbam.tiny_detector.KINDS`; needs the CRF."""
-    inputs = [tiny_detector.make_inputs(seed=seed) for seed in (0, 1)]
-    return tiny_detector.make_bbam(kind), inputs
+
+    def make() -> Case:
+        inputs = [tiny_detector.make_inputs(seed=seed) for seed in (0, 1)]
+        return tiny_detector.make_bbam(kind), inputs
+
+    return make
+
+
+EXPLAINED = {kind: detector(kind) for kind in tiny_detector.KINDS}
+MODELS = [*METHODS, *(pytest.param(kind, marks=tiny_detector.needs_crf) for kind in EXPLAINED)]
+STUDENTS = pytest.mark.parametrize(
+    ("head", "architecture"),
+    [
+        ("ProxyMaskHead", "GeneralizedRCNN"),
+        ("PairMaskHead", "GeneralizedRCNN"),
+        pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=tiny_detector.needs_crf),
+    ],
+)
 
 
 def student(folder: Path, head: str, architecture: str = "GeneralizedRCNN") -> Case:

@@ -98,12 +98,8 @@ def write_data(folder: Path, images: int = 12) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(5)
     height, width = SIZE
-    document: dict[str, Any] = {
-        "info": {"description": "noise"},
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}],
-    }
+    document: dict[str, Any] = {"info": {"description": "noise"}, "images": [], "annotations": []}
+    document["categories"] = [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}]
     for image_id in range(1, images + 1):
         pixels = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (3, 3))
         cv2.imwrite(str(folder / f"{image_id}.png"), pixels)
@@ -112,27 +108,16 @@ def write_data(folder: Path, images: int = 12) -> dict[str, Any]:
         )
     for number in range(2 * (images - 1)):
         x, y = rng.integers(0, 16, 2).tolist()
-        document["annotations"].append(
-            {
-                "id": 100 + number,
-                "image_id": 1 + number % (images - 1),
-                "category_id": 3 if number % 3 else 8,
-                "bbox": [x + 0.25, y, 9.5, 7],
-                "iscrowd": 0,
-            }
-        )
+        annotation = {"id": 100 + number, "image_id": 1 + number % (images - 1)}
+        annotation |= {"category_id": 3 if number % 3 else 8, "bbox": [x + 0.25, y, 9.5, 7]}
+        document["annotations"].append(annotation | {"iscrowd": 0})
     extra = {"image_id": 2, "category_id": 3}
-    document["annotations"].insert(
-        3, {"id": 9001, **extra, "bbox": [1, 1, 8, 8], "iscrowd": 1, "segmentation": _crowd()}
-    )
+    counts = [2 * height, 3, height * width - 2 * height - 3]
+    crowd = {"iscrowd": 1, "segmentation": {"size": [height, width], "counts": counts}}
+    document["annotations"].insert(3, {"id": 9001, **extra, "bbox": [1, 1, 8, 8], **crowd})
     document["annotations"].insert(5, {"id": 9002, **extra, "bbox": [40, 2, 5, 5]})
     write_json(folder, document)
     return document
-
-
-def _crowd() -> dict[str, Any]:
-    height, width = SIZE
-    return {"size": [height, width], "counts": [2 * height, 3, height * width - 2 * height - 3]}
 
 
 def write_json(folder: Path, document: Any) -> None:

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from tests.campaign import Generation, Training
-from tests.tiny import loggers_as_before
 
-__all__ = ["loggers_as_before"]
+pytestmark = pytest.mark.slow
 
 
 def test_generation(tmp_path):

@@ -19,9 +19,7 @@ from wsis.errors import ConfigError
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_missing_detectron2_is_one_line(
-    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_detectron2_is_one_line(folder: bool, tmp_path: Path, monkeypatch) -> None:
     if folder:  # a checkout's parent folder: a namespace, not the package
         (tmp_path / "detectron2").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -33,10 +31,9 @@ def test_missing_detectron2_is_one_line(
 
 
 def test_names_are_lent_for_the_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "lending"
-    (package / "configs").mkdir(parents=True)
-    (package / "configs" / "a.yaml").touch()
-    (package / "__init__.py").write_text(
+    (tmp_path / "lending/configs").mkdir(parents=True)
+    (tmp_path / "lending/configs/a.yaml").touch()
+    (tmp_path / "lending/__init__.py").write_text(
         "import pkg_resources\nfrom PIL import Image\n"
         "def resize(interp=Image.LINEAR):\n    return interp\n"
         "def config():\n    return pkg_resources.resource_filename('lending', 'configs/a.yaml')\n"
@@ -51,14 +48,10 @@ def test_names_are_lent_for_the_block_only(tmp_path: Path, monkeypatch: pytest.M
     del sys.modules["lending"]
 
 
-def test_removed_numpy_names_come_back_in_one_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "old_numpy.py").write_text(
-        "import numpy as np\n"
-        "def make():\n"
-        "    return np.zeros(2, np.int), np.zeros(2, np.float), np.array(['a'], np.str)\n"
-    )
+def test_removed_numpy_names_come_back_in_one_module(tmp_path: Path, monkeypatch) -> None:
+    arrays = "np.zeros(2, np.int), np.zeros(2, np.float), np.array(['a'], np.str)"
+    text = f"import numpy as np\ndef make():\n    return {arrays}\n"
+    (tmp_path / "old_numpy.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(compat, "_OLD_NUMPY_MODULES", ("old_numpy",))
     import old_numpy
@@ -90,29 +83,24 @@ def test_map_dataset_samples_from_a_set(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_scheduler_hook_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     class LRScheduler:
-        def __init__(self, scheduler: Any) -> None:
-            self.scheduler = scheduler
+        def __init__(self, epoch: int) -> None:
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+            self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+            self.scheduler.last_epoch = epoch
 
         def state_dict(self) -> dict[str, Any]:
-            if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
-                return self.scheduler.state_dict()
-            return {}
+            known = isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler)
+            return self.scheduler.state_dict() if known else {}
 
         def load_state_dict(self, state: dict[str, Any]) -> None:
             if isinstance(self.scheduler, torch.optim.lr_scheduler._LRScheduler):
                 self.scheduler.load_state_dict(state)
 
-    def hook(epoch: int) -> LRScheduler:
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        result = LRScheduler(torch.optim.lr_scheduler.StepLR(optimizer, 5))
-        result.scheduler.last_epoch = epoch
-        return result
-
     monkeypatch.setattr("detectron2.engine.hooks.LRScheduler", LRScheduler)
-    assert hook(7).state_dict() == {}
+    assert LRScheduler(7).state_dict() == {}
     compat._repair_scheduler_hook()
-    resumed = hook(0)
-    resumed.load_state_dict(hook(7).state_dict())
+    resumed = LRScheduler(0)
+    resumed.load_state_dict(LRScheduler(7).state_dict())
     assert resumed.scheduler.last_epoch == 7
 
 
@@ -146,9 +134,7 @@ def test_two_cpu_processes(tmp_path: Path) -> None:
     multiprocessing.spawn(in_two_processes, args=(str(tmp_path),), nprocs=2)
 
 
-def test_gathers_beside_nccl_wait_as_long_as_they_are_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_gathers_beside_nccl_wait_as_long_as_they_are_told(monkeypatch) -> None:
     from detectron2.utils import comm
 
     def waits(group: distributed.ProcessGroup) -> timedelta:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "errors": 0,
     "compat": 1,
+    "parallel": 1,
     "structures": 2,
     "config": 2,
     "layers": 3,

@@ -6,7 +6,6 @@ import ast
 import base64
 import csv
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -23,25 +22,20 @@ from typing import Any
 import detectron2
 import pytest
 
+from tests.detectron2_behaviour import CHECKS
+from tools import install_detectron2 as installer
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "install_detectron2.py"
+NOTE = "\n# Changed for detectron2 0.6+wsis: "
 BEHAVIOUR = ROOT / "tests" / "detectron2_behaviour.py"
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-installer = load_script()
 
 
 def source_files() -> dict[str, str]:
     """A tree of the archive's form: every text that a fix replaces, as often as it expects it."""
+    projects = ("PointRend/point_rend", "DeepLab/deeplab", "Panoptic-DeepLab/panoptic_deeplab")
     files = {
         "setup.py": "import pathlib, torch\npathlib.Path('ran').touch()\nraise SystemExit('compile')\n",
         "LICENSE": "licence\n",
@@ -49,9 +43,7 @@ def source_files() -> dict[str, str]:
         "tools/train_net.py": "",
         "detectron2/model_zoo/configs/Base.yaml": "VERSION: 2\n",
         "detectron2/projects/__init__.py": "",
-        "projects/PointRend/point_rend/__init__.py": "",
-        "projects/DeepLab/deeplab/__init__.py": "",
-        "projects/Panoptic-DeepLab/panoptic_deeplab/__init__.py": "",
+        **{f"projects/{name}/__init__.py": "" for name in projects},
     }
     folders = {target: source for source, target in installer.PACKAGES.items() if "/" in target}
     for fix in installer.FIXES:
@@ -96,18 +88,13 @@ def local_index(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_wheel_has_all_packages_and_configs(archive: Path, tmp_path: Path) -> None:
-    wheel = installer.build_wheel(archive, tmp_path / "wheel")
+    wheel, again = (installer.build_wheel(archive, tmp_path / name) for name in ("a", "b"))
+    assert wheel.read_bytes() == again.read_bytes()
     assert wheel.name == "detectron2-0.6+wsis-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in (
-        "detectron2/_C.py",
-        "detectron2/model_zoo/configs/Base.yaml",
-        "detectron2/projects/point_rend/__init__.py",
-        "detectron2/projects/deeplab/__init__.py",
-        "detectron2/projects/panoptic_deeplab/__init__.py",
-        "detectron2-0.6+wsis.dist-info/LICENSE",
-    ):
-        assert name in names
+    projects = [f"projects/{n}/__init__.py" for n in ("point_rend", "deeplab", "panoptic_deeplab")]
+    expected = {f"detectron2/{n}" for n in ("_C.py", "model_zoo/configs/Base.yaml", *projects)}
+    assert expected | {"detectron2-0.6+wsis.dist-info/LICENSE"} <= names
     assert not any(name.startswith(("tools", "projects", "setup.py")) for name in names)
 
 
@@ -119,25 +106,17 @@ def test_wheel_metadata_and_record(archive: Path, tmp_path: Path) -> None:
     assert "Requires-Dist: fvcore" in metadata and "black" not in metadata
     rows = list(csv.reader(io.StringIO(wheel.read(f"{info}/RECORD").decode())))
     assert sorted(row[0] for row in rows) == sorted(wheel.namelist())
-    for name, digest, size in rows:
-        if name != f"{info}/RECORD":
-            content = wheel.read(name)
-            expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
-            assert digest == "sha256=" + expected.rstrip("=") and int(size) == len(content)
+    for name, digest, size in (row for row in rows if row[0] != f"{info}/RECORD"):
+        content = wheel.read(name)
+        expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+        assert digest == "sha256=" + expected.rstrip("=") and int(size) == len(content)
 
 
-def test_wheel_is_reproducible(archive: Path, tmp_path: Path) -> None:
-    wheels = [installer.build_wheel(archive, tmp_path / name) for name in ("a", "b")]
-    assert wheels[0].read_bytes() == wheels[1].read_bytes()
-
-
-@pytest.mark.parametrize("index", range(len(installer.FIXES)))
-def test_every_fix_replaces_its_text_and_says_why(index: int) -> None:
-    fix = installer.FIXES[index]
+@pytest.mark.parametrize("fix", installer.FIXES, ids=lambda fix: fix.file)
+def test_every_fix_replaces_its_text_and_says_why(fix: installer.Fix) -> None:
     files = {f"detectron2/{fix.file}": (f"{fix.old}\n" * fix.count).encode()}
     installer.apply_fixes(files, (fix,))
-    text = files[f"detectron2/{fix.file}"].decode()
-    body, _, note = text.partition("\n# Changed for detectron2 0.6+wsis: ")
+    body, _, note = files.popitem()[1].decode().partition(NOTE)
     assert note == f"{fix.reason}\n"
     assert body.strip() == (f"{fix.new}\n" * fix.count).strip()
 
@@ -161,12 +140,7 @@ def test_archive_with_another_hash_is_refused(archive: Path, tmp_path: Path) -> 
     assert not (tmp_path / "wheel").exists()
 
 
-def test_option_wheel_writes_only_the_wheel(
-    local_index: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_option_wheel_writes_only_the_wheel(local_index, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["install_detectron2.py", "--wheel", str(tmp_path / "out")])
     installer.main()
@@ -176,9 +150,7 @@ def test_option_wheel_writes_only_the_wheel(
     assert not list(tmp_path.rglob("ran")), "the archive's setup.py ran"
 
 
-def test_download_of_another_hash_is_refused(
-    local_index: Path, archive: Path, tmp_path: Path
-) -> None:
+def test_download_of_another_hash_is_refused(local_index, archive, tmp_path) -> None:
     write_archive(archive, {**source_files(), "LICENSE": "other\n"})
     with pytest.raises(installer.InstallError, match="has not the pinned SHA-256"):
         installer.download(tmp_path)
@@ -204,13 +176,10 @@ def test_existing_detectron2_is_left_alone() -> None:
     ("text", "expected"),
     [("__version__ = '0.7'", "0.7 in "), ("raise ImportError", None), (None, None)],
 )
-def test_only_an_importable_detectron2_counts(
-    text: str | None, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "detectron2"
-    package.mkdir()
+def test_only_an_importable_detectron2_counts(text, expected, tmp_path, monkeypatch) -> None:
+    (tmp_path / "detectron2").mkdir()
     if text is not None:
-        (package / "__init__.py").write_text(text)
+        (tmp_path / "detectron2/__init__.py").write_text(text)
     # Python without site-packages: the folder is the only Detectron2, or a mere folder of that name.
     interpreter = tmp_path / "python"
     interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
@@ -239,18 +208,9 @@ def behaviour() -> dict[str, str]:
     command = [sys.executable, str(BEHAVIOUR)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    results = json.loads(result.stdout.splitlines()[-1])
-    assert isinstance(results, dict)
-    return results
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-CHECKS = [
-    node.name
-    for node in ast.parse(BEHAVIOUR.read_text(encoding="utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name != "main"
-]
-
-
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
 def test_installed_detectron2(check: str, behaviour: dict[str, str]) -> None:
     assert behaviour[check] == "ok", behaviour[check]

@@ -14,12 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.bbam import tiny_detector
-from tests.methods.bbam.tiny_detector import needs_crf
-from tests.models import METHODS, detector, losses_and_gradient, student
-from tests.tiny import loggers_as_before
-
-__all__ = ["loggers_as_before"]
+from tests.models import EXPLAINED, METHODS, MODELS, STUDENTS, losses_and_gradient, student
 
 SCALE = 2.0**10
 """A gradient that is too small for half precision without it shows with it."""
@@ -50,33 +45,19 @@ def mixed_step(model: nn.Module, batch: Any, half: torch.dtype) -> dict[str, flo
 
 
 @HALVES
-@pytest.mark.parametrize("name", METHODS)
-def test_a_step_of_a_method(name, half):
-    model, batch = METHODS[name]()
-    expected = losses_and_gradient(copy.deepcopy(model), batch)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step(name, half):
+    model, batch = (METHODS | EXPLAINED)[name]()
+    expected = losses_and_gradient(copy.deepcopy(model), batch) if name in METHODS else {}
     found = mixed_step(model, batch, half)
-    assert found.keys() == expected.keys()
+    assert len(found) > 2
+    assert found.keys() == expected.keys() or not expected
     for key in (key for key in expected if key.startswith("loss_")):
         assert found[key] == pytest.approx(expected[key], rel=0.1, abs=1e-3), key
 
 
 @HALVES
-@pytest.mark.parametrize(
-    ("head", "architecture"),
-    [
-        ("ProxyMaskHead", "GeneralizedRCNN"),
-        ("PairMaskHead", "GeneralizedRCNN"),
-        pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=needs_crf),
-    ],
-)
+@STUDENTS
 def test_a_step_of_a_student(tmp_path, head, architecture, half):
     found = mixed_step(*student(tmp_path, head, architecture), half)
     assert found["loss_mask"] > 0
-
-
-@needs_crf
-@HALVES
-@pytest.mark.parametrize("kind", tiny_detector.KINDS)
-def test_a_step_of_a_detector_that_is_explained(kind, half):
-    found = mixed_step(*detector(kind), half)
-    assert len(found) > 2

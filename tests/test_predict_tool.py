@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
-import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,17 +15,13 @@ from detectron2.modeling import build_model
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tests.engine.test_label_folder import hang_at, hidden
-from tests.generating import in_a_process, wait_for
-from tests.tiny import loggers_as_before, write_config, write_dataset
+from tests.generating import killed_while_writing
+from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
 from wsis.data.registration import prepare_datasets
 from wsis.data.source import load_source
 
-__all__ = ["loggers_as_before"]
-
-TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
 HEAD = {"NAME": "SemSegFPNHead", "IN_FEATURES": ["p2", "p3"], "CONVS_DIM": 8, "NORM": ""}
 
 
@@ -61,60 +55,60 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def predict(folder, monkeypatch, capsys):
-    """``predict(arguments..., output="out")``: runs the tool; returns exit status, output and errors."""
+def predict(folder, tool) -> Callable[..., tuple[int, str, list[str]]]:
+    """``predict(words..., output="out")``: exit status, output and errors of the tool."""
 
     def run(*more, output="out", images="images", opts=()):
-        arguments = ["--config-file", folder / "config.yaml", "--output", folder / output]
-        arguments += ["--input", folder / images, "--score-threshold", 0.3, *more]
-        words = [*arguments, "MODEL.WEIGHTS", folder / "w.pth", *opts]
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        printed = capsys.readouterr()
-        errors = [
-            line
-            for line in printed.err.splitlines()
-            if line.startswith(("error: ", "unreadable: ", "interrupted"))
-        ]
-        return ended.value.code, printed.out, errors
+        words = ["--config-file", folder / "config.yaml", "--output", folder / output]
+        words += ["--input", folder / images, "--score-threshold", 0.3, *more]
+        status, out, error = tool("predict", *words, "MODEL.WEIGHTS", folder / "w.pth", *opts)
+        starts = ("error: ", "unreadable: ", "interrupted")
+        return status, out, [line for line in error.splitlines() if line.startswith(starts)]
 
     return run
+
+
+def document(folder) -> dict:
+    """What is in ``predictions.json``."""
+    return json.loads((folder / "out/predictions.json").read_text())
+
+
+def same(folder, *names, other):
+    """Whether files in ``out`` are those of another run."""
+    return all(
+        (folder / "out" / name).read_bytes() == (folder / other / name).read_bytes()
+        for name in names
+    )
 
 
 def test_a_file_that_trains_and_pictures(folder, predict):
     status, out, errors = predict()
     assert (status, errors) == (0, [])
-    assert f"objects in 3 images, which lie in {folder / 'images'}" in out
-    path = folder / "out/predictions.json"
-    document = json.loads(path.read_text())
-    assert [(i["file_name"], i["height"], i["width"]) for i in document["images"]] == [
-        ("a.png", 40, 60),
-        ("b.tif", 40, 60),
-        ("sub/a.jpg", 60, 40),
-    ]
-    assert document["categories"] == [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
+    assert f"objects in 3 images below {folder / 'images'}" in out
+    path, made = folder / "out/predictions.json", document(folder)
+    images = [(i["file_name"], i["height"], i["width"]) for i in made["images"]]
+    assert images == [("a.png", 40, 60), ("b.tif", 40, 60), ("sub/a.jpg", 60, 40)]
+    assert made["categories"] == [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
     assert str(folder) not in path.read_text()
-    assert document["annotations"]
-    for annotation in document["annotations"]:
+    assert made["annotations"]
+    for annotation in made["annotations"]:
         assert 0.3 <= annotation["score"] <= 1 and annotation["iscrowd"] == 0
         assert annotation["area"] > 0 and annotation["segmentation"]["counts"]
-    for image in document["images"]:
+    for image in made["images"]:
         picture = folder / "out/overlays" / Path(image["file_name"]).with_suffix(".jpg")
         with Image.open(picture) as opened:
             assert opened.size == (image["width"], image["height"])
     coco = COCO(str(path))
-    assert len(coco.anns) == len(document["annotations"])
-    assert coco.annToMask(document["annotations"][0]).shape == (40, 60)
+    assert len(coco.anns) == len(made["annotations"])
+    assert coco.annToMask(made["annotations"][0]).shape == (40, 60)
     assert load_source(path, folder / "images").has_masks
+    entries = [["found", str(path), str(folder / "images")]]
+    opts = ["DATASETS.CUSTOM", str(entries), "DATASETS.TRAIN", "('found',)"]
     for supervision in ("mask", "proxy", "box"):
-        entries = [["found", str(path), str(folder / "images")]]
-        opts = ["DATASETS.CUSTOM", str(entries), "DATASETS.TRAIN", "('found',)"]
         cfg = load_cfg(None, [*opts, "WSIS.SUPERVISION", supervision])
         prepare_datasets(cfg, cfg.DATASETS.TRAIN)
         annotations = [a for d in training_dicts(cfg) for a in d["annotations"]]
-        assert len(annotations) == len(document["annotations"])
+        assert len(annotations) == len(made["annotations"])
 
 
 def test_an_unreadable_image_is_named_and_tried_again(folder, predict):
@@ -124,15 +118,11 @@ def test_an_unreadable_image_is_named_and_tried_again(folder, predict):
     assert status == 3
     assert len(errors) == 1 and "b.tif: cannot be read as an image" in errors[0]
     assert "objects in 2 images" in out
-    names = [
-        i["file_name"] for i in json.loads((folder / "out/predictions.json").read_text())["images"]
-    ]
-    assert names == ["a.png", "sub/a.jpg"]
+    assert [i["file_name"] for i in document(folder)["images"]] == ["a.png", "sub/a.jpg"]
     (folder / "images/b.tif").write_bytes(image)
     assert predict("--resume")[0] == 0
     predict(output="anew")
-    expected = (folder / "anew/predictions.json").read_bytes()
-    assert (folder / "out/predictions.json").read_bytes() == expected
+    assert same(folder, "predictions.json", other="anew")
 
 
 def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
@@ -154,32 +144,25 @@ def test_a_run_that_was_cut_short_goes_on(folder, predict, monkeypatch):
     status, _, errors = predict()
     assert status == 2 and "continue them with --resume" in errors[0]
     assert predict("--resume")[0] == 0
-    whole = (folder / "whole/predictions.json").read_bytes()
-    assert (folder / "out/predictions.json").read_bytes() == whole
+    assert same(folder, "predictions.json", other="whole")
     status, _, errors = predict("--resume", "--score-threshold", 0.4)
     assert status == 2 and "score_threshold: 0.3 -> 0.4" in errors[0]
 
 
 def test_half_a_picture_of_a_killed_run_is_removed_by_the_next(folder, predict):
     predict(output="whole")
-    mark, pictures = folder / "half", folder / "out/overlays/sub"
+    pictures = folder / "out/overlays/sub"
 
     def work():
         torch.set_num_threads(1)
-        hang_at(".a.jpg.*", pictures, mark)
         predict()
 
-    child = in_a_process(work)
-    wait_for(mark.exists)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    (half,) = hidden(pictures)
-    assert half.startswith(".a.jpg.")
+    assert killed_while_writing(".a.jpg.*", pictures, work).startswith(".a.jpg.")
     (pictures / ".a.jpg.mine").touch()
     assert predict("--resume")[0] == 0
     assert {path.name for path in pictures.iterdir()} == {"a.jpg", ".a.jpg.mine"}
-    for name in ("predictions.json", "overlays/sub/a.jpg", "overlays/b.jpg"):
-        assert (folder / "out" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    names = ("predictions.json", "overlays/sub/a.jpg", "overlays/b.jpg")
+    assert same(folder, *names, other="whole")
 
 
 def test_a_name_that_is_no_utf8_does_not_end_it(folder, predict):
@@ -188,8 +171,7 @@ def test_a_name_that_is_no_utf8_does_not_end_it(folder, predict):
     (folder / "images/a.png").rename(os.fsdecode(strange + b"/a.png"))
     status, out, errors = predict(images=os.fsdecode(b"images/caf\xe9"))
     assert (status, errors) == (0, []) and r"caf\udce9" in out
-    document = json.loads((folder / "out/predictions.json").read_text())
-    assert [image["file_name"] for image in document["images"]] == ["a.png"]
+    assert [image["file_name"] for image in document(folder)["images"]] == ["a.png"]
 
 
 def test_its_own_pictures_are_no_input(folder, predict):
@@ -201,7 +183,7 @@ def test_its_own_pictures_are_no_input(folder, predict):
 def test_a_detector_gives_boxes(folder, predict):
     write_model(folder)
     assert predict("--score-threshold", 0.0)[0] == 0
-    annotations = json.loads((folder / "out/predictions.json").read_text())["annotations"]
+    annotations = document(folder)["annotations"]
     assert annotations and all("segmentation" not in a for a in annotations)
 
 
@@ -213,7 +195,7 @@ def test_a_semantic_model_gives_label_maps(folder, predict):
         assert label.mode == "P" and label.size == (40, 60)
         assert set(np.unique(label)) <= {0, 1, 2}
     assert (folder / "out/overlays/sub/a.jpg").exists()
-    assert json.loads((folder / "out/predictions.json").read_text())["annotations"] == []
+    assert document(folder)["annotations"] == []
 
 
 def test_classes_from_a_list(folder, predict):
@@ -223,33 +205,37 @@ def test_classes_from_a_list(folder, predict):
     status, _, errors = predict(opts=opts)
     assert status == 2 and "gone.json: cannot be read" in errors[0] and "--classes" in errors[0]
     assert predict("--classes", folder / "classes.txt", opts=opts)[0] == 0
-    document = json.loads((folder / "out/predictions.json").read_text())
-    assert document["categories"] == [{"id": 1, "name": "flat"}, {"id": 2, "name": "high"}]
+    assert document(folder)["categories"] == [{"id": 1, "name": "flat"}, {"id": 2, "name": "high"}]
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("words", "options", "message"),
     [
-        ({"images": "nowhere/*.png"}, "no such file"),
-        ({"images": "data/boxes"}, "no such file"),
-        ({"opts": ("MODEL.WEIGHTS", "")}, "MODEL.WEIGHTS: found nothing"),
-        ({"opts": ("MODEL.WEIGHTS", "gone.pth")}, "gone.pth"),
-        ({"opts": ("MODEL.META_ARCHITECTURE", "FilledBox")}, "use tools/generate_proxy_masks.py"),
-        ({"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
+        ((), {"images": "nowhere/*.png"}, "no such file"),
+        ((), {"images": "data/boxes"}, "no such file"),
+        ((), {"opts": ("MODEL.WEIGHTS", "")}, "MODEL.WEIGHTS: found nothing"),
+        ((), {"opts": ("MODEL.WEIGHTS", "gone.pth")}, "gone.pth"),
+        (
+            (),
+            {"opts": ("MODEL.META_ARCHITECTURE", "FilledBox")},
+            "use tools/generate_proxy_masks.py",
+        ),
+        ((), {"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
+        (("--score-threshold", 1.5), {}, "--score-threshold: found 1.5"),
+        (("--input", ""), {}, "found an empty name, expected a file"),
+        ((), {"images": "twins"}, "a.bmp and a.png"),
     ],
 )
-def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, options, message):
-    status, _, errors = predict(**options)
+def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, words, options, message):
+    (folder / "twins").mkdir()
+    for suffix in ("bmp", "png"):
+        Image.new("RGB", (4, 4)).save(folder / f"twins/a.{suffix}")
+    status, _, errors = predict(*words, **options)
     assert status == 2 and len(errors) == 1 and message in errors[0]
     assert not (folder / "out").exists()
 
 
-def test_more_mistakes(folder, predict):
-    assert "--score-threshold: found 1.5" in predict("--score-threshold", 1.5)[2][0]
-    assert "found an empty name, expected a file" in predict("--input", "")[2][0]
-    Image.new("RGB", (4, 4)).save(folder / "images/a.bmp")
-    assert "a.bmp and a.png" in predict()[2][0]
-    (folder / "images/a.bmp").unlink()
+def test_a_file_in_place_of_the_folder(folder, predict):
     (folder / "out").write_text("a file")
     status, _, errors = predict()
     assert status == 2 and str(folder / "out") in errors[0]

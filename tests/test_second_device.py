@@ -14,8 +14,7 @@ from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
-from tests.models import METHODS, detector, losses_and_gradient, student
-from tests.tiny import loggers_as_before
+from tests.models import EXPLAINED, METHODS, MODELS, STUDENTS, losses_and_gradient, student
 from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
 from wsis.methods.bbam.demo import DemoSettings
@@ -24,38 +23,22 @@ from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Teacher
 
-__all__ = ["loggers_as_before"]
+pytestmark = pytest.mark.slow
 
 CATEGORIES = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_step_of_a_method(name):
-    model, batch = METHODS[name]()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step(name):
+    model, batch = (METHODS | EXPLAINED)[name]()
     expected = losses_and_gradient(copy.deepcopy(model), batch)
+    tolerance = {"rel": 1e-4} if name in METHODS else {"rel": 1e-3, "abs": 1e-6}
     with fake_gpu():
-        assert losses_and_gradient(model.to(DEVICE), batch) == pytest.approx(expected, rel=1e-4)
+        assert losses_and_gradient(model.to(DEVICE), batch) == pytest.approx(expected, **tolerance)
         assert all(isinstance(p, GpuTensor) for p in model.parameters())
 
 
-@needs_crf
-@pytest.mark.parametrize("kind", tiny_detector.KINDS)
-def test_a_step_of_a_detector_that_is_explained(kind):
-    model, batch = detector(kind)
-    expected = losses_and_gradient(copy.deepcopy(model), batch)
-    with fake_gpu():
-        found = losses_and_gradient(model.to(DEVICE), batch)
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("head", "architecture"),
-    [
-        ("ProxyMaskHead", "GeneralizedRCNN"),
-        ("PairMaskHead", "GeneralizedRCNN"),
-        pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=needs_crf),
-    ],
-)
+@STUDENTS
 def test_a_step_of_a_student_and_what_it_finds(tmp_path, head, architecture):
     model, batch = student(tmp_path, head, architecture)
     expected = losses_and_gradient(copy.deepcopy(model), batch)
@@ -76,34 +59,18 @@ def test_a_step_of_a_student_and_what_it_finds(tmp_path, head, architecture):
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-def propose(model: Teacher, inputs: Any) -> list[Any]:
-    torch.manual_seed(3)
-    with torch.no_grad():
-        return model.eval().propose([inputs])
+EXPLANATIONS: list[tuple[str, list[Any]]] = [(kind, []) for kind in tiny_detector.KINDS]
+EXPLANATIONS += [
+    ("fpn", [f"MODEL.BBAM.{key}", value])
+    for key, value in (("FILL", "blur"), ("FILL", "blurrandom"), ("FILL_OUTSIDE_BOX", True))
+    + (("CONTEXT", 8), ("INCLUSIVE_BOXES", True))
+]
 
 
 @needs_crf
-@pytest.mark.parametrize("kind", tiny_detector.KINDS)
-def test_explanations(kind):
-    model = tiny_detector.make_bbam(kind)
-    check_seeds(model, tiny_detector.make_inputs())
-
-
-@needs_crf
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"FILL": "blur"},
-        {"FILL": "blurrandom"},
-        {"FILL_OUTSIDE_BOX": True},
-        {"CONTEXT": 8},
-        {"INCLUSIVE_BOXES": True},
-    ],
-    ids=lambda keys: next(iter(keys)),
-)
-def test_explanations_of_other_kinds(keys):
-    opts = [word for name, value in keys.items() for word in (f"MODEL.BBAM.{name}", value)]
-    check_seeds(tiny_detector.make_bbam("fpn", *opts), tiny_detector.make_inputs())
+@pytest.mark.parametrize(("kind", "opts"), EXPLANATIONS, ids=str)
+def test_explanations(kind, opts):
+    check_seeds(tiny_detector.make_bbam(kind, *opts), tiny_detector.make_inputs())
 
 
 @pytest.mark.parametrize("kind", ["fpn", "retina"])
@@ -132,6 +99,12 @@ def test_features_and_maps():
     check_seeds(tiny_boxcaseg.make_model(), tiny_boxcaseg.make_inputs())
 
 
+def propose(model: Teacher, inputs: Any) -> list[Any]:
+    torch.manual_seed(3)
+    with torch.no_grad():
+        return model.eval().propose([inputs])
+
+
 def check_seeds(model: Teacher, inputs: Any) -> None:
     """Seeds are the CPU's, in numbers and in place."""
     (expected,) = propose(copy.deepcopy(model), inputs)
@@ -153,11 +126,8 @@ def test_label_maps_of_all_protocols():
     inputs = tiny_segmentor.images(1)
 
     def label() -> dict[str, np.ndarray]:
-        labels = model(inputs)[0]["sem_seg_labels"]
-        return {
-            name: np.asarray(v.cpu() if isinstance(v, torch.Tensor) else v)
-            for name, v in labels.items()
-        }
+        labels = model(inputs)[0]["sem_seg_labels"].items()
+        return {k: np.asarray(v.cpu() if isinstance(v, torch.Tensor) else v) for k, v in labels}
 
     expected = label()
     with fake_gpu():

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TOOLS = [
-    path
-    for folder in ("tools", "datasets")
-    for path in sorted((ROOT / folder).glob("*.py"))
+from tests.conftest import TOOLS
+
+WRITERS = [
+    [path]
+    for folder in (TOOLS, TOOLS.parent / "datasets")
+    for path in sorted(folder.glob("*.py"))
     if '"--output"' in path.read_text(encoding="utf-8")
 ]
 
 
 @pytest.mark.parametrize(
-    "command",
-    [[tool] for tool in TOOLS] + [[ROOT / "tools" / "benchmark.py", "journal"]],
-    ids=lambda command: command[0].stem,
+    "command", [*WRITERS, [TOOLS / "benchmark.py", "journal"]], ids=lambda command: command[0].stem
 )
 def test_an_empty_output_is_not_the_present_folder(
-    command: list[Path | str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: list[Path | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [*map(str, command), "--output", ""])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(command[0]), run_name="__main__")
-    assert stopped.value.code == 2
-    assert "argument --output: found nothing, expected a path" in capsys.readouterr().err
+    status, _, error = tool(*command, "--output", "")
+    assert status == 2
+    assert "argument --output: found nothing, expected a path" in error
     assert not list(tmp_path.iterdir())

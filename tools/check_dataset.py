@@ -25,7 +25,7 @@ from wsis.data.inspection import DatasetReport, inspect_file, inspect_images
 from wsis.data.registration import prepare_datasets, register_custom
 from wsis.engine import run_tool
 from wsis.engine.progress import Progress
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, WsisError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 SHOWN = 50
@@ -143,8 +143,8 @@ def print_report(name: str, report: DatasetReport) -> None:
             stream.write(f"{label}: {line}\n")
         if len(lines) > SHOWN:
             stream.write(f"{label}: {len(lines) - SHOWN} more; --json-output FILE has all\n")
-    wrong, unreadable = len(report.problems), len(report.unreadable)
-    print(f"{name}: {wrong} problems, {unreadable} unreadable images")
+    problems = counted(len(report.problems), "problem")
+    print(f"{name}: {problems}, {counted(len(report.unreadable), 'unreadable image')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

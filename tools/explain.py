@@ -27,7 +27,7 @@ from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, output_path, run_tool
 from wsis.engine.cli import choose_device
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.demo import demo_settings
 from wsis.methods.bbam.detector import ExplainableDetector, explainable
@@ -55,8 +55,6 @@ def resolve_classes(cfg: CfgNode) -> list[str]:
 def load_detector(cfg: CfgNode) -> ExplainableDetector:
     """The detector with its weights, frozen."""
     params = read(cfg, BBAMParams)
-    if not cfg.MODEL.WEIGHTS:
-        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
     model = build_detector(cfg)
     view = explainable(model, params.inclusive_boxes)
     WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
@@ -96,7 +94,8 @@ def main() -> int:
         number = write_explanations(
             image, network_image, view, settings, names, cfg.INPUT.FORMAT, target
         )
-        print(f"{path}: {number} detections above {settings.threshold}: {target}.png")
+        found = counted(number, "detection")
+        print(f"{path}: {found} above {settings.threshold}: {target}.png")
     return 3 if failed else 0
 
 

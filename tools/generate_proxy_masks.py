@@ -18,8 +18,8 @@ from detectron2.config import CfgNode
 
 from wsis.engine import (
     argument_parser,
+    checked_model,
     launch_processes,
-    loaded_model,
     run_tool,
     setup,
     start,
@@ -30,7 +30,7 @@ from wsis.engine.generation import check_generation, generate_proxy_masks
 def main(cfg: CfgNode, args: argparse.Namespace) -> int:
     """Work of one process; returns the exit status."""
     start(cfg, args, "generate")
-    return generate_proxy_masks(cfg, loaded_model(cfg), resume=args.resume).exit_status
+    return generate_proxy_masks(cfg, checked_model(cfg), resume=args.resume).exit_status
 
 
 def run() -> int:

@@ -44,8 +44,6 @@ def attention_maker(config_file: str, opts: Sequence[str], source: CocoSource) -
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE: found {cfg.MODEL.META_ARCHITECTURE}, expected BANAClassifier"
         )
-    if not cfg.MODEL.WEIGHTS:
-        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
     WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
     mapper = TeacherDatasetMapper(cfg)
     records = {record["image_id"]: record for record in to_dicts(source, "box")}

@@ -33,6 +33,7 @@ from wsis.data.images import UnreadableImageError, expand_patterns, read_image
 from wsis.data.voc_folder import read_class_names
 from wsis.engine import output_path, run_tool
 from wsis.engine.cli import choose_device
+from wsis.engine.journal import finished_is_kept
 from wsis.engine.prediction import (
     Categories,
     PredictionFolder,
@@ -42,7 +43,7 @@ from wsis.engine.prediction import (
     to_annotations,
 )
 from wsis.engine.progress import Progress
-from wsis.errors import ConfigError, DataError, WsisError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.report.overlay import overlay
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import atomic_writer
@@ -164,7 +165,8 @@ def predict(
     for reason in failed:
         sys.stderr.write(f"unreadable: {reason}\n")
     images = len(names) - len(failed)
-    print(f"{folder.path}: {count} objects in {images} images, which lie in {root}")
+    found = f"{counted(count, 'object')} in {counted(images, 'image')}"
+    print(f"{folder.path}: {found}, which {'lies' if images == 1 else 'lie'} in {root}")
     return 3 if failed else 0
 
 
@@ -175,13 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     choose_device(cfg, args.opts)
     root, names = find_inputs(args.input, args.output)
     categories = resolve_categories(cfg, read_class_names(args.classes) if args.classes else ())
-    try:
+    with finished_is_kept(args.output):
         return predict(cfg, args, root, names, categories)
-    except OSError as error:
-        raise WsisError(
-            f"{error.filename or args.output}: {error.strerror or error}; what is finished is kept: continue with "
-            "--resume"
-        ) from error
 
 
 if __name__ == "__main__":

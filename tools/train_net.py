@@ -20,8 +20,8 @@ from detectron2.config import CfgNode
 from wsis.engine import (
     WsisTrainer,
     argument_parser,
+    checked_model,
     launch_processes,
-    loaded_model,
     only_training,
     run_tool,
     setup,
@@ -33,7 +33,7 @@ def main(cfg: CfgNode, args: argparse.Namespace) -> int:
     """Work of one process; returns the exit status."""
     if args.eval_only:
         start(cfg, args, "test")
-        WsisTrainer.test(cfg, loaded_model(cfg, args.resume))
+        WsisTrainer.test(cfg, checked_model(cfg, args.resume))
         return 0
     with only_training(cfg):
         start(cfg, args, "train")

@@ -21,7 +21,7 @@ from detectron2.utils.logger import setup_logger
 from wsis.data.source import load_source
 from wsis.engine import output_path, run_tool
 from wsis.engine.progress import Progress
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.report.page import SHOWN, write_page
 
 
@@ -48,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     proxy = load_source(args.proxy, args.images, bad_box="skip")
     gt = load_source(args.gt, bad_box="skip", need_boxes=False) if args.gt is not None else None
     page = write_page(args.output, proxy, gt, args.limit, _progress, args.strips)
-    number = f"{page.shown} of {page.masks}" if page.shown < page.masks else f"{page.shown}"
+    number = counted(page.masks, "mask")
+    number = f"{page.shown} of {number}" if page.shown < page.masks else number
+    images = counted(page.images, "image")
     size = page.path.stat().st_size / 1e6
     strips = f", {page.strips} with a strip" if args.strips else ""
-    print(
-        f"{page.path}: {number} masks in {page.images} images{strips}, by {page.measure}, {size:.1f} MB"
-    )
+    print(f"{page.path}: {number} in {images}{strips}, by {page.measure}, {size:.1f} MB")
     for problem in page.unreadable:
         sys.stderr.write(f"error: {problem}\n")
     return 3 if page.unreadable else 0

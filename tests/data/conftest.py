@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -11,25 +10,21 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.data.builders import Document, coco, write_json
 from wsis.config import CfgNode, get_cfg
+from wsis.data.prepare import mask_annotation
 from wsis.data.registration import prepare_datasets, register_dataset
-from wsis.structures.boxes import mask_to_box
-from wsis.structures.rle import encode_mask
 
-Document = dict[str, Any]
 SIZE = (48, 64)
 
 
-def _masks(rng: np.random.Generator, number: int) -> list[np.ndarray]:
-    """Ellipses of many sizes."""
-    masks = []
-    for _ in range(number):
-        mask = np.zeros(SIZE, dtype=np.uint8)
-        centre = int(rng.integers(10, 54)), int(rng.integers(10, 38))
-        axes = int(rng.integers(4, 20)), int(rng.integers(4, 14))
-        cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-        masks.append(mask.astype(bool))
-    return masks
+def ellipse(rng: np.random.Generator) -> np.ndarray:
+    """A mask of any size."""
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    centre = int(rng.integers(10, 54)), int(rng.integers(10, 38))
+    axes = int(rng.integers(4, 20)), int(rng.integers(4, 14))
+    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    return mask.astype(bool)
 
 
 @pytest.fixture
@@ -41,35 +36,25 @@ def make_document(tmp_path) -> Callable[..., Document]:
 
     def make(objects: tuple[int, ...] = (2, 0, 3), info: Document | None = None) -> Document:
         rng = np.random.default_rng(5)
-        document: Document = {
-            "info": info or {},
-            "images": [],
-            "annotations": [],
-            "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}],
-        }
+        images, annotations = [], []
         for image_id, number in enumerate(objects, start=1):
             name = f"{image_id}.png"
-            pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / name), pixels)
-            image = {"id": image_id, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
-            document["images"].append(image)
-            for mask in _masks(rng, number):
-                x0, y0, x1, y1 = mask_to_box(mask).tolist()
-                annotation_id = 100 + len(document["annotations"])
-                document["annotations"].append(
-                    {
-                        "id": annotation_id,
-                        "image_id": image_id,
-                        "category_id": (4, 9)[annotation_id % 2],
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "area": int(mask.sum()),
-                        "iscrowd": 0,
-                        "segmentation": encode_mask(mask),
-                    }
-                )
-        return document
+            cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+            images.append({"id": image_id, "file_name": name, "height": 48, "width": 64})
+            for _ in range(number):
+                ids = {"id": 100 + len(annotations), "image_id": image_id}
+                made = mask_annotation(ellipse(rng), (4, 9)[len(annotations) % 2])
+                annotations.append({**ids, **made})
+        names = {4: "cat", 9: "dog"}
+        return coco(*annotations, images=images, categories=names, info=info or {})
 
     return make
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no dataset has."""
+    return f"test_{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -78,9 +63,8 @@ def register(tmp_path) -> Callable[[Document], str]:
 
     def write(document: Document) -> str:
         name = f"test_{uuid.uuid4().hex}"
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(document))
-        register_dataset(name, str(path), str(tmp_path))
+        path = write_json(tmp_path / f"{name}.json", document)
+        register_dataset(name, path, str(tmp_path))
         return name
 
     return write

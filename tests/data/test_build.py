@@ -52,12 +52,7 @@ def test_masks_only_as_the_supervision_allows(make_document, register, make_cfg)
         assert ("segmentation" in annotation) == kept
 
 
-def test_class_agnostic(make_document, register, make_cfg):
-    cfg = make_cfg("DATASETS.CLASS_AGNOSTIC", True, train=(register(make_document((3,))),))
-    assert {a["category_id"] for a in training_dicts(cfg)[0]["annotations"]} == {0}
-
-
-def test_nothing_to_train_on(make_document, register, make_cfg):
+def test_nothing_to_train_on_and_no_size_of_batch(make_document, register, make_cfg):
     name = register(make_document((0, 0)))
     message = r"test_\w+\.json: nothing to train on: found 2 images and 0 annotations"
     with pytest.raises(DataError, match=message):
@@ -69,14 +64,16 @@ def test_nothing_to_train_on(make_document, register, make_cfg):
         training_dicts(make_cfg("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, train=(empty,)))
     with pytest.raises(DataError, match="key 'images': the list is empty"):
         WsisTrainer.build_test_loader(make_cfg(test=(empty,)), empty)
+    with pytest.raises(ConfigError, match=r"SOLVER\.IMS_PER_BATCH: found 0"):
+        build_train_loader(make_cfg("SOLVER.IMS_PER_BATCH", 0, train=(name,)))
 
 
-def test_bad_boxes_are_left_out(make_document, register, make_cfg):
-    document = make_document((2,))
+def test_keys_of_the_datasets_are_obeyed(make_document, register, make_cfg):
+    document = make_document((3,))
     document["annotations"][0]["bbox"] = [500, 500, 3, 3]
-    name = register(document)
-    cfg = make_cfg("DATASETS.BAD_BOX", "skip", train=(name,))
-    assert [a["id"] for a in training_dicts(cfg)[0]["annotations"]] == [101]
+    opts = ("DATASETS.BAD_BOX", "skip", "DATASETS.CLASS_AGNOSTIC", True)
+    annotations = training_dicts(make_cfg(*opts, train=(register(document),)))[0]["annotations"]
+    assert [(a["id"], a["category_id"]) for a in annotations] == [(101, 0), (102, 0)]
 
 
 @pytest.mark.parametrize("grouping", [True, False])
@@ -97,10 +94,8 @@ def test_rare_classes_repeat(make_document, register, make_cfg):
     for annotation in document["annotations"]:
         annotation["category_id"] = 4
     document["annotations"][5]["category_id"] = 9
-    cfg = make_cfg(
-        "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler",
-        "DATALOADER.REPEAT_THRESHOLD", 1.0, train=(register(document),),
-    )  # fmt: skip
+    opts = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    cfg = make_cfg(*opts, "DATALOADER.REPEAT_THRESHOLD", 1.0, train=(register(document),))
     order = ids(take(build_train_loader(cfg), 40))
     assert order.count(6) > 1.5 * max(order.count(i) for i in (1, 2, 3, 4, 5, 7, 8))
 
@@ -120,19 +115,11 @@ def test_the_same_seed_gives_the_same_batches(make_document, register, make_cfg,
 
 
 def test_workers_draw_different_numbers(make_document, register, make_cfg):
-    cfg = make_cfg(
-        "DATALOADER.NUM_WORKERS", 2, "INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.5, 0.5],
-        train=(register(make_document((1,))),),
-    )  # fmt: skip
+    opts = ("DATALOADER.NUM_WORKERS", 2, "INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.5, 0.5])
+    cfg = make_cfg(*opts, train=(register(make_document((1,))),))
     batches = take(build_train_loader(cfg), 6)
     images = [i["image"].numpy().tobytes() for batch in batches for i in batch]
     assert len(set(images)) > 6
-
-
-def test_batch_size_must_fit(make_document, register, make_cfg):
-    cfg = make_cfg("SOLVER.IMS_PER_BATCH", 0, train=(register(make_document((1,))),))
-    with pytest.raises(ConfigError, match=r"SOLVER\.IMS_PER_BATCH: found 0"):
-        build_train_loader(cfg)
 
 
 def test_a_student_is_tested_on_images_alone(make_document, register, make_cfg):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import numpy as np
 import pytest
 
+from tests.data.builders import coco, write_json
 from wsis.data.external_masks import join_masks
 from wsis.data.source import check_document
 from wsis.errors import ConfigError, DataError
@@ -32,19 +32,14 @@ BOXES = {  # annotation id -> image, category, x, y
 @pytest.fixture
 def document():
     """Two images; boxes of 6 x 5 pixels; a crowd."""
-    annotations = [
+    size = {"height": HEIGHT, "width": WIDTH}
+    boxes = (
         {"id": i, "image_id": image, "category_id": category, "bbox": [x, y, 6, 5], "iscrowd": 0}
         for i, (image, category, x, y) in BOXES.items()
-    ]
-    crowd = {"id": 29, "image_id": 1, "category_id": 3, "bbox": [20, 10, 6, 5], "iscrowd": 1}
-    return {
-        "images": [
-            {"id": 1, "file_name": "a/1.png", "height": HEIGHT, "width": WIDTH},
-            {"id": "two", "file_name": "b/2.png", "height": HEIGHT, "width": WIDTH},
-        ],
-        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
-        "annotations": [*annotations, crowd],
-    }
+    )
+    crowd = {"id": 29, "bbox": [20, 10, 6, 5], "iscrowd": 1}
+    images = [{"id": i, "file_name": n, **size} for i, n in ((1, "a/1.png"), ("two", "b/2.png"))]
+    return coco(*boxes, crowd, images=images, categories={3: "cat", 5: "dog"})
 
 
 @pytest.fixture
@@ -64,9 +59,8 @@ def join(tmp_path, source):
     """``join(document, **options)``: annotation id to (first column of its mask, score)."""
 
     def run(document, **options):
-        path = tmp_path / "masks.json"
-        path.write_text(document if isinstance(document, str) else json.dumps(document))
-        masks = join_masks(str(path), source, **options).masks
+        path = write_json(tmp_path / "masks.json", document)
+        masks = join_masks(path, source, **options).masks
         return {
             i: (int(np.flatnonzero(decode_mask(m.mask).any(axis=0))[0]), m.score)
             for i, m in sorted(masks.items())
@@ -110,16 +104,10 @@ def test_ids_that_mean_something_else_are_left_alone(join, ids):
 
 
 def test_by_box_one_to_one_the_largest_overlap_first(join):
-    results = [
-        result(21, dx=2, score=0.9),
-        result(21, dx=1, score=0.2),
-        result(21, dx=1, score=0.8),
-    ]
+    results = [result(21, dx=d, score=s) for d, s in ((2, 0.9), (1, 0.2), (1, 0.8))]
     assert join(results) == {21: (3, 0.8)}
     assert join([result(21, dx=1)], min_iou=5 / 7) == {21: (3, 1.0)}
-    with pytest.raises(
-        DataError, match=r"1 masks for 3 boxes; .* boxes without a mask 3; expected"
-    ):
+    with pytest.raises(DataError, match="1 masks for 3 boxes; .* boxes without a mask 3; expected"):
         join([result(21, dx=1)], min_iou=5 / 7 + 1e-6)
 
 
@@ -148,20 +136,15 @@ def test_every_form_of_mask(join):
     mask = square(2, 2)
     counts = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0)), prepend=0).tolist()
     counts.append(HEIGHT * WIDTH - sum(counts))
-    forms = [
-        encode_mask(mask),
-        {"size": [HEIGHT, WIDTH], "counts": counts},
-        [[2, 2, 8, 2, 8, 7, 2, 7]],
-    ]
-    for form in forms:
+    runs = {"size": [HEIGHT, WIDTH], "counts": counts}
+    for form in (encode_mask(mask), runs, [[2, 2, 8, 2, 8, 7, 2, 7]]):
         assert join([result(21, segmentation=form)]) == {21: (2, 1.0)}
 
 
 def test_entries_without_a_mask_and_crowds_take_no_part(join):
     nothing = encode_mask(square(0, 0, 0, 0))
-    results = [
-        result(i, segmentation=form) for i, form in zip(BOXES, (nothing, [], None), strict=True)
-    ]
+    forms = zip(BOXES, (nothing, [], None), strict=True)
+    results = [result(i, segmentation=form) for i, form in forms]
     with pytest.raises(DataError, match="found no mask of an image of boxes.json"):
         join(results)
     crowd = {"image_id": 1, "segmentation": encode_mask(square(20, 10)), "annotation_id": 29}
@@ -217,44 +200,36 @@ def test_a_proxy_mask_file_gives_its_masks_and_not_its_filled_boxes(join, docume
     assert join(proxy) == {21: (2, 1.0)}
 
 
-BREAKAGES = {
-    "no entry": (["x"], "entry 0: found 'x', expected an object"),
-    "no image": ([result(21, image_id=None)], "entry 0: key 'image_id': None is not among the"),
-    "other image": ([result(21, image_id=2)], "entry 0: key 'image_id': 2 is not among the images"),
-    "image by truth": ([result(21, image_id=True)], "entry 0: key 'image_id': True is not among"),
-    "other category": ([result(21, category_id=4)], "key 'category_id': 4 is not .*--any-class"),
-    "named category": ([result(21, category_id="cat")], "key 'category_id': 'cat' is not among"),
-    "size": (
-        [result(21), result(22, segmentation=encode_mask(np.ones((30, 20))))],
-        r"entry 1: key 'segmentation': size \[30, 20\], expected \[20, 30\]",
+TALL = encode_mask(np.ones((30, 20)))
+TORN = {"size": [HEIGHT, WIDTH], "counts": "11"}
+BREAKAGES = [
+    (["x"], "entry 0: found 'x', expected an object"),
+    ([result(21, image_id=None)], "entry 0: key 'image_id': None is not among the images"),
+    ([result(21, image_id=2)], "entry 0: key 'image_id': 2 is not among the images"),
+    ([result(21, image_id=True)], "entry 0: key 'image_id': True is not among"),
+    ([result(21, category_id=4)], "key 'category_id': 4 is not .*--any-class"),
+    ([result(21, category_id="cat")], "key 'category_id': 'cat' is not among"),
+    (
+        [result(21), result(22, segmentation=TALL)],
+        r"entry 1: .* size \[30, 20\], expected \[20, 30\]",
     ),
-    "torn code": (
-        [result(21, segmentation={"size": [HEIGHT, WIDTH], "counts": "11"})],
-        "entry 0: key 'segmentation': counts add up to",
-    ),
-    "line": ([result(21, segmentation=[[1, 1, 2, 2]])], "a polygon needs at least three"),
-    "box": ([result(21, bbox=[1, 2, 3])], r"entry 0: key 'bbox': found \[1, 2, 3\], expected four"),
-    "score": (
-        [result(21, score=1.02)],
-        "entry 0: key 'score': found 1.02, expected a number from 0",
-    ),
-    "unknown id": ([result(21, annotation_id=99)], "key 'annotation_id': 99 is not among the ann"),
-    "id as text": ([result(21, annotation_id="21")], "key 'annotation_id': '21' is not among"),
-    "id of another": (
-        [result(21, annotation_id=23)],
-        "key 'annotation_id': found 23, but the mask",
-    ),
-    "not COCO": ({"masks": []}, "masks.json: key 'images': expected a list of objects"),
-    "text": ('"masks"', "masks.json: found a str, expected an object"),
-    "torn": ("[{", "masks.json: not valid JSON"),
-}
+    ([result(21, segmentation=TORN)], "entry 0: key 'segmentation': counts add up to"),
+    ([result(21, segmentation=[[1, 1, 2, 2]])], "a polygon needs at least three"),
+    ([result(21, bbox=[1, 2, 3])], r"entry 0: key 'bbox': found \[1, 2, 3\], expected four"),
+    ([result(21, score=1.02)], "entry 0: key 'score': found 1.02, expected a number from 0"),
+    ([result(21, annotation_id=99)], "key 'annotation_id': 99 is not among the annotations"),
+    ([result(21, annotation_id="21")], "key 'annotation_id': '21' is not among"),
+    ([result(21, annotation_id=23)], "key 'annotation_id': found 23, but the mask"),
+    ({"masks": []}, "masks.json: key 'images': expected a list of objects"),
+    ('"masks"', "masks.json: found a str, expected an object"),
+    ("[{", "masks.json: not valid JSON"),
+]
 
 
-@pytest.mark.parametrize("name", BREAKAGES)
-def test_what_is_wrong_is_one_line(join, tmp_path, name):
-    document, message = BREAKAGES[name]
+@pytest.mark.parametrize(("masks", "message"), BREAKAGES)
+def test_what_is_wrong_is_one_line(join, tmp_path, masks, message):
     with pytest.raises(DataError, match=message) as caught:
-        join(document)
+        join(masks)
     text = str(caught.value)
     assert text.startswith(str(tmp_path / "masks.json")) and "\n" not in text
 
@@ -268,9 +243,7 @@ def test_images_of_another_size_are_refused(join, other):
 
 
 def test_settings(join):
-    with pytest.raises(
-        ConfigError, match="MODEL.EXTERNAL.JOIN: found 'ids', expected auto, id, box"
-    ):
+    with pytest.raises(ConfigError, match="EXTERNAL.JOIN: found 'ids', expected auto, id, box"):
         join([], join="ids")
     for value in (0.0, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="MODEL.EXTERNAL.MIN_IOU: found"):
@@ -278,16 +251,11 @@ def test_settings(join):
 
 
 def test_the_source_with_these_masks(tmp_path, source, document):
-    (tmp_path / "masks.json").write_text(json.dumps([result(21, score=0.25)]))
-    joined = join_masks(str(tmp_path / "masks.json"), source)
+    path = write_json(tmp_path / "masks.json", [result(21, score=0.25)])
+    joined = join_masks(path, source)
     first, second, _, crowd = joined.as_source(source).annotations
-    assert first == {
-        **document["annotations"][0],
-        "segmentation": result(21)["segmentation"],
-        "area": 30,
-        "score": 0.25,
-        "status": "ok",
-    }
+    own = {"segmentation": result(21)["segmentation"], "area": 30, "score": 0.25, "status": "ok"}
+    assert first == {**document["annotations"][0], **own}
     assert (second["status"], crowd["status"]) == ("empty", "crowd")
     assert "segmentation" not in second
     assert "1 masks for 3 boxes; joined by id 0, by box 1; boxes without a mask 2" in joined.summary

@@ -14,8 +14,8 @@ import torch
 from tests.methods.bana.tiny_segmentor import data_entry, label_entry, make_cfg, write_label_pair
 from tests.tiny import SIZE
 from wsis.data.label_loader import LabelMapper, training_records
+from wsis.data.labels import truth_reader
 from wsis.data.registration import prepare_datasets, register_dataset
-from wsis.data.semantic import truth_reader
 from wsis.errors import ConfigError, DataError
 from wsis.methods.bana import BANASegmentor
 from wsis.structures.pseudo_labels import write_label, write_manifest

@@ -11,6 +11,7 @@ import torch
 from detectron2.data import transforms as T
 from PIL import Image
 
+from tests.data.builders import save_turned
 from wsis.data.dicts import to_dicts
 from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper, transform_masks
 from wsis.data.registration import get_source
@@ -18,6 +19,7 @@ from wsis.errors import ConfigError, DataError
 from wsis.structures.rle import decode_mask, encode_mask
 
 SIZE = (48, 64)
+PLAIN = {"gt_boxes", "gt_classes", "gt_ids"}
 INPUT = {"image_format": "RGB", "high_bit_depth": "minmax"}
 
 
@@ -50,9 +52,7 @@ def test_fields_without_transforms(image):
     assert given == before
     instances = result["instances"]
     assert set(result) == {*given, "image", "instances"} - {"annotations"}
-    assert set(instances.get_fields()) == {
-        "gt_boxes", "gt_classes", "gt_ids", "gt_masks", "gt_scores",
-    }  # fmt: skip
+    assert set(instances.get_fields()) == {*PLAIN, "gt_masks", "gt_scores"}
     assert instances.image_size == SIZE
     assert instances.gt_boxes.tensor.tolist() == [a["bbox"] for a in given["annotations"]]
     assert instances.gt_classes.tolist() == [0, 1, 0]
@@ -64,46 +64,34 @@ def test_fields_without_transforms(image):
     assert np.array_equal(result["image"].numpy(), pixels.transpose(2, 0, 1))
 
 
-def test_no_mask_is_made_that_nobody_wants(image):
-    instances = mapper(masks=False)(image())["instances"]
-    assert set(instances.get_fields()) == {"gt_boxes", "gt_classes", "gt_ids"}
-
-
-def test_inference_has_no_instances(image):
+def test_nothing_is_made_that_nobody_wants(image):
+    assert set(mapper(masks=False)(image())["instances"].get_fields()) == PLAIN
     result = WsisDatasetMapper(False, augmentations=[T.Resize((24, 32))], **INPUT)(image())
-    assert "instances" not in result
-    assert "annotations" not in result
+    assert "instances" not in result and "annotations" not in result
     assert result["image"].shape == (3, 24, 32)
     assert (result["height"], result["width"]) == SIZE
-
-
-def test_bgr(image):
     given = image()
-    rgb = mapper()(given)["image"]
-    bgr = WsisDatasetMapper(False, augmentations=[], image_format="BGR", high_bit_depth="minmax")(
-        given
-    )["image"]
-    assert torch.equal(bgr, rgb.flip(0))
+    bgr = WsisDatasetMapper(False, augmentations=[], **{**INPUT, "image_format": "BGR"})(given)
+    assert torch.equal(bgr["image"], mapper()(given)["image"].flip(0))
 
 
 def test_rotated_by_exif_as_the_json_says(image, tmp_path):
     given = image()
-    exif = Image.Exif()
-    exif[0x0112] = 6
     stored = np.zeros((64, 48, 3), dtype=np.uint8)
     stored[0] = 255
-    Image.fromarray(stored).save(tmp_path / "r.png", exif=exif)
-    given["file_name"] = str(tmp_path / "r.png")
+    given["file_name"] = str(save_turned(tmp_path / "r.png", stored, 6))
     result = mapper()(given)["image"]
     assert result.shape == (3, *SIZE)
     assert (result[:, :, -1] == 255).all()
     assert (result[:, :, :-1] == 0).all()
 
 
-def test_wrong_size_is_an_error(image):
-    given = image()
-    given["height"] = 47
+def test_a_wrong_size_and_a_broken_code_are_named(image):
+    given = image(1)
     with pytest.raises(DataError, match=r"1\.png.*64x48.*64x47"):
+        mapper()({**given, "height": 47})
+    given["annotations"][0]["segmentation"]["counts"] = "garbage"
+    with pytest.raises(DataError, match=r"1\.png: image 1: a mask cannot be decoded"):
         mapper()(given)
 
 
@@ -138,16 +126,14 @@ def left_mask_in_wide_box(document):
     second.update(bbox=[2, 2, 8, 8], segmentation=encode_mask(box_mask(2, 2, 10, 10)))
 
 
-def test_a_mask_that_a_crop_empties_keeps_its_box(image):
-    instances = mapper(T.CropTransform(32, 0, 32, 48))(image(2, left_mask_in_wide_box))["instances"]
+def test_a_crop_that_empties_a_mask_keeps_its_box_and_none_tightens_one(image):
+    given = image(2, left_mask_in_wide_box)
+    instances = mapper(T.CropTransform(32, 0, 32, 48))(given)["instances"]
     assert instances.gt_ids.tolist() == [100]
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 32, 48]]
     assert not instances.gt_masks.tensor.any()
     assert instances.gt_scores.tolist() == [0.0]
-
-
-def test_a_crop_does_not_tighten_boxes(image):
-    instances = mapper(T.CropTransform(5, 0, 50, 48))(image(2, left_mask_in_wide_box))["instances"]
+    instances = mapper(T.CropTransform(5, 0, 50, 48))(given)["instances"]
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 50, 48], [0, 2, 5, 10]]
     assert instances.gt_scores.tolist() == [1.0, 1.0]
     assert instances.gt_masks.tensor.sum(dim=(1, 2)).tolist() == [5 * 48, 5 * 8]
@@ -168,24 +154,14 @@ def test_polygons_are_rasterised_as_pycocotools_does(image):
     assert np.array_equal(instances.gt_masks.tensor[0].numpy(), coco_mask.decode(code) != 0)
 
 
-def test_crowds_and_annotations_without_box_are_left_out(image):
+def test_crowds_and_annotations_without_box_are_left_out_and_all_may_be(image):
     given = image(3, lambda document: document["annotations"][0].update(iscrowd=1))
     del given["annotations"][1]["bbox"]
     assert mapper()(given)["instances"].gt_ids.tolist() == [102]
-
-
-def test_an_image_without_objects(image):
     instances = mapper(T.HFlipTransform(64))(image(0))["instances"]
     assert len(instances) == 0
     assert instances.gt_boxes.tensor.shape == (0, 4)
     assert instances.gt_masks.tensor.shape == (0, *SIZE)
-
-
-def test_a_broken_code_is_named(image):
-    given = image(1)
-    given["annotations"][0]["segmentation"]["counts"] = "garbage"
-    with pytest.raises(DataError, match=r"1\.png: image 1: a mask cannot be decoded"):
-        mapper()(given)
 
 
 @pytest.mark.parametrize("number", [0, 1, 8, 9, 17])
@@ -193,14 +169,9 @@ def test_packed_masks_equal_masks_one_by_one(number):
     masks = np.random.default_rng(1).random((number, *SIZE)) < 0.5
     codes = [None if i == 3 else encode_mask(mask) for i, mask in enumerate(masks)]
     masks[3:4] = False
-    transforms = T.TransformList(
-        [
-            T.CropTransform(3, 2, 50, 40),
-            T.ResizeTransform(40, 50, 77, 93),
-            T.VFlipTransform(77),
-            T.RotationTransform(77, 93, 30, expand=False),
-        ]
-    )
+    crop, resize = T.CropTransform(3, 2, 50, 40), T.ResizeTransform(40, 50, 77, 93)
+    rotation = T.RotationTransform(77, 93, 30, expand=False)
+    transforms = T.TransformList([crop, resize, T.VFlipTransform(77), rotation])
     found = transform_masks(codes, transforms, (77, 93))
     assert found.shape == (number, 77, 93)
     for row, mask in zip(found, masks, strict=True):
@@ -237,9 +208,7 @@ def test_from_config(make_cfg):
 def test_teacher_gets_every_box_in_both_frames(make_cfg, image):
     given = image(3, lambda document: document["annotations"][1].update(iscrowd=1))
     result = TeacherDatasetMapper(make_cfg("INPUT.FORMAT", "RGB"))(given)
-    assert set(result) == {
-        "file_name", "height", "width", "image_id", "image_labels", "image", "instances", "crowd_boxes",
-    }  # fmt: skip
+    assert set(result) == {*given, "image", "instances", "crowd_boxes"} - {"annotations"}
     assert result["crowd_boxes"].tolist() == [given["annotations"][1]["bbox"]]
     assert result["image"].shape == (3, 96, 128)
     instances = result["instances"]
@@ -260,16 +229,13 @@ def test_teacher_keeps_the_original_in_rgb(make_cfg, image):
     assert result["instances"].original_boxes.shape == (0, 4)
 
 
-def test_teacher_without_need_reads_no_image(make_cfg, image):
+def test_teacher_reads_no_image_without_need_and_never_a_mask(make_cfg, image):
     given = {**image(2), "file_name": "nowhere.png"}
     result = TeacherDatasetMapper(make_cfg(), needs_image=False)(given)
     assert "image" not in result
     assert result["instances"].image_size == SIZE
     boxes = result["instances"].gt_boxes.tensor
     assert torch.equal(boxes, result["instances"].original_boxes)
-
-
-def test_teacher_never_sees_a_mask(make_cfg, image):
     given = {**image(2), "void": encode_mask(box_mask(0, 0, 4, 4))}
     result = TeacherDatasetMapper(make_cfg())(given)
     assert "void" not in result

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.io import savemat
-from scipy.sparse import csc_matrix
+from scipy.io import loadmat, savemat
+from scipy.sparse import csc_matrix, issparse
 
-from wsis.data.mat_files import check_elements, read_mat
+from wsis.data import mat_files
+from wsis.data.mat_files import read_mat
 from wsis.errors import DataError
 
 
@@ -43,21 +46,32 @@ def content(value: Any, compress: bool = False) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize("form", FORMS)
-def test_whole_files_are_accepted(form: str, compress: bool) -> None:
-    check_elements(content(FORMS[form], compress))
+def x_of(path: Path, damaged: bytes) -> Any:
+    path.write_bytes(damaged)
+    return read_mat(path, ["x"], lambda found: found["x"], "numbers")
 
 
-@pytest.mark.parametrize("form", FORMS)
+def plain(value: Any) -> str:
+    """Text of a loaded value that tells two of them apart."""
+    if issparse(value):
+        return plain(value.toarray())
+    return repr([plain(v) for v in value.ravel()] if value.dtype == object else value)
+
+
 @pytest.mark.parametrize("compress", [False, True])
-def test_cut_files_are_not(form: str, compress: bool) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_values_or_one_line(form: str, compress: bool, tmp_path: Path) -> None:
     whole = content(FORMS[form], compress)
-    # between its two variables a file may end
-    ends = {128, 128 + 8 + int.from_bytes(whole[132:136], "little")}
-    for end in set(range(len(whole))) - ends:
-        with pytest.raises((ValueError, struct.error, zlib.error)):
-            check_elements(whole[:end])
+    expected = plain(loadmat(io.BytesIO(whole))["x"])
+    assert plain(x_of(tmp_path / "a.mat", whole)) == expected
+    end = 128 + 8 + int.from_bytes(whole[132:136], "little")  # of x; what follows is not needed
+    for cut in (0, 60, 127, *range(128, end, 11), end - 1):
+        try:
+            found = plain(x_of(tmp_path / "a.mat", whole[:cut]))
+        except DataError as error:
+            assert "a.mat: cannot be read, expected numbers" in str(error)
+        else:  # only padding is missing
+            assert cut > end - 8 and found == expected
 
 
 def edited(form: str, at: int, value: bytes) -> bytes:
@@ -67,24 +81,55 @@ def edited(form: str, at: int, value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "message"),
+    "damaged",
     [
         # each of the first two makes SciPy 1.17 crash
-        (edited("numbers", 176, b"\x92"), "unknown type 146"),
-        (edited("numbers", 145, b"\x08"), "not those of its class"),
-        (edited("cells", 160, b"\xff\xff\xff\x7f"), "not those of its class"),
-        (edited("numbers", 144, b"\x11"), "unknown class 17"),
-        (edited("numbers", 128, b"\x02"), "where a variable should be"),
-        (b"", "header"),
+        edited("numbers", 176, b"\x92"),  # data of unknown type 146
+        edited("numbers", 145, b"\x08"),  # complex, without an imaginary part
+        edited("cells", 160, b"\xff\xff\xff\x7f"),  # two thousand million cells
+        edited("numbers", 144, b"\x11"),  # a variable of unknown class 17
+        edited("numbers", 128, b"\x02"),  # numbers where a variable should be
+        b"",
     ],
 )
-def test_damage(damaged: bytes, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_elements(damaged)
-    path = tmp_path / "a.mat"
-    path.write_bytes(damaged)
-    with pytest.raises(DataError, match="a.mat: cannot be read, expected numbers .*" + message):
-        read_mat(path, ["x"], lambda found: found["x"], "numbers")
+def test_damage(damaged: bytes, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a.mat: cannot be read, expected numbers .+"):
+        x_of(tmp_path / "a.mat", damaged)
+    assert x_of(tmp_path / "a.mat", content(FORMS["numbers"])).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(signal.SIGKILL, "SciPy crashes on it"), (signal.SIGSTOP, "SciPy was not done after 0.2 s")],
+)
+def test_the_process_is_replaced(
+    number: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = content(FORMS["numbers"])
+    x_of(tmp_path / "a.mat", whole)
+    process = mat_files._reader._process
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=message):
+        patch.setattr(mat_files, "_LONGEST", 0.2)
+        process.send_signal(number)
+        x_of(tmp_path / "a.mat", whole)
+    assert process.returncode == -signal.SIGKILL
+    assert x_of(tmp_path / "a.mat", whole).shape == (2, 3)
+
+
+def test_forks_and_threads_do_not_share_answers(tmp_path: Path) -> None:
+    def read(number: int) -> int:
+        return int(x_of(tmp_path / f"{number}.mat", content(np.full((300, 300), number)))[0, 0])
+
+    read(0)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, range(20))) == list(range(20))
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: os._exit([read(k) for k in range(20)] != list(range(20)))
+    )
+    child.start()
+    assert [read(k) for k in range(20)] == list(range(20))
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_values(tmp_path: Path) -> None:

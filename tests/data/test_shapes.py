@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 from pathlib import Path
 
 import cv2
@@ -12,35 +11,38 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from tests.data.converters import main_of
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.shapes import CATEGORIES, ShapesSpec, draw_scene, prepare_shapes
 from wsis.data.shapes.forms import DISTRACTOR_FORMS, OBJECT_FORMS, SALIENT_FORMS
 from wsis.data.shapes.scene import coverage, form_area
 from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
+from wsis.layers.paste import place_crop
+from wsis.methods.baselines.masks import filled_box, grabcut
 from wsis.structures.boxes import mask_to_box
 
 SMALL = ShapesSpec(size=64, train=4, val=2, salient=3, seed=5)
 JSONS = {"shapes_train_boxes", "shapes_train", "shapes_val", "shapes_salient"}
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder):
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def _read(folder: Path, name: str) -> dict:
+def _read(folder, name):
     return json.loads((folder / "annotations" / f"{name}.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datasets") / "shapes"
     assert prepare_shapes(folder, SMALL)
     return folder
 
 
-def _solidity(name: str, rng: np.random.Generator) -> tuple[float, float]:
+def _solidity(name, rng):
     """Share of the convex hull that the form fills, and its elongation."""
     form = OBJECT_FORMS[name](rng)
     points = np.concatenate(form).astype(np.float32)
@@ -49,7 +51,7 @@ def _solidity(name: str, rng: np.random.Generator) -> tuple[float, float]:
     return form_area(form) / hull, max(sides) / min(sides)
 
 
-def test_object_forms_differ_in_form() -> None:
+def test_object_forms_differ_in_form():
     rng = np.random.default_rng(0)
     solidity = {n: np.array([_solidity(n, rng) for _ in range(30)]) for n in OBJECT_FORMS}
     assert solidity["pebble"][:, 0].min() > 0.99
@@ -59,10 +61,12 @@ def test_object_forms_differ_in_form() -> None:
     assert solidity["bar"][:, 1].min() > 2.2
     assert {len(OBJECT_FORMS[n](rng)) for n in OBJECT_FORMS if n != "ring"} == {1}
     assert len(OBJECT_FORMS["ring"](rng)) == 2
+    forms = [*OBJECT_FORMS, *DISTRACTOR_FORMS, *SALIENT_FORMS]
+    assert len(set(forms)) == len(forms)
 
 
 @pytest.mark.parametrize("name", list(OBJECT_FORMS | DISTRACTOR_FORMS | SALIENT_FORMS))
-def test_form_area_is_what_is_drawn(name: str) -> None:
+def test_form_area_is_what_is_drawn(name):
     rng = np.random.default_rng(1)
     make = (OBJECT_FORMS | DISTRACTOR_FORMS | SALIENT_FORMS)[name]
     for _ in range(5):
@@ -73,12 +77,7 @@ def test_form_area_is_what_is_drawn(name: str) -> None:
         assert drawn == pytest.approx(form_area(form), rel=0.12 if name == "squiggle" else 0.06)
 
 
-def test_form_names_do_not_repeat() -> None:
-    forms = [*OBJECT_FORMS, *DISTRACTOR_FORMS, *SALIENT_FORMS]
-    assert len(set(forms)) == len(forms)
-
-
-def test_scenes_hold_disjoint_visible_objects() -> None:
+def test_scenes_hold_disjoint_visible_objects():
     counts = set()
     for index in range(25):
         scene = draw_scene(0, "train", index, 96)
@@ -90,7 +89,7 @@ def test_scenes_hold_disjoint_visible_objects() -> None:
     assert counts == {1, 2, 3, 4, 5}
 
 
-def test_some_objects_are_occluded_and_some_are_cut_by_the_border() -> None:
+def test_some_objects_are_occluded_and_some_are_cut_by_the_border():
     scenes = [draw_scene(0, "train", index, 96) for index in range(25)]
     masks = np.concatenate([scene.masks for scene in scenes])
     cut = masks[:, 0].any(1) | masks[:, -1].any(1) | masks[:, :, 0].any(1) | masks[:, :, -1].any(1)
@@ -108,72 +107,44 @@ def test_some_objects_are_occluded_and_some_are_cut_by_the_border() -> None:
     assert dents >= 1
 
 
-def test_salient_scene_is_one_centred_object() -> None:
+def test_salient_scene_is_one_centred_object():
     for index in range(10):
         scene = draw_scene(0, "salient", index, 96)
         assert scene.classes == (0,)
         box = mask_to_box(scene.masks[0])
-        assert box is not None
         assert np.abs((box[:2] + box[2:]) / 2 - 48).max() < 24
 
 
-def test_scene_depends_on_seed_split_and_index() -> None:
+def test_scene_depends_on_seed_split_and_index():
     first = draw_scene(0, "train", 3, 64)
     assert np.array_equal(first.image, draw_scene(0, "train", 3, 64).image)
     for other in ((1, "train", 3), (0, "val", 3), (0, "train", 4)):
         assert not np.array_equal(first.image, draw_scene(*other, 64).image)
 
 
-def _grabcut(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """GrabCut in a doubled window of the mask's tight box; where it finds nothing, the box."""
-    box = mask_to_box(mask)
-    assert box is not None
-    x0, y0, x1, y1 = box.astype(int)
-    labels = np.full(mask.shape, cv2.GC_BGD, dtype=np.uint8)
-    labels[y0:y1, x0:x1] = cv2.GC_PR_FGD
-    dy, dx = (y1 - y0) // 2 + 1, (x1 - x0) // 2 + 1
-    window = (slice(max(0, y0 - dy), y1 + dy), slice(max(0, x0 - dx), x1 + dx))
-    found = np.ascontiguousarray(labels[window])
-    if np.all(found != cv2.GC_BGD):
-        return labels == cv2.GC_PR_FGD
-    cv2.setRNGSeed(0)
-    crop = np.ascontiguousarray(image[window][..., ::-1])
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(crop, found, None, *models, 5, cv2.GC_INIT_WITH_MASK)
-    result = np.zeros(mask.shape, dtype=bool)
-    result[window] = found == cv2.GC_PR_FGD
-    if result.sum() < 0.1 * (x1 - x0) * (y1 - y0):
-        result[y0:y1, x0:x1] = True
-    return result
-
-
-def test_neither_the_box_nor_colour_alone_gives_the_masks() -> None:
+def test_neither_the_box_nor_colour_alone_gives_the_masks():
     box_iou, grabcut_iou = [], []
     for index in range(25):
         scene = draw_scene(0, "train", index, 128)
         for mask in scene.masks:
             box = mask_to_box(mask)
-            assert box is not None
-            x0, y0, x1, y1 = box.astype(int)
-            box_iou.append(mask.sum() / ((x1 - x0) * (y1 - y0)))
-            proxy = _grabcut(scene.image, mask)
+            filled = filled_box(box, *mask.shape)
+            found = grabcut(scene.image, box, 5, 2.0) or filled
+            if found[0].sum() < 0.1 * filled[0].size:
+                found = filled
+            proxy = place_crop(*found, *mask.shape)
+            box_iou.append(mask.sum() / filled[0].size)
             grabcut_iou.append((proxy & mask).sum() / (proxy | mask).sum())
     assert 0.4 < np.mean(box_iou) < 0.6
     assert np.mean(box_iou) + 0.1 < np.mean(grabcut_iou) < 0.8
 
 
-def test_written_files(dataset: Path) -> None:
+def test_written_files(dataset):
     assert {path.stem for path in (dataset / "annotations").iterdir()} == JSONS
     for name in JSONS:
         document = _read(dataset, name)
-        assert document["info"]["shapes"] == {
-            "version": 1,
-            "size": 64,
-            "train": 4,
-            "val": 2,
-            "salient": 3,
-            "seed": 5,
-        }
+        spec = {"size": 64, "train": 4, "val": 2, "salient": 3, "seed": 5}
+        assert document["info"]["shapes"] == {"version": 1, **spec}
         # Only a teacher's file may carry `wsis`, else the guard would take true masks for proxies.
         assert "wsis" not in document["info"]
         for image in document["images"]:
@@ -183,7 +154,7 @@ def test_written_files(dataset: Path) -> None:
     assert len(_read(dataset, "shapes_salient")["annotations"]) == 3
 
 
-def test_masks_and_boxes_in_the_file_are_those_drawn(dataset: Path) -> None:
+def test_masks_and_boxes_in_the_file_are_those_drawn(dataset):
     coco = COCO(str(dataset / "annotations" / "shapes_train.json"))
     for index in range(4):
         scene = draw_scene(5, "train", index, 64)
@@ -198,7 +169,7 @@ def test_masks_and_boxes_in_the_file_are_those_drawn(dataset: Path) -> None:
             assert np.array_equal(mask_to_box(mask), [x, y, x + w, y + h])
 
 
-def test_boxes_file_tells_nothing_of_the_masks(dataset: Path) -> None:
+def test_boxes_file_tells_nothing_of_the_masks(dataset):
     full, boxes = _read(dataset, "shapes_train"), _read(dataset, "shapes_train_boxes")
     assert full["images"] == boxes["images"]
     assert len(full["annotations"]) == len(boxes["annotations"])
@@ -209,7 +180,7 @@ def test_boxes_file_tells_nothing_of_the_masks(dataset: Path) -> None:
             assert with_mask[key] == without[key]
 
 
-def test_result_depends_neither_on_workers_nor_on_counts(dataset: Path, tmp_path: Path) -> None:
+def test_result_depends_neither_on_workers_nor_on_counts(dataset, tmp_path):
     prepare_shapes(tmp_path / "two", SMALL, workers=2)
     expected = _digests(dataset)
     assert _digests(tmp_path / "two") == expected
@@ -219,7 +190,7 @@ def test_result_depends_neither_on_workers_nor_on_counts(dataset: Path, tmp_path
     assert images.items() <= expected.items()
 
 
-def test_second_run_does_nothing_and_a_killed_one_is_redone(tmp_path: Path) -> None:
+def test_second_run_does_nothing_and_a_killed_one_is_redone(tmp_path):
     assert prepare_shapes(tmp_path, SMALL)
     expected = _digests(tmp_path)
     assert not prepare_shapes(tmp_path, SMALL)
@@ -229,14 +200,14 @@ def test_second_run_does_nothing_and_a_killed_one_is_redone(tmp_path: Path) -> N
     assert _digests(tmp_path) == expected
 
 
-def test_no_json_before_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_json_before_all_images(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imwrite", lambda path, image: "salient" not in path)
     with pytest.raises(DataError, match=r"salient.000001\.png: cannot be written"):
         prepare_shapes(tmp_path, SMALL)
     assert not (tmp_path / "annotations").exists()
 
 
-def test_other_arguments_need_force(tmp_path: Path) -> None:
+def test_other_arguments_need_force(tmp_path):
     prepare_shapes(tmp_path, SMALL)
     expected = _digests(tmp_path)
     other = ShapesSpec(size=64, train=4, val=2, salient=3, seed=6)
@@ -249,7 +220,7 @@ def test_other_arguments_need_force(tmp_path: Path) -> None:
     assert _read(tmp_path, "shapes_val")["info"]["shapes"]["seed"] == 6
 
 
-def test_another_dataset_in_the_way(tmp_path: Path) -> None:
+def test_another_dataset_in_the_way(tmp_path):
     path = tmp_path / "annotations" / "shapes_train.json"
     path.parent.mkdir()
     path.write_text('{"images": []}')
@@ -261,23 +232,16 @@ def test_another_dataset_in_the_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"size": 63}, {"train": 0}, {"val": -1}, {"salient": 0}, {"seed": -1}]
 )
-def test_wrong_arguments(wrong: dict[str, int]) -> None:
+def test_wrong_arguments(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"shapes {name}: found"):
         ShapesSpec(**wrong)
 
 
-def _tool_main():
-    path = Path(__file__).parents[2] / "datasets" / "prepare_shapes.py"
-    return runpy.run_path(str(path))["main"]
-
-
-def test_tool_writes_where_the_builtin_names_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tool_writes_where_the_builtin_names_look(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     command = ["--size", "64", "--train", "2", "--val", "1", "--salient", "1", "--workers", "1"]
-    main = _tool_main()
+    main = main_of("prepare_shapes")
     main(command)
     main(command)
     assert capsys.readouterr().out.splitlines() == [

@@ -7,44 +7,33 @@ import json
 
 import pytest
 
-from wsis.data.source import load_source
+from tests.data.builders import changed, coco, source_of, write_json
+from wsis.data.source import check_document, load_source
+from wsis.data.source_checks import document_problems, show
 from wsis.errors import DataError
 
-GOOD = {
-    "info": {"description": "test"},
-    "images": [
-        {"id": 1, "file_name": "a.png", "height": 10, "width": 12},
-        {"id": "two", "file_name": "sub/b.png", "height": 8, "width": 8},
-    ],
-    "categories": [{"id": 9, "name": "cat"}, {"id": 4, "name": "dog"}],
-    "annotations": [
-        {"id": 11, "image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]},
-        {"id": 12, "image_id": "two", "category_id": 4, "bbox": [-2, 0, 4.5, 4], "iscrowd": 1},
-        {
-            "id": 10,
-            "image_id": 1,
-            "category_id": 4,
-            "bbox": [11, 9, 5, 5],
-            "segmentation": [[1, 1]],
-        },
-    ],
-}
-
-
-def load(tmp_path, document, **options):
-    path = tmp_path / "a.json"
-    path.write_text(document if isinstance(document, str) else json.dumps(document))
-    (tmp_path / "images").mkdir(exist_ok=True)
-    return load_source(path, tmp_path / "images", **options)
+IMAGES = [
+    {"id": 1, "file_name": "a.png", "height": 10, "width": 12},
+    {"id": "two", "file_name": "sub/b.png", "height": 8, "width": 8},
+]
+GOOD = coco(
+    {"id": 11, "bbox": [1, 2, 3, 4]},
+    {"id": 12, "image_id": "two", "category_id": 4, "bbox": [-2, 0, 4.5, 4], "iscrowd": 1},
+    {"id": 10, "category_id": 4, "bbox": [11, 9, 5, 5], "segmentation": [[1, 1]]},
+    images=IMAGES,
+)
+TWO = coco(
+    {"id": 11, "bbox": [1, 2, 3, 4]}, {"id": 12, "image_id": 2, "bbox": [0, 0, 4.5, 4]}, images=2
+)
 
 
 def test_a_good_file_is_kept_as_it_is(tmp_path):
-    source = load(tmp_path, GOOD)
+    source = source_of(tmp_path, GOOD)
     assert source.annotations == GOOD["annotations"]
     assert source.class_names == ["dog", "cat"]
     assert source.id_to_contiguous == {4: 0, 9: 1}
     assert [a["id"] for a in source.annotations_of(1)] == [11, 10]
-    assert source.path_of(source.images[1]).endswith("images/sub/b.png")
+    assert source.path_of(source.images[1]) == str(tmp_path / "sub/b.png")
     assert source.has_masks
     assert not source.bad_boxes
     assert len(source.sha256) == 64
@@ -53,108 +42,184 @@ def test_a_good_file_is_kept_as_it_is(tmp_path):
 def test_boxes_only_and_crowd_masks_do_not_count_as_masks(tmp_path):
     document = copy.deepcopy(GOOD)
     document["annotations"][1]["segmentation"] = document["annotations"][2].pop("segmentation")
-    assert not load(tmp_path, document).has_masks
+    assert not source_of(tmp_path, document).has_masks
 
 
-def change(path, value):
-    """The good document with one place set to a value; ``...`` removes it."""
-    document = copy.deepcopy(GOOD)
-    node = document
-    for key in path[:-1]:
-        node = node[key]
-    if value is ...:
-        del node[path[-1]]
-    else:
-        node[path[-1]] = value
-    return document
-
-
-ANNOTATION = ("annotations", 0)
-BAD = [
-    (("categories",), [], "key 'categories': the list is empty"),
-    (("categories",), ..., "key 'categories': expected a list"),
-    (("images",), {}, "key 'images': expected a list"),
-    (("annotations",), [1], "key 'annotations': expected a list of objects"),
-    ((*ANNOTATION, "bbox"), ..., "annotation 11: key 'bbox': found None"),
-    ((*ANNOTATION, "bbox"), "1 2 3 4", "annotation 11: key 'bbox': found '1 2 3 4'"),
-    ((*ANNOTATION, "bbox"), [1, 2, "3", 4], "annotation 11: key 'bbox'"),
-    ((*ANNOTATION, "bbox"), [1, 2, float("nan"), 4], "annotation 11: key 'bbox': .*finite"),
-    ((*ANNOTATION, "bbox"), [1, 2, float("inf"), 4], "annotation 11: key 'bbox': .*finite"),
-    ((*ANNOTATION, "bbox"), [1, 2, 1e308, 1e308], "annotation 11: key 'bbox': .*finite .*area"),
-    ((*ANNOTATION, "bbox"), [1e308, 2, 1e308, 4], "annotation 11: key 'bbox': .*finite far"),
-    ((*ANNOTATION, "bbox"), [1, 2, True, 4], "annotation 11: key 'bbox'"),
-    ((*ANNOTATION, "bbox"), [1, 2, 3], "annotation 11: key 'bbox': .*expected four"),
-    ((*ANNOTATION, "bbox"), [1, 2, -3, 4], "annotation 11: key 'bbox': .*has no area"),
-    ((*ANNOTATION, "bbox"), [1, 2, 0, 4], "annotation 11: key 'bbox': .*has no area"),
-    ((*ANNOTATION, "bbox"), [12, 2, 3, 4], "annotation 11: .*wholly outside its 12x10 image"),
-    ((*ANNOTATION, "bbox"), [-3, 2, 3, 4], "annotation 11: .*wholly outside"),
-    ((*ANNOTATION, "category_id"), 5, "annotation 11: key 'category_id': 5 is not among"),
-    ((*ANNOTATION, "category_id"), "9", "annotation 11: key 'category_id'"),
-    ((*ANNOTATION, "image_id"), 3, "annotation 11: key 'image_id': 3 is not among"),
-    ((*ANNOTATION, "image_id"), [1], "annotation 11: key 'image_id'"),
-    ((*ANNOTATION, "id"), 12, "annotation id 12 occurs twice"),
-    ((*ANNOTATION, "id"), "x", "annotation number 0: key 'id': found 'x'"),
-    ((*ANNOTATION, "iscrowd"), 2, "annotation 11: key 'iscrowd': found 2"),
-    ((*ANNOTATION, "score"), 1.5, "annotation 11: key 'score': found 1.5"),
-    (("images", 1, "id"), 1, "image id 1 occurs twice"),
-    (("images", 0, "height"), 0, "image 1: key 'height': found 0"),
-    (("images", 0, "width"), "12", "image 1: key 'width': found '12'"),
-    (("images", 0, "width"), ..., "image 1: key 'width': found None"),
-    (("images", 0, "file_name"), "../a.png", "image 1: key 'file_name': .*leaves the image folder"),
-    (("images", 0, "file_name"), "x/../../a.png", "leaves the image folder"),
-    (("images", 0, "file_name"), "/etc/a.png", "leaves the image folder"),
-    (("images", 0, "file_name"), "C:\\a.png", "leaves the image folder"),
-    (("images", 0, "file_name"), "..\\a.png", "leaves the image folder"),
-    (("images", 0, "file_name"), "", "image 1: key 'file_name'"),
-    (("categories", 0, "id"), 4, "category id 4 occurs twice"),
-    (("categories", 0, "name"), 3, "category 9: key 'name': found 3"),
+BAD = {
+    "categories": [
+        ([], "key 'categories': the list is empty"),
+        (..., "key 'categories': expected a list"),
+    ],
+    "images": [({}, "key 'images': expected a list")],
+    "annotations": [([1], "key 'annotations': expected a list of objects")],
+    "annotations.0.bbox": [
+        (..., "annotation 11: key 'bbox': found None"),
+        ("1 2 3 4", "annotation 11: key 'bbox': found '1 2 3 4'"),
+        ([1, 2, "3", 4], "annotation 11: key 'bbox'"),
+        ([1, 2, float("nan"), 4], "annotation 11: key 'bbox': .*finite"),
+        ([1, 2, float("inf"), 4], "annotation 11: key 'bbox': .*finite"),
+        ([1, 2, 1e308, 1e308], "annotation 11: key 'bbox': .*finite .*area"),
+        ([1e308, 2, 1e308, 4], "annotation 11: key 'bbox': .*finite far"),
+        ([1, 2, True, 4], "annotation 11: key 'bbox'"),
+        ([10**400, 0, 1, 1], "annotation 11: key 'bbox'"),
+        ([1, 2, 3], "annotation 11: key 'bbox': .*expected four"),
+        ([1, 2, -3, 4], "annotation 11: key 'bbox': .*has no area"),
+        ([1, 2, 0, 4], "annotation 11: key 'bbox': .*has no area.*DATASETS.BAD_BOX skip"),
+        ([12, 2, 3, 4], "annotation 11: .*wholly outside its 12x10 image"),
+        ([-3, 2, 3, 4], "annotation 11: .*wholly outside"),
+    ],
+    "annotations.0.category_id": [
+        (5, "annotation 11: key 'category_id': 5 is not among"),
+        ("9", "annotation 11: key 'category_id'"),
+    ],
+    "annotations.0.image_id": [
+        (3, "annotation 11: key 'image_id': 3 is not among"),
+        ([1], "annotation 11: key 'image_id'"),
+        (True, "annotation 11: key 'image_id'"),
+        ({}, "annotation 11: key 'image_id'"),
+    ],
+    "annotations.0.id": [
+        (12, "annotation id 12 occurs twice"),
+        ("x", "annotation number 0: key 'id': found 'x'"),
+        (2**63, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
+        (-(2**63) - 1, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
+        (10**400, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
+    ],
+    "annotations.0.iscrowd": [(2, "annotation 11: key 'iscrowd': found 2")],
+    "annotations.0.score": [
+        (1.5, "annotation 11: key 'score': found 1.5"),
+        (10**400, "annotation 11: key 'score'"),
+    ],
+    "images.1.id": [(1, "image id 1 occurs twice")],
+    "images.0.height": [(0, "image 1: key 'height': found 0")],
+    "images.0.width": [
+        ("12", "image 1: key 'width': found '12'"),
+        (..., "image 1: key 'width': found None"),
+    ],
+    "images.0.file_name": [
+        ("../a.png", "image 1: key 'file_name': .*leaves the image folder"),
+        ("x/../../a.png", "leaves the image folder"),
+        ("/etc/a.png", "leaves the image folder"),
+        ("C:\\a.png", "leaves the image folder"),
+        ("..\\a.png", "leaves the image folder"),
+        ("", "image 1: key 'file_name'"),
+    ],
+    "categories.0.id": [(4, "category id 4 occurs twice")],
+    "categories.0.name": [(3, "category 9: key 'name': found 3")],
+}
+PLACES = [
+    (tuple(int(k) if k.isdigit() else k for k in place.split(".")), *case)
+    for place, cases in BAD.items()
+    for case in cases
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "message"), BAD)
+@pytest.mark.parametrize(("path", "value", "message"), PLACES)
 def test_what_is_wrong_is_named(tmp_path, path, value, message):
+    document = changed(GOOD, path, value)
     with pytest.raises(DataError, match=message) as error:
-        load(tmp_path, change(path, value))
+        source_of(tmp_path, document)
     assert str(error.value).startswith(str(tmp_path / "a.json"))
     assert "\n" not in str(error.value)
+    assert path[0] != "annotations" or len(texts(document)) == 1
 
 
-@pytest.mark.parametrize("text", [json.dumps(GOOD)[:-20], "", "nonsense", "[" * 100_000])
-def test_a_torn_file(tmp_path, text):
-    with pytest.raises(DataError, match=r"a\.json: not valid JSON"):
-        load(tmp_path, text)
-
-
-@pytest.mark.parametrize("document", [[], "text", 3, None])
-def test_a_file_that_is_no_object(tmp_path, document):
-    with pytest.raises(DataError, match="expected an object"):
-        load(tmp_path, json.dumps(document))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((text, r"a\.json: not valid JSON") for text in ("", "nonsense", "[" * 100_000)),
+        (json.dumps(GOOD)[:-20], r"a\.json: not valid JSON"),
+        *((text, "expected an object") for text in ("[]", '"text"', "3", "null")),
+    ],
+)
+def test_a_torn_file_and_one_that_is_no_object(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        source_of(tmp_path, text)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
         load_source(tmp_path / "absent.json")
-    (tmp_path / "a.json").write_text(json.dumps(GOOD))
     with pytest.raises(DataError, match="nowhere: no such image folder"):
-        load_source(tmp_path / "a.json", tmp_path / "nowhere")
+        load_source(write_json(tmp_path / "a.json", GOOD), tmp_path / "nowhere")
 
 
-def test_bad_boxes_can_be_left_out(tmp_path):
-    document = change((*ANNOTATION, "bbox"), [1, 2, 0, 4])
-    source = load(tmp_path, document, bad_box="skip")
-    assert source.bad_boxes == {11}
-    with pytest.raises(DataError, match="DATASETS.BAD_BOX skip"):
-        load(tmp_path, document)
-
-
-def test_tags_need_no_boxes(tmp_path):
-    document = change((*ANNOTATION, "bbox"), ...)
-    assert len(load(tmp_path, document, need_boxes=False).annotations) == 3
+def test_what_may_be_left_out(tmp_path):
+    bbox = ("annotations", 0, "bbox")
+    assert source_of(tmp_path, changed(GOOD, bbox, [1, 2, 0, 4]), bad_box="skip").bad_boxes == {11}
+    tags = source_of(tmp_path, changed(GOOD, bbox, ...), need_boxes=False)
+    assert len(tags.annotations) == 3
+    largest = ("annotations", 0, "id")
+    assert source_of(tmp_path, changed(GOOD, largest, 2**63 - 1)).annotations_of(1)
 
 
 def test_absolute_names_only_without_a_root(tmp_path):
-    document = change(("images", 0, "file_name"), str(tmp_path / "x.png"))
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps(document))
-    source = load_source(path)
+    document = changed(GOOD, ("images", 0, "file_name"), str(tmp_path / "x.png"))
+    source = load_source(write_json(tmp_path / "a.json", document))
     assert source.path_of(source.images[0]) == str(tmp_path / "x.png")
+
+
+def texts(document):
+    return [problem.text for problem in document_problems(document, "a.json", "images", True)]
+
+
+@pytest.fixture
+def document():
+    return copy.deepcopy(TWO)
+
+
+def test_every_breach_is_told_in_the_order_of_the_file(document):
+    assert texts(document) == []
+    document["categories"][1] = {"id": 9, "name": ""}
+    document["images"][1].update(file_name="../b.png", width=0)
+    document["annotations"][0].update(category_id=5, iscrowd=2, score=7, bbox=[1, 2, 3])
+    document["annotations"][1].update(bbox=[1, 1, 0, 1], image_id=3)
+    assert texts(document) == [
+        "a.json: category id 9 occurs twice",
+        "a.json: category 9: key 'name': found '', expected text",
+        "a.json: image 2: key 'file_name': '../b.png' leaves the image folder images",
+        "a.json: image 2: key 'width': found 0, expected a positive integer",
+        "a.json: annotation 11: key 'category_id': 5 is not among the categories",
+        "a.json: annotation 11: key 'iscrowd': found 2, expected 0 or 1",
+        "a.json: annotation 11: key 'score': found 7, expected a number from 0 to 1",
+        "a.json: annotation 11: key 'bbox': found [1, 2, 3], expected four finite numbers x, y, width, height",
+        "a.json: annotation 12: key 'image_id': 3 is not among the images",
+        "a.json: annotation 12: key 'bbox': [1, 1, 0, 1] has no area, expected width and height above 0",
+    ]
+
+
+def test_what_only_follows_is_not_told_again(document):
+    document["images"][0]["height"] = "ten"  # its boxes cannot be compared with it
+    document["annotations"][0]["bbox"] = [50, 50, 2, 2]
+    assert len(texts(document)) == 1
+    document["categories"] = []  # no annotation has a category then
+    assert len(texts(document)) == 2
+    document["images"] = {}
+    assert texts(document) == ["a.json: key 'images': expected a list of objects, found {}"]
+
+
+def test_the_reader_raises_the_first_and_bad_boxes_last(document):
+    document["annotations"][0]["bbox"] = [1, 2, 0, 4]
+    document["annotations"][1]["score"] = -1
+    problems = list(document_problems(document, "a.json", "", True))
+    assert [problem.bad_box for problem in problems] == [11, None]
+    with pytest.raises(DataError) as caught:
+        check_document(document, "a.json", "", "")
+    assert str(caught.value) == problems[1].text
+
+
+def test_items_without_id_go_by_their_position(document):
+    del document["annotations"][1]["id"]
+    document["annotations"][1]["category_id"] = 5
+    assert texts(document) == [
+        "a.json: annotation number 1: key 'id': found None, expected an integer of 64 bits",
+        "a.json: annotation number 1: key 'category_id': 5 is not among the categories",
+    ]
+
+
+def test_found_values_are_short_and_of_one_line():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    for value in ("x" * 500, "a\nb", list(range(50)), nested, 10**5000, {"k": "v" * 99}):
+        assert len(show(value)) <= 80 and "\n" not in show(value)

@@ -57,10 +57,6 @@ def documents(make_document):
     return document, without_masks(document)
 
 
-def register_in_wsis(document, register):
-    return register(document)
-
-
 def register_in_detectron2(document, register):
     """As a user's own Python does it: the JSON goes through `register_coco_instances`."""
     mine = register(document)
@@ -77,13 +73,12 @@ def register_dicts(document, register):
     dicts = []
     for image in document["images"]:
         annotations = [a for a in document["annotations"] if a["image_id"] == image["id"]]
-        dicts.append(
-            {**image, "image_id": image["id"], "file_name": f"{root}/{image['file_name']}"}
-        )
-        dicts[-1]["annotations"] = [
+        record = {"image_id": image["id"], "file_name": f"{root}/{image['file_name']}"}
+        record["annotations"] = [
             {**a, "bbox_mode": BoxMode.XYWH_ABS, "category_id": position[a["category_id"]]}
             for a in annotations
         ]
+        dicts.append({**image, **record})
     name = f"dicts_{id(dicts)}"
     DatasetCatalog.register(name, lambda: dicts)
     MetadataCatalog.get(name).set(thing_classes=["cat", "dog"])
@@ -112,11 +107,12 @@ def batches(cfg, number=8):
 
 @pytest.mark.parametrize("crop", [False, True])
 @pytest.mark.parametrize("supervision", ["box", "image"])
-@pytest.mark.parametrize("registered", [register_in_wsis, register_in_detectron2, register_dicts])
+@pytest.mark.parametrize("registered", [None, register_in_detectron2, register_dicts])
 def test_batches_are_identical(documents, register, make_cfg, registered, supervision, crop):
     opts = ("WSIS.SUPERVISION", supervision, "INPUT.CROP.ENABLED", crop)
     opts += ("INPUT.CROP.SIZE", [0.4, 0.4])
-    found = [batches(make_cfg(*opts, train=(registered(d, register),))) for d in documents]
+    names = [registered(d, register) if registered else register(d) for d in documents]
+    found = [batches(make_cfg(*opts, train=(name,))) for name in names]
     assert same(*found)
     instances = [inputs["instances"] for batch in found[0] for inputs in batch]
     assert all(set(i.get_fields()) == {"gt_boxes", "gt_classes", "gt_ids"} for i in instances)
@@ -138,16 +134,13 @@ def test_no_dict_holds_a_trace_of_a_mask(documents, register, make_cfg):
     assert not any("void" in d for d in dicts)
 
 
-def test_a_mask_head_cannot_be_trained_on_boxes(documents, register, make_cfg):
-    cfg = make_cfg("MODEL.MASK_ON", True, train=(register(documents[0]),))
-    with pytest.raises(ConfigError, match="masks are needed"):
-        build_train_loader(cfg)
-
-
-def test_true_masks_do_not_pass_as_proxies(make_document, register, make_cfg):
-    name = register(make_document((1,)))
-    cfg = make_cfg("WSIS.SUPERVISION", "proxy", "MODEL.MASK_ON", True, train=(name,))
-    with pytest.raises(ConfigError, match=r"has no info\.wsis"):
+@pytest.mark.parametrize(
+    ("supervision", "message"), [("box", "masks are needed"), ("proxy", r"has no info\.wsis")]
+)
+def test_masks_that_may_not_be_used(make_document, register, make_cfg, supervision, message):
+    opts = ("WSIS.SUPERVISION", supervision, "MODEL.MASK_ON", True)
+    cfg = make_cfg(*opts, train=(register(make_document((1,))),))
+    with pytest.raises(ConfigError, match=message):
         build_train_loader(cfg)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shlex
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("python ")]
 
 
-def test_the_commands_for_external_masks(folder, capsys, monkeypatch):
+def test_the_commands_for_external_masks(folder, run):
     document = json.loads((folder / "proxy.json").read_text())
     results = [
         {k: a[k] for k in ("image_id", "segmentation", "category_id")}
@@ -76,23 +75,23 @@ def test_the_commands_for_external_masks(folder, capsys, monkeypatch):
     assert tools == ["tools/generate_proxy_masks.py"] + ["tools/evaluate_proxy_masks.py"] * 2
     for tool, *arguments in found:
         more = ["MODEL.DEVICE", "cpu", "PROXY.NUM_WORKERS", "0"] if "generate" in tool else []
-        monkeypatch.setattr("sys.argv", [tool, *arguments, *more])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / tool), run_name="__main__")
-        assert ended.value.code == 0, capsys.readouterr().err
+        assert run(Path(tool).stem, *arguments, *more) == (0, "")
     made = json.loads((folder / "output/sam/proxy/mine.json").read_text())
     assert [a["status"] for a in made["annotations"]] == ["ok"] * 4
     (example,) = blocks("docs/external_masks.md", "json")
     assert set(json.loads(example)[0]) == {"image_id", "segmentation", "annotation_id", "score"}
 
 
-@pytest.mark.parametrize(
-    "page", ["docs/notebook.md", "docs/external_masks.md", "datasets/README.md"]
-)
+PAGES = ["README.md", "datasets/README.md"]
+PAGES += [f"docs/{name}.md" for name in ("notebook", "external_masks", "results", "proxy_file")]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_is_there(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
-    paths = re.findall(r"\b(?:tools|configs|datasets|wsis|tests)/[\w./-]+\.(?:py|yaml|md)", text)
+    folders = "tools|configs|datasets|docs|wsis|tests"
+    paths = re.findall(rf"\b(?:{folders})/[\w./-]+\.(?:py|yaml|md|png)", text)
     named = {*((Path(page).parent / link) for link in links), *map(Path, paths)}
     assert named
     assert [str(path) for path in named if not (ROOT / path).exists()] == []

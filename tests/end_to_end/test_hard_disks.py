@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,85 +28,86 @@ def shapes(tmp_path: Path) -> Path:
     return tmp_path / "shapes"
 
 
+@pytest.fixture
+def make(tmp_path, shapes, run) -> Callable[[], Path]:
+    """``make()``: the proxy-mask file of :func:`shapes`, in ``out``."""
+
+    def made() -> Path:
+        assert run("generate_proxy_masks", *teacher_words(shapes, tmp_path / "out")) == (0, "")
+        return tmp_path / "out/proxy/noise.json"
+
+    return made
+
+
+@pytest.fixture
+def locked(tmp_path) -> Path:
+    """A folder, still empty at the end."""
+    (tmp_path / "locked").mkdir()
+    yield tmp_path / "locked"
+    assert not list((tmp_path / "locked").iterdir())
+
+
 class TestReadOnly:
     @pytest.mark.parametrize("where", ["locked", "locked/inside"])
-    def test_generation(self, tmp_path, shapes, run, where):
-        (tmp_path / "locked").mkdir()
-        with read_only(tmp_path / "locked"):
+    def test_generation(self, tmp_path, shapes, run, locked, where):
+        with read_only(locked):
             outcome = run("generate_proxy_masks", *teacher_words(shapes, tmp_path / where))
         text = f"error: OUTPUT_DIR: {tmp_path / where} cannot be written (Permission denied)"
         assert outcome == (2, text)
-        assert not list((tmp_path / "locked").iterdir())
 
-    def test_generation_that_is_continued(self, tmp_path, shapes, run):
-        words = teacher_words(shapes, tmp_path / "out")
-        assert run("generate_proxy_masks", *words) == (0, "")
-        made = tmp_path / "out/proxy/noise.json"
-        expected = made.read_bytes()
-        made.unlink()
-        before = files_in(made.parent)
-        with read_only(made.parent):
-            status, error = run("generate_proxy_masks", "--resume", *words)
+    def test_generation_that_is_continued(self, tmp_path, shapes, run, make):
+        masks, words = make(), ["--resume", *teacher_words(shapes, tmp_path / "out")]
+        expected = masks.read_bytes()
+        masks.unlink()
+        before = files_in(masks.parent)
+        with read_only(masks.parent):
+            status, error = run("generate_proxy_masks", *words)
         assert status == 2
-        assert f"{made.parent}/" in error and "Permission denied; what is finished is kept" in error
-        assert files_in(made.parent) == before
-        assert run("generate_proxy_masks", "--resume", *words) == (0, "")
-        assert made.read_bytes() == expected
+        assert f"{masks.parent}/" in error
+        assert "Permission denied; what is finished is kept" in error
+        assert files_in(masks.parent) == before
+        assert run("generate_proxy_masks", *words) == (0, "")
+        assert masks.read_bytes() == expected
 
-    def test_training(self, tmp_path, data, run):
-        config = write_config(tmp_path / "s", data)
-        (tmp_path / "s/out").mkdir()
-        with read_only(tmp_path / "s/out"):
+    def test_training(self, data, run, locked):
+        config = write_config(data, data, OUTPUT_DIR=str(locked))
+        with read_only(locked):
             outcome = run("train_net", "--config-file", config)
-        text = f"error: OUTPUT_DIR: {tmp_path / 's/out'} cannot be written (Permission denied)"
+        text = f"error: OUTPUT_DIR: {locked} cannot be written (Permission denied)"
         assert outcome == (2, text)
-        assert not list((tmp_path / "s/out").iterdir())
 
-    def test_evaluation_of_masks(self, tmp_path, shapes, run):
-        assert run("generate_proxy_masks", *teacher_words(shapes, tmp_path / "out")) == (0, "")
-        (tmp_path / "locked").mkdir()
-        words = [
-            "--proxy",
-            tmp_path / "out/proxy/noise.json",
-            "--output",
-            tmp_path / "locked/q.json",
-        ]
-        with read_only(tmp_path / "locked"):
+    def test_evaluation_of_masks(self, run, make, locked):
+        words = ["--proxy", make(), "--output", locked / "q.json"]
+        with read_only(locked):
             status, error = run("evaluate_proxy_masks", *words)
         assert status == 2
-        assert str(tmp_path / "locked/q.json") in error and "Permission denied" in error
-        assert not list((tmp_path / "locked").iterdir())
+        assert str(locked / "q.json") in error and "Permission denied" in error
 
 
 class TestFullDisk:
     def test_training_keeps_its_last_checkpoint(self, tmp_path, data, run):
         """The disk is full after the first checkpoint; with room again the training goes on from it."""
-        config = write_config(tmp_path / "s", data, SOLVER__MAX_ITER=4)
+        words = ["--config-file", write_config(tmp_path / "s", data, SOLVER__MAX_ITER=4)]
         out = tmp_path / "s/out"
-        assert run("train_net", "--config-file", config, "SOLVER.MAX_ITER", 2) == (0, "")
+        assert run("train_net", *words, "SOLVER.MAX_ITER", 2) == (0, "")
         before = files_in(out)
         with disk_of(300_000):
-            status, error = run("train_net", "--config-file", config, "--resume")
+            status, error = run("train_net", *words, "--resume")
         assert status == 2
-        assert (
-            f"{out}: File too large; the last checkpoint is kept: continue with --resume" in error
-        )
+        text = f"{out}: File too large; the last checkpoint is kept: continue with --resume"
+        assert text in error
         after = files_in(out)
-        assert {n: after[n] for n in before if n.endswith("pth")} == {
-            n: before[n] for n in before if n.endswith("pth")
-        }
+        kept = {n: c for n, c in before.items() if n.endswith("pth") or n == "last_checkpoint"}
+        assert {name: after[name] for name in kept} == kept
         assert not [name for name in after if name.endswith(".part")]
-        assert after["last_checkpoint"] == before["last_checkpoint"]
-        assert run("train_net", "--config-file", config, "--resume") == (0, "")
+        assert run("train_net", *words, "--resume") == (0, "")
         assert torch.load(out / "model_final.pth", weights_only=True)["iteration"] == 3
 
-    def test_evaluation_of_masks(self, tmp_path, shapes, run):
-        assert run("generate_proxy_masks", *teacher_words(shapes, tmp_path / "out")) == (0, "")
-        target = tmp_path / "quality.json"
+    def test_evaluation_of_masks(self, tmp_path, run, make):
+        masks, target = make(), tmp_path / "quality.json"
         target.write_text("before")
-        words = ["--proxy", tmp_path / "out/proxy/noise.json", "--output", target]
         with disk_of(100):
-            status, error = run("evaluate_proxy_masks", *words)
+            status, error = run("evaluate_proxy_masks", "--proxy", masks, "--output", target)
         assert (status, "File too large" in error) == (2, True)
         assert str(target) in error
         assert target.read_text() == "before"
@@ -126,9 +128,8 @@ class TestTwoRuns:
         os.kill(first, signal.SIGSTOP)
         try:
             for words in ([], ["--resume"]):
-                status, error = run(
-                    "generate_proxy_masks", *words, *make_opts(tmp_path / "noise", out)
-                )
+                words += make_opts(tmp_path / "noise", out)
+                status, error = run("generate_proxy_masks", *words)
                 assert status == 2
                 assert f"{out / 'proxy'}: another run is writing proxy masks here" in error
         finally:

@@ -17,7 +17,7 @@ from wsis.engine import (
     WsisTrainer,
     argument_parser,
     check_weights,
-    loaded_model,
+    checked_model,
     run_tool,
     setup,
     start,
@@ -206,13 +206,13 @@ def test_the_model_that_was_checked_is_the_one_that_works(tmp_path, data, monkey
         WsisTrainer, "build_model", lambda cfg: built.append(build(cfg)) or built[-1]
     )
     cfg = _setup(config, "MODEL.WEIGHTS", tmp_path / "all.pth", purpose="test")
-    assert loaded_model(cfg) is built[0]
-    assert loaded_model(cfg) is built[1], "it is handed over once"
+    assert checked_model(cfg) is built[0]
+    assert checked_model(cfg) is built[1], "it is handed over once"
     _setup(config, "MODEL.WEIGHTS", tmp_path / "all.pth", purpose="generate")
     other = cfg.clone()
     other.defrost()
     other.INPUT.FORMAT = "RGB"
-    model = loaded_model(other)
+    model = checked_model(other)
     assert model is built[3], "not for another config"
     expected = torch.load(tmp_path / "all.pth", weights_only=True)
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())

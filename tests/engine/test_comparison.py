@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from wsis.engine.comparison import (
     TRUE_MASKS,
     Comparison,
     StepError,
-    cores,
     format_results,
     true_masks,
 )
 from wsis.engine.plan import Plan, TeacherPlan, load_plan
 from wsis.errors import ConfigError
+from wsis.parallel import cores
 
 TRAIN = """
 import json, pathlib, sys
@@ -47,8 +48,7 @@ WITH = "{title: t, train_boxes: a, train_masks: b, val: c, detector: d, student:
 
 @pytest.fixture
 def names(request):
-    stem = request.node.name.replace("[", "_").replace("]", "")
-    return f"{stem}_boxes", f"{stem}_masks", f"{stem}_val"
+    return [f"{request.node.name}_{kind}" for kind in ("boxes", "masks", "val")]
 
 
 @pytest.fixture
@@ -56,28 +56,23 @@ def comparison(tmp_path, names):
     checkout = tmp_path / "checkout"
     (checkout / "tools").mkdir(parents=True)
     boxes, masks, val = names
-    for name, text in (
-        ("train_net", TRAIN),
-        ("generate_proxy_masks", GENERATE),
-        ("evaluate_proxy_masks", EVALUATE),
-    ):
+    tools = {"train_net": TRAIN, "generate_proxy_masks": GENERATE, "evaluate_proxy_masks": EVALUATE}
+    for name, text in tools.items():
         text = text.replace("VAL", val).replace("BOXES", boxes)
         (checkout / "tools" / f"{name}.py").write_text(text)
     (checkout / "student.yaml").write_text("SEED: 1\n")
     (checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: FilledBox\n")
     document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "data.json").write_text(json.dumps(document))
-    plan = Plan(
-        title="test",
-        train_boxes=boxes,
-        train_masks=masks,
-        val=val,
-        detector="student.yaml",
-        student="student.yaml",
-        teachers={"filled box": TeacherPlan("fill.yaml"), "box + CRF": TeacherPlan("fill.yaml")},
-        custom=[[name, str(tmp_path / "data.json"), ""] for name in names],
-    )
+    teachers = {name: TeacherPlan("fill.yaml") for name in ("filled box", "box + CRF")}
+    custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
+    plan = Plan("test", *names, "student.yaml", "student.yaml", teachers, custom=custom)
     return Comparison(plan, checkout, tmp_path / "out")
+
+
+def with_teachers(comparison, jobs=1, **teachers):
+    plan = replace(comparison.plan, teachers=teachers)
+    return Comparison(plan, comparison.checkout, comparison.output, jobs)
 
 
 def test_every_row_is_scored_against_the_true_masks(comparison):
@@ -99,21 +94,19 @@ def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(compar
     boxes, masks, _ = names
     data = Path(comparison.custom[0][1])
     document = json.loads(data.read_text())
-    document["images"] = [
-        {"id": i, "file_name": f"{i}.png", "height": 9, "width": 9} for i in (1, 2)
-    ]
-    document["annotations"] = [
-        {"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 5, 5]} for i in (1, 2)
-    ]
+    for i in (1, 2):
+        image = {"id": i, "file_name": f"{i}.png", "height": 9, "width": 9}
+        document["images"].append(image)
+        box = {"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 5, 5]}
+        document["annotations"].append(box)
     data.write_text(json.dumps(document))
     (comparison.checkout / "datasets").mkdir()
     tool = "datasets/take_images.py"
     (comparison.checkout / tool).write_text(Path(tool).read_text())
     generate = comparison.checkout / "tools" / "generate_proxy_masks.py"
     generate.write_text(generate.read_text().replace(f"{boxes}.json", f"{boxes}_1.json"))
-    teachers = {"few": TeacherPlan("fill.yaml", "own", images=1, processes=2, opts=["SEED", "2"])}
-    plan = replace(comparison.plan, teachers=teachers)
-    few = Comparison(plan, comparison.checkout, comparison.output)
+    teacher = TeacherPlan("fill.yaml", "own", images=1, processes=2, opts=["SEED", "2"])
+    few = with_teachers(comparison, few=teacher)
     results = few.run()
     assert list(results["rows"]) == [TRUE_MASKS, true_masks(1), "few"]
     assert results["rows"]["few"]["share"] == 0.25
@@ -131,8 +124,7 @@ def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(compar
 
 
 def test_a_teacher_may_have_the_detectors_weights(comparison):
-    plan = replace(comparison.plan, teachers={"a": TeacherPlan("fill.yaml", "detector")})
-    results = Comparison(plan, comparison.checkout, comparison.output).run()
+    results = with_teachers(comparison, a=TeacherPlan("fill.yaml", "detector")).run()
     command = results["commands"]["a-proxies"]
     detector = comparison.output / "detector" / "model_final.pth"
     assert command[command.index("MODEL.WEIGHTS") + 1] == str(detector)
@@ -142,8 +134,8 @@ def test_started_again_it_repeats_nothing(comparison):
     first = comparison.run()
     for tool in (comparison.checkout / "tools").iterdir():
         tool.write_text("raise SystemExit('called again')")
-    again = Comparison(comparison.plan, comparison.checkout, comparison.output).run()
-    assert again["rows"] == first["rows"]
+    again = with_teachers(comparison, **comparison.plan.teachers)
+    assert again.run()["rows"] == first["rows"]
 
 
 def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(comparison):
@@ -154,16 +146,15 @@ def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(compariso
         comparison.run()
     assert not (comparison.output / "results.json").exists()
     tool.write_text(good)
-    again = Comparison(comparison.plan, comparison.checkout, comparison.output)
+    again = with_teachers(comparison, **comparison.plan.teachers)
     assert again.run()["rows"]["filled box"]["AP"] == 10
 
 
 def test_rows_side_by_side_are_those_one_after_another(comparison, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     tool = comparison.checkout / "tools" / "train_net.py"
-    tool.write_text(
-        "import os\nprint(os.environ.get('OMP_NUM_THREADS', 'all'))\n" + tool.read_text()
-    )
+    threads = "import os\nprint(os.environ.get('OMP_NUM_THREADS', 'all'))\n"
+    tool.write_text(threads + tool.read_text())
     alone = comparison.run()
     several = Comparison(comparison.plan, comparison.checkout, tmp_path / "several", jobs=2)
     assert several.run()["rows"] == alone["rows"]
@@ -176,29 +167,29 @@ def test_a_row_that_fails_stops_those_not_yet_begun(comparison):
     tool = comparison.checkout / "tools" / "generate_proxy_masks.py"
     tool.write_text("raise SystemExit('error: no such thing')")
     teachers = {f"row {i}": TeacherPlan("fill.yaml") for i in range(20)}
-    plan = replace(comparison.plan, teachers=teachers)
     with pytest.raises(StepError, match="-proxies failed .*error: no such thing"):
-        Comparison(plan, comparison.checkout, comparison.output, jobs=2).run()
+        with_teachers(comparison, jobs=2, **teachers).run()
     assert len(list((comparison.output / "logs").glob("*-proxies.txt"))) < 10
 
 
 def test_a_folder_of_another_plan_is_refused(comparison):
-    comparison.step(
-        "a", ["tools/evaluate_proxy_masks.py", "--output", str(comparison.output / "x")]
-    )
+    command = ["tools/evaluate_proxy_masks.py", "--output"]
+    comparison.step("a", [*command, str(comparison.output / "x")])
     with pytest.raises(ConfigError, match="step a was made by another plan"):
-        comparison.step("a", ["tools/evaluate_proxy_masks.py", "--output", "y"])
+        comparison.step("a", [*command, "y"])
 
 
 def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
-    (comparison.checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: BoxCRF\n")
-    monkeypatch.setitem(__import__("sys").modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ConfigError, match="needs pydensecrf"):
-        comparison.run()
-    (comparison.checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: RetinaNet\n")
-    with pytest.raises(ConfigError, match=r"fill\.yaml: RetinaNet is not a teacher"):
-        comparison.run()
-    (comparison.checkout / "fill.yaml").unlink()
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    config = comparison.checkout / "fill.yaml"
+    for name, text in (
+        ("BoxCRF", "needs pydensecrf"),
+        ("RetinaNet", r"fill\.yaml: RetinaNet is not a teacher"),
+    ):
+        config.write_text(f"MODEL:\n  META_ARCHITECTURE: {name}\n")
+        with pytest.raises(ConfigError, match=text):
+            comparison.run()
+    config.unlink()
     with pytest.raises(ConfigError, match=r"fill\.yaml: no such config file"):
         comparison.run()
     assert not comparison.output.exists()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,26 @@ def records(*ids: int, score: float = 0.5) -> list[dict[str, Any]]:
     return [{"id": i, "segmentation": code, "score": score, "status": "ok"} for i in ids]
 
 
-def expected(image_id: int | str) -> list[int] | None:
-    return [10 * image_id, 10 * image_id + 1] if image_id in range(9) else None
+def ids_of(image_id: int) -> list[int]:
+    return [10 * image_id, 10 * image_id + 1]
+
+
+def fits(image_id: int | str, entry: dict[str, Any]) -> bool:
+    made = [record["id"] for record in entry.get("masks", [])]
+    return image_id in range(9) and ("failed" in entry or made == ids_of(image_id))
 
 
 def line(image_id: int, score: float = 0.5) -> bytes:
-    return result_line(image_id, records(10 * image_id, 10 * image_id + 1, score=score))
+    return result_line(image_id, records(*ids_of(image_id), score=score))
 
 
 def read(*paths: Path, made_with: dict[str, Any] = MADE_WITH) -> JournalIndex:
-    return JournalIndex.read(paths, made_with, expected)
+    return JournalIndex(paths, made_with, fits)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return journal_path(tmp_path, "d", 0)
 
 
 def test_lines_come_back_from_journals_of_any_number_of_ranks(tmp_path: Path) -> None:
@@ -75,10 +84,7 @@ def test_only_journals_of_the_very_dataset_are_found(tmp_path: Path) -> None:
         lambda line: line[:30] + b"\0" * 30 + b"\n" + line[30:],
     ],
 )
-def test_a_damaged_end_is_dropped_and_overwritten(
-    tmp_path: Path, damage: Callable[[bytes], bytes]
-) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_a_damaged_end_is_dropped_and_overwritten(path, damage):
     whole = HEADER + line(1)
     path.write_bytes(whole + damage(line(2)))
     index = read(path)
@@ -89,8 +95,7 @@ def test_a_damaged_end_is_dropped_and_overwritten(
 
 
 @pytest.mark.parametrize("content", [b"", HEADER[:-1], b"\0" * 50, b"\0" * 50 + b"\n"])
-def test_a_journal_without_whole_header_is_empty(tmp_path: Path, content: bytes) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_a_journal_without_whole_header_is_empty(path, content):
     path.write_bytes(content)
     index = read(path)
     assert index.provenance is None
@@ -100,8 +105,7 @@ def test_a_journal_without_whole_header_is_empty(tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 9 + b"\n", b'{"image_id": 1, "ma\n', b"[]\n"])
-def test_a_damaged_line_before_a_good_one_is_an_error(tmp_path: Path, damage: bytes) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_a_damaged_line_before_a_good_one_is_an_error(path, damage):
     path.write_bytes(HEADER + line(1) + damage + line(2))
     with pytest.raises(DataError, match=r"rank0\.jsonl: line 3 is damaged"):
         read(path)
@@ -118,26 +122,23 @@ def test_a_damaged_line_before_a_good_one_is_an_error(tmp_path: Path, damage: by
         b"{}\n",
     ],
 )
-def test_a_line_that_does_not_fit_the_source_is_an_error(tmp_path: Path, bad: bytes) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_a_line_that_does_not_fit_the_source_is_an_error(path, bad):
     path.write_bytes(HEADER + line(2) + bad)
     with pytest.raises(DataError, match="line 3: not what image"):
         read(path)
 
 
-def test_other_settings_are_named_with_both_values(tmp_path: Path) -> None:
-    path = journal_path(tmp_path, "d", 0)
-    path.write_bytes(HEADER)
+def test_other_settings_are_named_with_both_values(path):
+    path.write_bytes(header_line({"config": {"A.B": 1}}))
     with pytest.raises(WsisError, match="A.B: 1 -> 2; version: absent -> 3"):
-        path.write_bytes(header_line({"config": {"A.B": 1}}))
         read(path, made_with={"version": 3, "config": {"A.B": 2}})
     path.write_bytes(b'{"journal": 2}\n')
     with pytest.raises(DataError, match="not a journal"):
         read(path)
 
 
-def test_one_image_twice_is_fine_only_if_the_results_are_the_same(tmp_path: Path) -> None:
-    first, second = journal_path(tmp_path, "d", 0), journal_path(tmp_path, "d", 1)
+def test_one_image_twice_is_fine_only_if_the_results_are_the_same(path):
+    first, second = path, journal_path(path.parent, "d", 1)
     first.write_bytes(HEADER + line(1))
     second.write_bytes(HEADER + line(2) + line(1))
     assert set(read(first, second).done) == {1, 2}
@@ -146,8 +147,8 @@ def test_one_image_twice_is_fine_only_if_the_results_are_the_same(tmp_path: Path
         read(first, second)
 
 
-def test_a_failed_image_that_was_read_later_is_done(tmp_path: Path) -> None:
-    first, second = journal_path(tmp_path, "d", 0), journal_path(tmp_path, "d", 1)
+def test_a_failed_image_that_was_read_later_is_done(path):
+    first, second = path, journal_path(path.parent, "d", 1)
     first.write_bytes(HEADER + line(1) + failure_line(2, "cut"))
     second.write_bytes(HEADER + failure_line(1, "gone") + failure_line(3, "cut"))
     index = read(first, second)
@@ -155,18 +156,16 @@ def test_a_failed_image_that_was_read_later_is_done(tmp_path: Path) -> None:
     assert index.failed == {2: "cut", 3: "cut"}
 
 
-def test_entries_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_in_memory_are_bounded(path, monkeypatch):
     monkeypatch.setattr(journal, "_CACHED_ENTRIES", 2)
-    path = journal_path(tmp_path, "d", 0)
     path.write_bytes(HEADER + b"".join(line(i) for i in range(6)))
     index = read(path)
     for image_id in (0, 1, 0, 2, 5, 0):
-        assert list(index.masks_of(image_id)) == expected(image_id)
-    assert len(index._cache) == 2
+        assert list(index.masks_of(image_id)) == ids_of(image_id)
+    assert index.masks_of.cache_info().currsize == 2
 
 
-def test_a_line_that_cannot_be_written_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_a_line_that_cannot_be_written_leaves_the_journal_as_it_was(path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with JournalWriter(path, HEADER, 0) as writer:
         writer.append(line(1))
@@ -183,10 +182,7 @@ def test_a_line_that_cannot_be_written_leaves_the_journal_as_it_was(tmp_path: Pa
     assert path.read_bytes() == before + line(3)
 
 
-def test_each_line_is_synced_before_append_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = journal_path(tmp_path, "d", 0)
+def test_each_line_is_synced_before_append_returns(path, monkeypatch):
     sizes: list[int] = []
     with JournalWriter(path, HEADER, 0) as writer:
         monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(path.stat().st_size))
@@ -201,11 +197,10 @@ def test_records_hold_what_the_file_needs_and_refuse_what_it_cannot_hold() -> No
     nothing = np.zeros((1, 1), dtype=bool), 0, 0
     ring = np.ones((2, 2), dtype=bool), 0, 0
     masks = ProxyMasks.from_crops(seed, [found, nothing, found], ignore=[None, None, ring])
-    kept = mask_records(masks)
-    assert [r["id"] for r in kept] == [7, 8, 9]
-    assert [r["status"] for r in kept] == ["ok", "empty", "ok"]
-    assert [r["score"] for r in kept] == [1.0, 0.0, 1.0]
-    assert ["ignore_segmentation" in r for r in kept] == [False, True, True]
+    kept = [
+        (r["id"], r["status"], r["score"], "ignore_segmentation" in r) for r in mask_records(masks)
+    ]
+    assert kept == [(7, "ok", 1.0, False), (8, "empty", 0.0, True), (9, "ok", 1.0, True)]
     for scores, status in (([float("nan")] * 3, "ok"), ([1.5] * 3, "ok"), ([1.0] * 3, "odd")):
         masks.scores, masks.status = scores, [status] * 3
         with pytest.raises(ValueError, match="annotation 7"):

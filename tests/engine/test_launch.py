@@ -78,26 +78,27 @@ def test_alone_there_is_nobody_to_wait_for():
     share_buffers(nn.BatchNorm1d(1))
 
 
-def _fails_with(monkeypatch, *outcomes: object) -> None:
-    """Lets the processes put these into their queue; then one of them raises."""
-
+@pytest.mark.parametrize(
+    ("outcomes", "kind", "text"),
+    [
+        (
+            [0, DataError("b.json: annotation 7: no bbox")],
+            DataError,
+            "^b.json: annotation 7: no bbox$",
+        ),
+        ([0], mp.ProcessRaisedException, "the stack of the process"),
+    ],
+)
+def test_the_users_mistake_arrives_as_it_is_and_any_other_with_its_stack(
+    monkeypatch, outcomes, kind, text
+):
     def spawn(worker, nprocs, args):
         for each in outcomes:
             args[-2].put(each)
         raise mp.ProcessRaisedException("the stack of the process", 1, 123)
 
     monkeypatch.setattr(mp, "spawn", spawn)
-
-
-def test_the_users_mistake_in_one_process_arrives_as_it_is(monkeypatch):
-    _fails_with(monkeypatch, 0, DataError("boxes.json: annotation 7: no bbox"))
-    with pytest.raises(DataError, match="^boxes.json: annotation 7: no bbox$"):
-        launch(report, 2)
-
-
-def test_any_other_error_keeps_its_stack(monkeypatch):
-    _fails_with(monkeypatch, 0)
-    with pytest.raises(mp.ProcessRaisedException, match="the stack of the process"):
+    with pytest.raises(kind, match=text):
         launch(report, 2)
 
 
@@ -116,9 +117,8 @@ def test_a_group_of_one_by_torchrun_is_left_behind_closed(tmp_path, monkeypatch)
 
 def test_one_process_of_a_machine_makes_the_checks(monkeypatch):
     assert checks_here()
-    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
-        monkeypatch.setenv(name, "3")
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
     assert not checks_here()
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert checks_here()

@@ -98,15 +98,20 @@ def annotation(category_id):
     return {"category_id": category_id, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0}
 
 
-def test_the_folder_goes_on_after_a_torn_line(tmp_path):
-    with PredictionFolder(tmp_path / "out", PROVENANCE, CATEGORIES) as folder:
+@pytest.fixture
+def open_folder(tmp_path):
+    """``open_folder(**provenance)``: the same folder, of a run of these settings."""
+    return lambda **changes: PredictionFolder(tmp_path / "o", {**PROVENANCE, **changes}, CATEGORIES)
+
+
+def test_the_folder_goes_on_after_a_torn_line(tmp_path, open_folder):
+    with open_folder() as folder:
         assert folder.start(resume=False) == set()
         folder.add("b.png", (4, 5), [annotation(3), annotation(7)])
         folder.add_failure("c.png", "c.png: cannot be read")
-    journal = tmp_path / "out/predictions.jsonl"
-    with open(journal, "ab") as stream:
+    with open(tmp_path / "o/predictions.jsonl", "ab") as stream:
         stream.write(b'{"image_id":"torn')
-    with PredictionFolder(tmp_path / "out", PROVENANCE, CATEGORIES) as folder:
+    with open_folder() as folder:
         assert folder.start(resume=True) == {"b.png"}
         folder.add("a.png", (6, 7), [annotation(7)])
         assert folder.finish(["a.png", "b.png", "c.png"]) == 3
@@ -120,27 +125,20 @@ def test_the_folder_goes_on_after_a_torn_line(tmp_path):
     assert document["info"]["wsis"] == PROVENANCE and document["categories"] == CATEGORIES
 
 
-def test_the_folder_refuses_what_does_not_belong_together(tmp_path):
-    with PredictionFolder(tmp_path, PROVENANCE, CATEGORIES) as folder:
+def test_the_folder_refuses_what_does_not_belong_together(tmp_path, open_folder):
+    with open_folder() as folder:
         folder.start(resume=False)
-        other = PredictionFolder(tmp_path, PROVENANCE, CATEGORIES)
-        with pytest.raises(WsisError, match="another run is writing predictions"), other:
+        text = "another run is writing predictions"
+        with pytest.raises(WsisError, match=text), open_folder():
             pass
-    changed = {**PROVENANCE, "score_threshold": 0.4}
-    for provenance, resume, message in (
-        (PROVENANCE, False, "has predictions already; continue them with --resume"),
-        (changed, True, r"score_threshold: 0\.5 -> 0\.4; name another folder"),
+    for changes, resume, message in (
+        ({}, False, "has predictions already; continue them with --resume"),
+        ({"score_threshold": 0.4}, True, r"score_threshold: 0\.5 -> 0\.4; name another folder"),
     ):
-        folder = PredictionFolder(tmp_path, provenance, CATEGORIES)
-        with pytest.raises(WsisError, match=message), folder:
+        with pytest.raises(WsisError, match=message), open_folder(**changes) as folder:
             folder.start(resume)
-
-
-def test_a_line_of_another_form_is_named(tmp_path):
-    with PredictionFolder(tmp_path, PROVENANCE, CATEGORIES) as folder:
-        folder.start(resume=False)
-    with open(tmp_path / "predictions.jsonl", "ab") as stream:
+    with open(tmp_path / "o/predictions.jsonl", "ab") as stream:
         stream.write(b'{"annotations": []}\n')
-    folder = PredictionFolder(tmp_path, PROVENANCE, CATEGORIES)
-    with pytest.raises(DataError, match=r"predictions\.jsonl: line 2: no image's"), folder:
+    folder = open_folder()
+    with pytest.raises(DataError, match=r"predictions\.jsonl: line 2: not what image None"), folder:
         folder.start(resume=True)

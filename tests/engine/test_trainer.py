@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ class _Rates(HookBase):
         self.rates.append(self.trainer.optimizer.param_groups[0]["lr"])
 
 
+def _after_step(trainer: WsisTrainer, action: Callable[[], object]) -> None:
+    """Lets this happen after each step, before all else."""
+    hook = HookBase()
+    hook.after_step = action
+    trainer.register_hooks([hook])
+    trainer._hooks.insert(0, trainer._hooks.pop())
+
+
 def _train(cfg: CfgNode, resume: bool = False) -> tuple[WsisTrainer, list[float]]:
     torch.manual_seed(0)
     trainer, rates = WsisTrainer(cfg), _Rates()
@@ -48,6 +57,14 @@ def _train(cfg: CfgNode, resume: bool = False) -> tuple[WsisTrainer, list[float]
     trainer.resume_or_load(resume)
     trainer.train()
     return trainer, rates.rates
+
+
+def _half_way(path: Path, whole: CfgNode, folder: Path) -> CfgNode:
+    """The config of a training in a folder that has the checkpoint of iteration 5 only."""
+    parts = _cfg(path, "OUTPUT_DIR", folder)
+    shutil.copy(Path(whole.OUTPUT_DIR) / "model_0000005.pth", folder)
+    (folder / "last_checkpoint").write_text("model_0000005.pth")
+    return parts
 
 
 def _weights(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -62,9 +79,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, data)
     _, rates = _train(whole)
     assert len(set(rates)) == 4  # two of warm-up, two of the schedule
 
-    parts = _cfg(path, "OUTPUT_DIR", tmp_path / "parts")
-    shutil.copy(tmp_path / "whole" / "model_0000005.pth", parts.OUTPUT_DIR)
-    (tmp_path / "parts" / "last_checkpoint").write_text("model_0000005.pth")
+    parts = _half_way(path, whole, tmp_path / "parts")
     trainer, later_rates = _train(parts, resume=True)
 
     assert trainer.start_iter == 6
@@ -72,6 +87,9 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, data)
     torch.testing.assert_close(_weights(parts.OUTPUT_DIR), _weights(whole.OUTPUT_DIR))
     lines = (tmp_path / "parts" / "metrics.json").read_text().splitlines()
     assert json.loads(lines[-1])["iteration"] == 11
+
+
+AFTER = {"PROXY__GENERATE_AFTER_TRAIN": True, "PROXY__NUM_WORKERS": 0}
 
 
 @pytest.fixture
@@ -94,9 +112,7 @@ def test_mixed_precision_is_resumed_with_its_scale(tmp_path, data):
     trainer, _ = _train(whole)
     assert trainer._trainer.grad_scaler.get_scale() == 8 * 2**3
 
-    parts = _cfg(path, "OUTPUT_DIR", tmp_path / "parts")
-    shutil.copy(tmp_path / "whole" / "model_0000005.pth", parts.OUTPUT_DIR)
-    (tmp_path / "parts" / "last_checkpoint").write_text("model_0000005.pth")
+    parts = _half_way(path, whole, tmp_path / "parts")
     later, _ = _train(parts, resume=True)
     assert later.start_iter == 6
     assert later._trainer.grad_scaler.get_scale() == 8 * 2**3
@@ -159,8 +175,7 @@ def two_processes(tmp_path_factory) -> Path:
     """Folder with ``plain`` and ``norms``, what two processes have left of the training of two teachers."""
     folder = tmp_path_factory.mktemp("two_processes")
     write_dataset(folder / "data")
-    norms = {"MODEL__META_ARCHITECTURE": "NormTeacher", "DATASETS__TEST": ["tiny"]}
-    norms |= {"PROXY__GENERATE_AFTER_TRAIN": True, "PROXY__NUM_WORKERS": 0}
+    norms = {"MODEL__META_ARCHITECTURE": "NormTeacher", "DATASETS__TEST": ["tiny"], **AFTER}
     configs = [
         teacher_config(folder / "plain", folder / "data"),
         teacher_config(folder / "norms", folder / "data", **norms),
@@ -205,30 +220,18 @@ def test_two_processes_evaluate_and_generate_with_the_weights_that_are_saved(two
 @pytest.mark.parametrize("mask_on", [False, True])
 def test_batches_without_annotations_train(tmp_path, mask_on):
     write_dataset(tmp_path / "data", number=4, empty=3)
-    path = write_config(
-        tmp_path,
-        tmp_path / "data",
-        MODEL__MASK_ON=mask_on,
-        WSIS__SUPERVISION="mask" if mask_on else "box",
-        DATALOADER__FILTER_EMPTY_ANNOTATIONS=False,
-        SOLVER__IMS_PER_BATCH=1,
-    )
-    trainer, _ = _train(_cfg(path))
+    keys = {"DATALOADER__FILTER_EMPTY_ANNOTATIONS": False, "SOLVER__IMS_PER_BATCH": 1}
+    keys |= {"MODEL__MASK_ON": mask_on, "WSIS__SUPERVISION": "mask" if mask_on else "box"}
+    trainer, _ = _train(_cfg(write_config(tmp_path, tmp_path / "data", **keys)))
     assert trainer.iter == 4
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 def test_results_of_each_dataset_are_written(tmp_path, data):
-    second = ["other", str(data / "boxes.json"), str(data)]
-    first = ["tiny", str(data / "boxes.json"), str(data)]
-    path = write_config(
-        tmp_path,
-        data,
-        DATASETS__CUSTOM=[first, second],
-        DATASETS__TEST=["tiny", "other"],
-        TEST__DETECTIONS_PER_IMAGE=5,
-    )
-    cfg = _cfg(path)
+    names = ["tiny", "other"]
+    entries = [[name, str(data / "boxes.json"), str(data)] for name in names]
+    keys = {"DATASETS__CUSTOM": entries, "DATASETS__TEST": names, "TEST__DETECTIONS_PER_IMAGE": 5}
+    cfg = _cfg(write_config(tmp_path, data, **keys))
     results = WsisTrainer.test(cfg, WsisTrainer.build_model(cfg))
     written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
     assert set(written) == {"tiny", "other"}
@@ -247,7 +250,7 @@ def test_a_teacher_is_scored_by_its_masks(tmp_path, data):
 
 
 def test_generation_follows_the_training_of_a_teacher(tmp_path, data):
-    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    path = teacher_config(tmp_path, data, **AFTER)
     trainer, _ = _train(_cfg(path))
     assert trainer.exit_status == 0
     proxy = json.loads((tmp_path / "out" / "proxy" / "tiny.json").read_text())
@@ -256,11 +259,9 @@ def test_generation_follows_the_training_of_a_teacher(tmp_path, data):
 
 
 def test_generation_that_was_cut_short_is_continued_by_resume(tmp_path, data):
-    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    path = teacher_config(tmp_path, data, **AFTER)
     _train(_cfg(path))
-    result, journal = (
-        tmp_path / "out" / "proxy" / name for name in ("tiny.json", "tiny.rank0.jsonl")
-    )
+    result, journal = (tmp_path / "out/proxy" / n for n in ("tiny.json", "tiny.rank0.jsonl"))
     expected, lines = result.read_bytes(), journal.read_bytes().splitlines(keepends=True)
     result.unlink()
     journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
@@ -271,19 +272,12 @@ def test_generation_that_was_cut_short_is_continued_by_resume(tmp_path, data):
 
 
 def test_an_image_that_breaks_after_its_header_shows_in_the_exit_status(tmp_path, data):
-    path = teacher_config(tmp_path, data, PROXY__GENERATE_AFTER_TRAIN=True, PROXY__NUM_WORKERS=0)
+    path = teacher_config(tmp_path, data, **AFTER)
     cfg = _cfg(path, "SOLVER.MAX_ITER", 1)
     trainer = WsisTrainer(cfg)
     trainer.resume_or_load(resume=False)
-
-    class Break(HookBase):
-        def after_step(self) -> None:
-            image = data / "2.png"
-            image.write_bytes(image.read_bytes()[:200])
-
-    trainer.register_hooks([Break()])
-    hooks = trainer._hooks
-    hooks.insert(0, hooks.pop())
+    image = data / "2.png"
+    _after_step(trainer, lambda: image.write_bytes(image.read_bytes()[:200]))
     trainer.train()
     assert trainer.exit_status == 3
 
@@ -293,11 +287,10 @@ def test_nothing_is_generated_when_the_training_breaks_off(tmp_path, data, caplo
     trainer = WsisTrainer(_cfg(path))
     trainer.resume_or_load(resume=False)
 
-    class Fail(HookBase):
-        def after_step(self) -> None:
-            raise DataError("2.png: cannot be read")
+    def fail() -> None:
+        raise DataError("2.png: cannot be read")
 
-    trainer.register_hooks([Fail()])
+    _after_step(trainer, fail)
     logging.getLogger("detectron2").propagate = True
     with caplog.at_level(logging.INFO), pytest.raises(DataError):
         trainer.train()

@@ -5,11 +5,10 @@ import json
 import pytest
 from detectron2.data import MetadataCatalog
 
-import wsis.methods.baselines  # noqa: F401  # registers teachers
-from wsis.config import get_cfg
+import wsis
 from wsis.data.registration import register_dataset
 from wsis.errors import ConfigError
-from wsis.evaluation import InstanceEvaluator, ProxyEvaluator, build_evaluator
+from wsis.evaluation import InstanceEvaluator, ProxyEvaluator, SemanticEvaluator, build_evaluator
 
 NAME = "build_evaluator_test"
 SEMANTIC = "build_evaluator_semantic_test"
@@ -20,21 +19,28 @@ def cfg(document, square, tmp_path):
     path = tmp_path / "gt.json"
     path.write_text(json.dumps(document({"mask": square(0, 0)})))
     register_dataset(NAME, str(path), "")
-    cfg = get_cfg()
+    cfg = wsis.get_cfg()
     cfg.OUTPUT_DIR = str(tmp_path / "run")
     return cfg
 
 
-def test_a_teacher_gets_the_proxy_evaluator(cfg):
-    cfg.MODEL.META_ARCHITECTURE = "FilledBox"
-    assert isinstance(build_evaluator(cfg, NAME), ProxyEvaluator)
-
-
-def test_a_student_gets_the_instance_evaluator(cfg, tmp_path):
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("FilledBox", ProxyEvaluator),
+        ("SemanticSegmentor", SemanticEvaluator),
+        ("GeneralizedRCNN", InstanceEvaluator),
+    ],
+)
+def test_the_model_decides(cfg, tmp_path, architecture, kind):
+    cfg.MODEL.META_ARCHITECTURE = architecture
     evaluator = build_evaluator(cfg, NAME)
-    assert isinstance(evaluator, InstanceEvaluator)
+    assert isinstance(evaluator, kind)
     assert evaluator._output_dir == str(tmp_path / "run" / "inference" / NAME)
-    assert evaluator._max_dets_per_image == [1, 10, 100]
+
+
+def test_a_student_may_find_more_than_a_hundred_objects(cfg, tmp_path):
+    assert build_evaluator(cfg, NAME)._max_dets_per_image == [1, 10, 100]
     cfg.TEST.DETECTIONS_PER_IMAGE = 300
     evaluator = build_evaluator(cfg, NAME, str(tmp_path / "here"))
     assert evaluator._output_dir == str(tmp_path / "here")
@@ -43,5 +49,6 @@ def test_a_student_gets_the_instance_evaluator(cfg, tmp_path):
 
 def test_a_dataset_of_another_kind_is_refused(cfg):
     MetadataCatalog.get(SEMANTIC).set(evaluator_type="sem_seg")
-    with pytest.raises(ConfigError, match=f"'{SEMANTIC}' is of type 'sem_seg', expected"):
+    text = f"'{SEMANTIC}' is of type 'sem_seg', expected a dataset of instances"
+    with pytest.raises(ConfigError, match=text):
         build_evaluator(cfg, SEMANTIC)

@@ -1,44 +1,34 @@
-"""The command, as a user runs it."""
+"""``tools/evaluate_proxy_masks.py``, as a user runs it."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from wsis.errors import DataError
-
-TOOL = Path(__file__).parents[2] / "tools" / "evaluate_proxy_masks.py"
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("evaluate_proxy_masks", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(a) for a in arguments])
+from tests.generating import edited
 
 
 @pytest.fixture
-def files(document, square, tmp_path):
+def run(tool, document, square, tmp_path, monkeypatch):
     gt = document({"mask": square(0, 0)}, {"mask": square(20, 0), "category_id": 20})
     proxy = document(
         {"mask": square(0, 0, 10, 6), "bbox": [0, 0, 10, 10], "status": "ok"},
         {"mask": square(20, 0), "category_id": 20, "status": "fallback"},
     )
-    for name, content in (("gt", gt), ("proxy", proxy)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    return tmp_path
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "proxy.json").write_text(json.dumps(proxy))
+    (tmp_path / "half.json").write_text(json.dumps(gt)[:200])
+    (tmp_path / "list.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    return partial(tool, "evaluate_proxy_masks", "--proxy")
 
 
-def test_with_ground_truth(main, files, capsys):
-    out = files / "new" / "quality.json"
-    main("--proxy", files / "proxy.json", "--gt", files / "gt.json", "--output", out)
-    printed = capsys.readouterr().out
+def test_with_ground_truth(run, tmp_path):
+    out = tmp_path / "new" / "quality.json"
+    status, printed, errors = run("proxy.json", "--gt", "gt.json", "--output", out)
+    assert (status, errors) == (0, "")
     for word in ("mIoU", "class cat", "class dog", "size small", "status fallback", "0.800"):
         assert word in printed
     quality = json.loads(out.read_text())
@@ -47,33 +37,34 @@ def test_with_ground_truth(main, files, capsys):
     assert [p.name for p in out.parent.iterdir()] == ["quality.json"]
 
 
-def test_without_ground_truth(main, files, capsys):
-    main("--proxy", files / "proxy.json")
-    printed = capsys.readouterr().out
+def test_without_ground_truth(run):
+    printed = run("proxy.json")[1]
     assert "box fit" in printed and "mIoU" not in printed and "0.800" in printed
 
 
-def test_bad_input_writes_nothing(main, files):
-    (files / "half.json").write_text((files / "gt.json").read_text()[:200])
-    (files / "list.json").write_text("[]")
-    out = files / "quality.json"
-    for proxy, gt, message in (
-        ("none", "gt", "none.json: cannot be read"),
-        ("proxy", "none", "none.json: cannot be read"),
-        ("proxy", "half", "half.json: not valid JSON"),
-        ("list", "gt", "list.json: found no mask of an image of .*gt.json, expected a list"),
-    ):
-        with pytest.raises(DataError, match=message):
-            main("--proxy", files / f"{proxy}.json", "--gt", files / f"{gt}.json", "--output", out)
-        assert not out.exists()
-
-
-def test_exit_status_two_and_one_line(files):
-    document = json.loads((files / "proxy.json").read_text())
-    document["annotations"][1]["id"] = 999
-    (files / "proxy.json").write_text(json.dumps(document))
-    command = [sys.executable, str(TOOL), "--proxy", "proxy.json", "--gt", "gt.json"]
-    done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stdout == "" and len(done.stderr.strip().splitlines()) == 1
-    assert "proxy.json: 1 of 2 annotation ids (first: 999) are not in gt.json" in done.stderr
+@pytest.mark.parametrize(
+    ("proxy", "gt", "message"),
+    [
+        ("none.json", "gt.json", "none.json: cannot be read"),
+        ("proxy.json", "none.json", "none.json: cannot be read"),
+        ("proxy.json", "half.json", "half.json: not valid JSON"),
+        (
+            "list.json",
+            "gt.json",
+            "list.json: found no mask of an image of gt.json, expected a list",
+        ),
+        (
+            "boxes.json",
+            "gt.json",
+            "boxes.json: 1 of 2 annotation ids (first: 999) are not in gt.json",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(run, tmp_path, proxy, gt, message):
+    (tmp_path / "boxes.json").write_text((tmp_path / "proxy.json").read_text())
+    with edited(tmp_path) as document:
+        document["annotations"][1]["id"] = 999
+    status, printed, errors = run(proxy, "--gt", gt, "--output", "quality.json")
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert message in errors
+    assert not (tmp_path / "quality.json").exists()

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tiny import SIZE, write_dataset
-from wsis.data.semantic import instances_to_label
+from wsis.data.labels import instances_to_label
 from wsis.data.source import load_source
 from wsis.errors import DataError
 from wsis.evaluation.label_folders import label_folder_quality, truth_of_folder
 from wsis.structures.pseudo_labels import write_label, write_manifest
 
-TOOL = Path(__file__).parents[2] / "tools" / "evaluate_pseudo_labels.py"
-
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def tool(*words):
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        return ended.value.code, *capsys.readouterr()
-
-    return tool
+def run(tool):
+    return partial(tool, "evaluate_pseudo_labels")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from wsis.data.registration import get_source, register_dataset
 from wsis.evaluation import ProxyEvaluator
 from wsis.structures import ProxyMasks, Seed
+from wsis.structures.boxes import xywh_to_xyxy
 
 NAME = "proxy_evaluator_test"
 
@@ -32,20 +33,13 @@ def register(tmp_path):
 def teach(gt, image_id, change=lambda annotation_id, mask: mask, **arguments):
     """What a teacher returns for an image: its true masks (else filled boxes), changed."""
     annotations = [a for a in gt["annotations"] if a["image_id"] == image_id and not a["iscrowd"]]
-    boxes = np.array([a["bbox"] for a in annotations], dtype=np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    seed = Seed(
-        image_id=image_id,
-        file_name="",
-        height=40,
-        width=60,
-        boxes=boxes,
-        classes=np.zeros(len(boxes), dtype=np.int64),
-        annotation_ids=tuple(a["id"] for a in annotations),
-    )
-    crops = []
-    for annotation, (x0, y0, x1, y1) in zip(annotations, boxes.astype(int), strict=True):
-        crops.append((change(annotation["id"], np.ones((y1 - y0, x1 - x0), dtype=bool)), x0, y0))
+    boxes = np.array([xywh_to_xyxy(a["bbox"]) for a in annotations], dtype=np.float32)
+    ids = tuple(a["id"] for a in annotations)
+    seed = Seed(image_id, "", 40, 60, boxes, np.zeros(len(ids), dtype=np.int64), ids)
+    crops = [
+        (change(key, np.ones((y1 - y0, x1 - x0), dtype=bool)), x0, y0)
+        for key, (x0, y0, x1, y1) in zip(ids, boxes.astype(int), strict=True)
+    ]
     return ProxyMasks.from_crops(seed, crops, **arguments).to_instances()
 
 
@@ -72,9 +66,8 @@ def test_masks_meet_their_true_ones(register, document, square, tmp_path):
         {"mask": square(5, 5), "image_id": 2},
     )
     register(gt)
-    results = evaluate(
-        {1: teach(gt, 1, lower_part_only(4)), 2: teach(gt, 2)}, str(tmp_path / "out")
-    )["proxy"]
+    masks = {1: teach(gt, 1, lower_part_only(4)), 2: teach(gt, 2)}
+    results = evaluate(masks, str(tmp_path / "out"))["proxy"]
     assert results["mIoU"] == pytest.approx((0.6 + 0.6 + 1) / 3)
     assert results["class_mIoU"] == pytest.approx((0.8 + 0.6) / 2)
     assert results["mIoU-dog"] == pytest.approx(0.6)
@@ -102,9 +95,7 @@ def test_empty_masks_ignored_regions_and_objects_never_given(register, document,
         ignore=[None, (ignored, 20, 0), None],
     )
     assert masks.status == ["empty", "ok", "ok"]
-    evaluator = ProxyEvaluator(NAME)
-    evaluator.process([{"image_id": 1}], [{"proxy": masks}])
-    results = evaluator.evaluate()["proxy"]
+    results = evaluate({1: masks})["proxy"]
     assert results["mIoU"] == pytest.approx((0 + 0.5 + 0.5) / 3)
     assert results["mIoU_outside_ignored"] == pytest.approx((0 + 1 + 0.5) / 3)
     assert results["found"] == 0.5
@@ -137,9 +128,8 @@ def test_reset_forgets(register, document, square):
 
 
 def _process_of_two(rank, json_file, store, out):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
-    )
+    place = {"init_method": f"file://{store}", "rank": rank, "world_size": 2}
+    torch.distributed.init_process_group("gloo", **place)
     register_dataset(NAME, json_file, "")
     gt = {"annotations": get_source(NAME).annotations}
     results = evaluate({rank + 1: teach(gt, rank + 1, lower_part_only(5 * rank))})

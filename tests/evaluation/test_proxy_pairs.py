@@ -100,19 +100,21 @@ def test_disagreement_is_one_clear_line(gt, name):
     assert "\n" not in str(caught.value)
 
 
-def test_ground_truth_without_masks_is_refused(gt):
-    boxes = copy.deepcopy(gt)
-    for annotation in boxes["annotations"]:
-        del annotation["segmentation"]
-    with pytest.raises(DataError, match="gt.json: none of 2 annotations has a 'segmentation'"):
-        join(gt, boxes)
-
-
-def test_bad_void_region_is_refused(gt):
-    proxy = copy.deepcopy(gt)
-    gt["images"][0]["void"] = {"size": [3, 3], "counts": "09"}
-    with pytest.raises(DataError, match="gt.json: image 1: key 'void': size"):
-        join(proxy, gt)
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (BREAKAGES["no masks"][0], "gt.json: none of 2 annotations has a 'segmentation'"),
+        (
+            lambda d: d["images"][0].update(void={"size": [3, 3], "counts": "09"}),
+            "gt.json: image 1: key 'void': size",
+        ),
+    ],
+)
+def test_bad_ground_truth_is_refused(gt, harm, message):
+    truth = copy.deepcopy(gt)
+    harm(truth)
+    with pytest.raises(DataError, match=message):
+        join(gt, truth)
 
 
 def test_a_status_of_another_tool_is_not_ours(gt):
@@ -131,10 +133,8 @@ def test_crowds_of_either_file_are_left_out(gt):
 
 
 def test_kind_of_segmentation(square):
-    raster, polygon = (
-        {"segmentation": encode_mask(square(0, 0))},
-        {"segmentation": [[0, 0, 1, 0, 1, 1]]},
-    )
+    raster = {"segmentation": encode_mask(square(0, 0))}
+    polygon = {"segmentation": [[0, 0, 1, 0, 1, 1]]}
     assert segmentation_kind([raster]) == "raster"
     assert segmentation_kind([polygon, {}, {**raster, "iscrowd": 1}]) == "polygon"
     assert segmentation_kind([polygon, raster]) == "mixed"

@@ -9,11 +9,11 @@ import pytest
 from wsis.data.source import check_document
 from wsis.evaluation.proxy_quality import (
     box_fit,
+    format_quality,
     paired_rle_iou,
     proxy_quality,
     share_of_upper_bound,
 )
-from wsis.evaluation.tables import format_quality
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.rle import encode_mask
 
@@ -37,20 +37,15 @@ def dense_iou(a, b):
     return np.sum(a & b) / union if union else 0.0
 
 
-def test_paired_iou_equals_the_dense_one():
-    first, second = blobs(300, 1), blobs(300, 2)
-    expected = [dense_iou(a, b) for a, b in zip(first, second, strict=True)]
-    codes = [[encode_mask(m) for m in masks] for masks in (first, second)]
-    assert paired_rle_iou(*codes).tolist() == expected
-    assert 0.0 in expected and max(expected) > 0.5
-
-
-def test_paired_iou_leaves_pixels_out_of_both():
+def test_paired_iou_equals_the_dense_one_and_leaves_pixels_out_of_both():
     first, second, void = blobs(300, 1), blobs(300, 2), blobs(300, 3)
-    expected = [dense_iou(a & ~v, b & ~v) for a, b, v in zip(first, second, void, strict=True)]
     codes = [[encode_mask(m) for m in masks] for masks in (first, second, void)]
-    codes[2][0], expected[0] = None, dense_iou(first[0], second[0])
-    assert paired_rle_iou(*codes).tolist() == expected
+    expected = [dense_iou(a, b) for a, b in zip(first, second, strict=True)]
+    assert paired_rle_iou(*codes[:2]).tolist() == expected
+    assert 0.0 in expected and max(expected) > 0.5
+    outside = [dense_iou(a & ~v, b & ~v) for a, b, v in zip(first, second, void, strict=True)]
+    codes[2][0], outside[0] = None, expected[0]
+    assert paired_rle_iou(*codes).tolist() == outside
 
 
 def test_paired_iou_of_shifted_squares(square):
@@ -71,7 +66,7 @@ def test_paired_iou_refuses_other_sizes_and_lengths():
 
 def test_box_fit_in_closed_form(square):
     masks = [square(0, 0, 10, 10), square(5, 0, 10, 10), square(30, 20, 3, 3), square(0, 0, 0, 0)]
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]], float)
+    boxes = np.array([[0, 0, 10, 10]] * 4, float)
     assert box_fit([encode_mask(m) for m in masks], boxes).tolist() == [1.0, 50 / 150, 0.0, 0.0]
     assert box_fit([], np.zeros((0, 4))).shape == (0,)
 
@@ -176,46 +171,27 @@ def test_void_as_background_and_absent_classes_as_zero(document, square):
     ("side", "size"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")]
 )
 @pytest.mark.parametrize("with_truth", [True, False])
-def test_sizes_go_by_the_true_mask_else_by_the_box(side, size, with_truth):
+def test_sizes_go_by_the_true_mask_else_by_the_box(document, side, size, with_truth):
     mask = np.zeros((128, 128), dtype=bool)
     mask[:side, :side] = True
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "height": 128, "width": 128}],
-        "categories": [{"id": 1, "name": "thing"}],
-        "annotations": [
-            {
-                **{
-                    "id": 1,
-                    "image_id": 1,
-                    "category_id": 1,
-                    "area": 5,
-                    "segmentation": encode_mask(mask),
-                },
-                "bbox": [0, 0, 128, 128] if with_truth else [0, 0, side, side],
-            }
-        ],
-    }
-    quality = score(document, document if with_truth else None)
+    box = [0, 0, 128, 128] if with_truth else [0, 0, side, side]
+    made = document({"mask": mask, "bbox": box, "area": 5})
+    made["images"][0].update(height=128, width=128)
+    quality = score(made, made if with_truth else None)
     assert {n for n, group in quality["per_size"].items() if group["count"]} == {size}
 
 
 def test_without_ground_truth_only_the_boxes_speak(document, square):
     quality = score(document({"mask": square(0, 0, 10, 5), "bbox": [0, 0, 10, 10]}))
-    assert quality["overall"] == {
-        **{"count": 1, "found": 1.0, "box_fit": 0.5, "coverage": 0.5, "ignored": 0.0}
-    }
+    expected = {"count": 1, "found": 1.0, "box_fit": 0.5, "coverage": 0.5, "ignored": 0.0}
+    assert quality["overall"] == expected
     assert quality["ground_truth"] is None and quality["without_true_mask"] is None
 
 
-def test_boxes_are_clipped_to_the_image(document, square):
-    quality = score(document({"mask": square(50, 0, 10, 10), "bbox": [50, -10, 20, 20]}))
-    assert quality["overall"]["box_fit"] == 1
-    assert quality["overall"]["coverage"] == 1
-
-
-def test_a_box_without_area_has_no_coverage(document, square):
-    overall = score(document({"mask": square(0, 0), "bbox": [0, 0, 0, 5]}))["overall"]
-    assert overall["coverage"] is None and overall["box_fit"] == 0
+def test_boxes_are_clipped_to_the_image_and_without_area_have_no_coverage(document, square):
+    for x, box, fit, coverage in ((50, [50, -10, 20, 20], 1, 1), (0, [0, 0, 0, 5], 0, None)):
+        overall = score(document({"mask": square(x, 0, 10, 10), "bbox": box}))["overall"]
+        assert (overall["box_fit"], overall["coverage"]) == (fit, coverage)
 
 
 def test_polygons_and_uncompressed_codes(document, square):
@@ -254,16 +230,10 @@ def test_masks_above_each_score(document, square):
     """Ten masks of score 0.05, 0.15 ...; the k-th one covers k of ten columns."""
     scores = [0.05 + 0.1 * k for k in range(10)]
     gt = document(*({"mask": square(0, 0)} for _ in scores))
-    proxy = document(
-        *(
-            {"mask": square(0, 0, k + 1, 10), "bbox": [0, 0, 10, 10], "score": round(value, 6)}
-            for k, value in enumerate(scores)
-        ),
-    )
+    masks = [{"mask": square(0, 0, k + 1, 10), "bbox": [0, 0, 10, 10]} for k in range(10)]
+    proxy = document(*({**m, "score": round(s, 6)} for m, s in zip(masks, scores, strict=True)))
     groups = score(proxy, gt)["per_score"]
-    assert [g["above"] for g in groups] == pytest.approx(
-        [0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85]
-    )
+    assert [g["above"] for g in groups] == pytest.approx([0, *scores[:-1]])
     assert [g["count"] for g in groups] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert [g["mIoU"] for g in groups[-2:]] == pytest.approx([0.95, 1])
     for quality in (score(proxy, gt), score(proxy)):
@@ -275,7 +245,6 @@ def test_one_score_for_all_is_no_choice(document, square):
     assert score(document(*masks))["per_score"] == []
     empty = document(*masks, {"bbox": [0, 0, 5, 5], "status": "empty", "score": 0.0})
     assert score(empty)["per_score"] == []
-    for annotation in empty["annotations"][:1]:
-        annotation["score"] = 0.5
+    empty["annotations"][0]["score"] = 0.5
     groups = score(empty)["per_score"]
     assert [(g["above"], g["count"]) for g in groups] == [(0, 2), (0.5, 1)]

@@ -5,15 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from tests.tiny import SIZE, write_dataset, write_json
-from wsis.config import get_cfg
+from wsis.data.labels import read_label, truth_reader
 from wsis.data.registration import register_dataset
-from wsis.data.semantic import read_label, truth_reader
 from wsis.errors import ConfigError, DataError
-from wsis.evaluation import SemanticEvaluator, build_evaluator
+from wsis.evaluation import SemanticEvaluator
 
 NAME = "semantic_evaluator_test"
 
@@ -47,10 +45,8 @@ def feed(evaluator, images, make):
 
 
 def test_scores_of_a_perfect_and_of_an_empty_map(images, tmp_path):
-    perfect = feed(
-        SemanticEvaluator(NAME, str(tmp_path / "out")), images, lambda t: {"sem_seg": one_hot(t)}
-    )
-    results = perfect.evaluate()
+    perfect = SemanticEvaluator(NAME, str(tmp_path / "out"))
+    results = feed(perfect, images, lambda t: {"sem_seg": one_hot(t)}).evaluate()
     assert set(results) == {"sem_seg"}
     assert results["sem_seg"]["mIoU"] == 100 and results["sem_seg"]["IoU-tall"] == 100
     written = json.loads((tmp_path / "out" / "semantic_quality.json").read_text())
@@ -65,18 +61,12 @@ def test_scores_of_a_perfect_and_of_an_empty_map(images, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_named_maps_may_be_made_elsewhere(images, workers):
+    def make(t):
+        late = Lazy(np.where(t == 1, 255, t).astype(np.uint8))
+        return {"sem_seg_labels": {"late": late, "plain": torch.from_numpy(t)}}
+
     evaluator = SemanticEvaluator(NAME, num_workers=workers)
-    feed(
-        evaluator,
-        images,
-        lambda t: {
-            "sem_seg_labels": {
-                "late": Lazy(np.where(t == 1, 255, t).astype(np.uint8)),
-                "plain": torch.from_numpy(t),
-            }
-        },
-    )
-    results = evaluator.evaluate()
+    results = feed(evaluator, images, make).evaluate()
     assert list(results) == ["sem_seg_late", "sem_seg_plain"]
     assert results["sem_seg_plain"]["mIoU"] == 100
     late = results["sem_seg_late"]
@@ -86,13 +76,10 @@ def test_named_maps_may_be_made_elsewhere(images, workers):
 
 
 def test_counts_of_all_processes_are_added(images, monkeypatch):
-    halves = [
-        feed(SemanticEvaluator(NAME), images[:1], lambda t: {"sem_seg": one_hot(t)}),
-        feed(SemanticEvaluator(NAME), images[1:], lambda t: {"sem_seg": one_hot(0 * t)}),
-    ]
-    alone = SemanticEvaluator(NAME)
-    feed(alone, images[:1], lambda t: {"sem_seg": one_hot(t)})
-    feed(alone, images[1:], lambda t: {"sem_seg": one_hot(0 * t)})
+    alone, *halves = (SemanticEvaluator(NAME) for _ in range(3))
+    for half, part, factor in zip(halves, (images[:1], images[1:]), (1, 0), strict=True):
+        for evaluator in (half, alone):
+            feed(evaluator, part, lambda t, f=factor: {"sem_seg": one_hot(f * t)})
     expected = alone.evaluate()
     monkeypatch.setattr(comm, "gather", lambda data, dst: [half._counts for half in halves])
     assert halves[0].evaluate()["sem_seg"] == pytest.approx(expected["sem_seg"], nan_ok=True)
@@ -136,16 +123,3 @@ def test_classes_may_be_one(images):
 def test_a_map_of_another_size_is_an_error(images):
     with pytest.raises(DataError, match=r"1\.png: prediction is \(3, 3\)"):
         feed(SemanticEvaluator(NAME), images, lambda t: {"sem_seg": torch.zeros(3, 3, 3)})
-
-
-def test_the_model_decides_about_the_evaluator(images, tmp_path):
-    cfg = get_cfg()
-    cfg.OUTPUT_DIR = str(tmp_path)
-    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
-    evaluator = build_evaluator(cfg, NAME)
-    assert isinstance(evaluator, SemanticEvaluator)
-    assert evaluator._output_dir == str(tmp_path / "inference" / NAME)
-    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
-    MetadataCatalog.get("no_instances_test").set(evaluator_type="sem_seg")
-    with pytest.raises(ConfigError, match="expected a dataset of instances"):
-        build_evaluator(cfg, "no_instances_test")

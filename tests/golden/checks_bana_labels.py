@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from tests.golden.compare import Comparison, absolute, close, exact, share
-from tests.golden.frame import Arrays, check
+from tests.golden.compare import Comparison, absolute, close, each, exact, share
+from tests.golden.frame import Arrays, check, tensor
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.layers.enlarged import Enlarged
 from wsis.layers.label_to_masks import ImageBoxes, union
@@ -29,11 +30,10 @@ MARGINAL = 1e-3
 FLIPPED = 0.002
 """Share of pixels that may lie so close to the threshold that rounding decides."""
 
-INPUTS = ("image_rgb", "boxes", "boxes_used", "bg_mask", "features", "classifier_weight")
-INPUTS += ("bg_threshold", "dcrf", "class_ids")
-MAPS = ("query", "bg_attention_thresholded", "bg_unary", "cam_norm", "unary_prob", "crf_prob")
-MAPS += ("crf_prob_boxmasked", "corr_maps", "bg_unary_no_u0")
-LABELS = ("Y_crf", "Y_ret", "Y_final", "Y_crf_no_u0")
+ARRAYS = """
+image_rgb boxes boxes_used bg_mask features classifier_weight bg_threshold dcrf class_ids
+query bg_attention_thresholded bg_unary cam_norm unary_prob crf_prob crf_prob_boxmasked corr_maps bg_unary_no_u0
+Y_crf Y_ret Y_final Y_crf_no_u0"""
 
 
 def image_boxes(arrays: Arrays) -> ImageBoxes:
@@ -51,12 +51,12 @@ def label_params(arrays: Arrays) -> LabelParams:
     return LabelParams(crf, float(arrays["bg_threshold"]))
 
 
-@check(method="bana", prefix="stage2_", arrays=INPUTS + MAPS + LABELS)
-def bana_stage2(arrays: Arrays) -> list[Comparison]:
+@check("bana", "stage2_", ARRAYS)
+def bana_stage2(arrays: Arrays) -> Iterator[Comparison]:
     """Every map in its order, then the labels, with and without background attention."""
     boxes, params = image_boxes(arrays), label_params(arrays)
-    features = Enlarged(torch.from_numpy(arrays["features"].copy()), boxes.size)
-    weights = torch.from_numpy(arrays["classifier_weight"].copy())
+    features = Enlarged(tensor(arrays["features"]), boxes.size)
+    weights = tensor(arrays["classifier_weight"])
     rows = list(range(1, len(weights)))
     inside = union(boxes.boxes, boxes.size)
     attention = background_attention(features, boxes.background, params.threshold)
@@ -66,14 +66,13 @@ def bana_stage2(arrays: Arrays) -> list[Comparison]:
     y_crf = best_label(marginals, boxes.regions(), boxes.present)
     maps = retrieval_maps(features, boxes, weights, rows, y_crf, unaries)
     y_ret = best_label(maps, boxes.regions(), boxes.present)
-    masked = torch.cat([marginals[:1], marginals[1:] * boxes.regions()])
     found = {
         "query": features.mean(boxes.background)[None],
         "cam_norm": unaries[1:],
         "corr_maps": maps,
         "bg_unary_no_u0": background_score(features.products(weights[:1])[0], inside),
     }
-    out = [close(name, value, arrays[name]) for name, value in found.items()]
+    yield from each(arrays, found, close)
     thresholded = {
         "bg_attention_thresholded": attention,
         "bg_unary": unaries[0],
@@ -81,24 +80,22 @@ def bana_stage2(arrays: Arrays) -> list[Comparison]:
     }
     for name, value in thresholded.items():
         off = ~np.isclose(value.numpy(), arrays[name], rtol=1e-4, atol=1e-5)
-        out.append(share(name, off, np.zeros_like(off), FLIPPED))
-    without = replace(params, use_attention=False)
-    image = arrays["image_rgb"]
+        yield share(name, off, np.zeros_like(off), FLIPPED)
     used = [
         (x.start, y.start, x.stop, y.stop, c)
         for (y, x), c in zip(boxes.boxes, boxes.labels, strict=True)
     ]
+    yield exact("boxes_used", np.reshape(used, (-1, 5)), arrays["boxes_used"])
+    yield exact("class_ids", boxes.present, arrays["class_ids"])
+    masked = torch.cat([marginals[:1], marginals[1:] * boxes.regions()])
+    crf = {"crf_prob": marginals, "crf_prob_boxmasked": masked}
+    yield from each(arrays, crf, absolute, MARGINAL)
+    without = replace(params, use_attention=False)
+    image = arrays["image_rgb"]
     labels = {
         "Y_crf": y_crf,
         "Y_ret": y_ret,
         "Y_final": intersection(y_crf, y_ret),
         "Y_crf_no_u0": semantic_labels(image, features, boxes, weights, rows, without)[0],
     }
-    out += [
-        exact("boxes_used", np.reshape(used, (-1, 5)), arrays["boxes_used"]),
-        exact("class_ids", boxes.present, arrays["class_ids"]),
-        absolute("crf_prob", marginals, arrays["crf_prob"], MARGINAL),
-        absolute("crf_prob_boxmasked", masked, arrays["crf_prob_boxmasked"], MARGINAL),
-        *(exact(name, value, arrays[name]) for name, value in labels.items()),
-    ]
-    return out
+    yield from each(arrays, labels)

@@ -11,7 +11,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone
 from torch import nn
 
-from tests.golden.compare import Comparison, close, exact
+from tests.golden.compare import Comparison, close, each
 from tests.golden.frame import Arrays, cases, check
 from wsis.config import get_cfg
 from wsis.layers.deeplab import AtrousSum
@@ -101,23 +101,21 @@ def _image(image: bytes, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 @check(
-    method="bana",
-    prefix="networks",
-    arrays=("input#", "vgg_dil1_feat#", "vgg_dil12_feat#", "res101_aspp_feat#", "res101_layer5_#")
-    + ("vgg_dil1_feat_hw#", "vgg_dil12_feat_hw#", "res_feat_hw#"),
+    "bana",
+    "networks",
+    "input# vgg_dil1_feat# vgg_dil12_feat# res101_aspp_feat# res101_layer5_#"
+    " vgg_dil1_feat_hw# vgg_dil12_feat_hw# res_feat_hw#",
 )
-def bana_networks(arrays: Arrays) -> list[Comparison]:
+def bana_networks(arrays: Arrays) -> Iterator[Comparison]:
     """Both VGGs, ResNet-101 and the head of DeepLab-V2 on it."""
     assert DILATIONS == (1, 1, 2, 4)
-    out = []
     for i in cases(arrays, "input#"):
         image = np.ascontiguousarray(arrays[f"input{i}"], dtype=np.float32)
         vgg = vgg_features(image.tobytes(), image.shape)
         layer5, aspp = resnet_features(image.tobytes(), image.shape)
-        found = {f"vgg_dil{d}_feat{i}": features[::16] for d, features in vgg.items()}
-        found |= {f"res101_layer5_{i}": layer5[::64], f"res101_aspp_feat{i}": aspp[::4]}
-        sizes = {f"vgg_dil{d}_feat_hw{i}": features for d, features in vgg.items()}
-        sizes[f"res_feat_hw{i}"] = layer5
-        out += [close(name, v, arrays[name], rtol=1e-3, atol=1e-4) for name, v in found.items()]
-        out += [exact(name, v.shape[1:], arrays[name]) for name, v in sizes.items()]
-    return out
+        found = {f"vgg_dil{d}_feat": features[::16] for d, features in vgg.items()}
+        found |= {"res101_layer5_": layer5[::64], "res101_aspp_feat": aspp[::4]}
+        sizes = {f"vgg_dil{d}_feat_hw": features.shape[1:] for d, features in vgg.items()}
+        sizes["res_feat_hw"] = layer5.shape[1:]
+        yield from each(arrays, found, close, 1e-3, 1e-4, case=f"{{}}{i}")
+        yield from each(arrays, sizes, case=f"{{}}{i}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-from tests.golden.compare import Comparison, close, exact
-from tests.golden.frame import Arrays, check
+from tests.golden.compare import Comparison, close, each, exact
+from tests.golden.frame import Arrays, check, tensor
 from wsis.layers.deeplab import cosine_scores, resize_scores
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana.nal import (
@@ -26,49 +28,39 @@ from wsis.modeling.semantic_inference import (
     single_scale,
 )
 
-GRADIENT = {"rtol": 1e-3, "atol": 1e-6}
+OUTPUTS = "Y_final logit_cos unreliable sigma loss_ce loss_wce loss"
 
 
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(values))
-
-
-NAL_INPUTS = ("features", "classifier_weight", "Y_crf", "Y_ret", "temp", "gamma", "lam")
-NAL_OUTPUTS = ("Y_final", "logit_cos", "unreliable", "sigma", "loss_ce", "loss_wce", "loss")
-NAL_GRADIENTS = tuple(
-    f"grad_{of}{suffix}" for of in ("features", "classifier") for suffix in ("", "_detached")
+@check(
+    "bana",
+    "nal",
+    f"features classifier_weight Y_crf Y_ret temp gamma lam {OUTPUTS}"
+    " grad_features grad_features_detached grad_classifier grad_classifier_detached",
 )
-
-
-@check(method="bana", prefix="nal", arrays=NAL_INPUTS + NAL_OUTPUTS + NAL_GRADIENTS)
-def bana_nal(arrays: Arrays) -> list[Comparison]:
+def bana_nal(arrays: Arrays) -> Iterator[Comparison]:
     """Cosines, labels, confidence, both losses; gradients with and without the confidence's own."""
-    y_crf, y_ret = _tensor(arrays["Y_crf"]), _tensor(arrays["Y_ret"])
+    y_crf, y_ret = tensor(arrays["Y_crf"]), tensor(arrays["Y_ret"])
     label = common_label(y_crf, y_ret)
     unreliable = unreliable_region(label, y_crf)
-    expected = {name: arrays[name] for name in NAL_OUTPUTS}
-    # the mean of nothing is recorded as NaN, and has to be 0 (pitfall P5)
-    empty = [
-        name
-        for name, region in (("loss_ce", label != IGNORE), ("loss_wce", unreliable))
-        if not region.any()
-    ]
+    expected = {name: arrays[name] for name in OUTPUTS.split()}
+    # the mean of nothing is recorded as NaN, and has to be 0
+    regions = {"loss_ce": label != IGNORE, "loss_wce": unreliable}
+    empty = [name for name, region in regions.items() if not region.any()]
     expected |= dict.fromkeys(empty, np.float32(0))
+    lam = float(arrays["lam"])
     if empty:
         expected["loss"] = expected["loss_ce"] + arrays["lam"] * expected["loss_wce"]
-    out = [
-        exact("Y_final", label, arrays["Y_final"]),
-        exact("unreliable", unreliable, arrays["unreliable"]),
-    ]
+    yield from each(arrays, {"Y_final": label, "unreliable": unreliable})
     for suffix in ("", "_detached"):
         params = NoiseParams(
             float(arrays["temp"]), float(arrays["gamma"]), 1.0, detach_confidence=bool(suffix)
         )
-        features = _tensor(arrays["features"]).requires_grad_()
-        weight = _tensor(arrays["classifier_weight"]).requires_grad_()
+        features, weight = (
+            tensor(arrays[name]).requires_grad_() for name in ("features", "classifier_weight")
+        )
         logits = resize_scores(cosine_scores(features, weight), y_crf.shape[-2:])
         losses = noise_aware_loss(logits, y_crf, y_ret, params)
-        loss = losses["loss_ce"] + float(arrays["lam"]) * losses["loss_wce"]
+        loss = losses["loss_ce"] + lam * losses["loss_wce"]
         loss.backward()
         got = {
             "logit_cos": logits,
@@ -77,42 +69,29 @@ def bana_nal(arrays: Arrays) -> list[Comparison]:
             "loss_wce": losses["loss_wce"],
             "loss": loss,
         }
-        out += [close(f"{n}{suffix}", v.detach(), expected[n]) for n, v in got.items()]
-        for name, leaf in (("features", features), ("classifier", weight)):
-            name = f"grad_{name}{suffix}"
-            out.append(close(name, leaf.grad, arrays[name], **GRADIENT))
-    return out
-
-
-INFERENCE = ("image_rgb", "input_bgr", "conv_weight", "classifier_weight", "temp", "dcrf")
-PREDICTIONS = tuple(
-    f"{name}{a}{suffix}"
-    for a in (0, 1)
-    for name, suffix in (
-        ("logit_aug", ""),
-        ("pred_aug", "_crf0"),
-        ("pred_aug", "_crf1"),
-        ("pred_aug", "_crf_true_rgb"),
-    )
-)
+        for name, value in got.items():
+            yield close(f"{name}{suffix}", value, expected[name])
+        gradients = {"grad_features": features.grad, "grad_classifier": weight.grad}
+        yield from each(arrays, gradients, close, 1e-3, 1e-6, case=f"{{}}{suffix}")
 
 
 @check(
-    method="bana",
-    prefix="infer_ms_flip",
-    arrays=(*INFERENCE, "crf_image_as_reference", *PREDICTIONS),
+    "bana",
+    "infer_ms_flip",
+    "image_rgb input_bgr conv_weight classifier_weight temp dcrf crf_image_as_reference"
+    " logit_aug0 pred_aug0_crf0 pred_aug0_crf1 pred_aug0_crf_true_rgb"
+    " logit_aug1 pred_aug1_crf0 pred_aug1_crf1 pred_aug1_crf_true_rgb",
 )
-def bana_infer_ms_flip(arrays: Arrays) -> list[Comparison]:
+def bana_infer_ms_flip(arrays: Arrays) -> Iterator[Comparison]:
     """One scale and the mean of eight passes, each without a CRF, with it, and with the CRF on the wrapped image."""
-    conv, classifier = _tensor(arrays["conv_weight"]), _tensor(arrays["classifier_weight"])
+    conv, classifier = tensor(arrays["conv_weight"]), tensor(arrays["classifier_weight"])
 
     def score(x: torch.Tensor) -> torch.Tensor:
         pooled = functional.avg_pool2d(x, 4, stride=4, ceil_mode=True)
         features = functional.conv2d(pooled, conv, padding=1, stride=2).relu()
         return cosine_scores(features, classifier)
 
-    rgb, reference = arrays["image_rgb"], arrays["crf_image_as_reference"]
-    image = _tensor(arrays["input_bgr"])
+    rgb, image = arrays["image_rgb"], tensor(arrays["input_bgr"])
     wrapped = np.trunc(arrays["input_bgr"]).astype(np.int64).astype(np.uint8).transpose(1, 2, 0)
     weight, xy_std, rgb_std, smooth, smooth_std = (float(v) for v in arrays["dcrf"])
     params = ProtocolParams(
@@ -122,19 +101,12 @@ def bana_infer_ms_flip(arrays: Arrays) -> list[Comparison]:
         min_probability=0.0,
     )
     size = rgb.shape[0], rgb.shape[1]
-    cosines = [
-        single_scale(score, image, size),
-        multi_scale(score, image, size, params.scales),
-    ]
+    cosines = [single_scale(score, image, size), multi_scale(score, image, size, params.scales)]
     _, labels = label_image(score, image, size, params, rgb)
     _, parity = label_image(score, image, size, params, np.ascontiguousarray(wrapped))
-    out = [exact("crf_image_as_reference", wrapped, reference)]
+    yield exact("crf_image_as_reference", wrapped, arrays["crf_image_as_reference"])
     for a, kind in enumerate(("single", "multi")):
-        crf = f"{kind}_crf"
-        out += [
-            close(f"logit_aug{a}", cosines[a], arrays[f"logit_aug{a}"], rtol=1e-4, atol=1e-4),
-            exact(f"pred_aug{a}_crf0", labels[kind], arrays[f"pred_aug{a}_crf0"]),
-            exact(f"pred_aug{a}_crf1", parity[crf], arrays[f"pred_aug{a}_crf1"]),
-            exact(f"pred_aug{a}_crf_true_rgb", labels[crf], arrays[f"pred_aug{a}_crf_true_rgb"]),
-        ]
-    return out
+        yield close(f"logit_aug{a}", cosines[a], arrays[f"logit_aug{a}"], rtol=1e-4, atol=1e-4)
+        found = {"crf0": labels[kind], "crf1": parity[f"{kind}_crf"]}
+        found["crf_true_rgb"] = labels[f"{kind}_crf"]
+        yield from each(arrays, found, case=f"pred_aug{a}_{{}}")

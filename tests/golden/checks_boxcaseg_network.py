@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 from detectron2.layers import ShapeSpec
 from torch.nn import functional as F
 
-from tests.golden.compare import Comparison, absolute, exact, relative
-from tests.golden.frame import Arrays, cases, check, tags
+from tests.golden.compare import Comparison, absolute, each, exact, relative
+from tests.golden.frame import Arrays, cases, check, tags, tensor
 from wsis.config import get_cfg
 from wsis.engine.solver import build_poly_schedule
 from wsis.layers.box_losses import line_maxima, smoothness_loss, tightness_loss
@@ -23,129 +22,77 @@ from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
 
 LOSS, GRADIENT = 1e-6, 1e-7
 PAIRWISE = ("logits", "loss", "grad")
-JOINT = ("weakly", "labels", "out_weak", "out_full", "grad_out_weak", "grad_out_full") + tuple(
-    f"loss_{part}" for part in ("total", "mil", "pairwise", "full")
-)
-STUDENT = (
-    "mask_logits",
-    "matched_labels",
-    "positive_index",
-    "mask_targets",
-    "conf_pos",
-    "kept",
-) + (
-    "loss",
-    "grad_pos",
-    "grad_abs_sum_elsewhere",
-)
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(values))
+JOINT = ("weakly", "labels", "out_weak", "out_full", "grad_out_weak", "grad_out_full")
+JOINT += ("loss_total", "loss_mil", "loss_pairwise", "loss_full")
+STUDENT = ("mask_logits", "matched_labels", "positive_index", "mask_targets", "conf_pos", "kept")
+STUDENT += ("loss", "grad_pos", "grad_abs_sum_elsewhere")
 
 
 def _part(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
     """The arrays whose names begin so, under the rest of their names."""
-    return {
-        name.removeprefix(prefix): _tensor(arrays[name])
-        for name in arrays
-        if name.startswith(prefix)
-    }
+    return {n.removeprefix(prefix): tensor(arrays[n]) for n in arrays if n.startswith(prefix)}
 
 
 @check(
-    method="boxcaseg",
-    prefix="mil_loss",
-    arrays=(
-        "logits",
-        "labels",
-        "pred_bags",
-        "label_bags",
-        "loss",
-        "loss_per_sample",
-        "grad_logits",
-    ),
+    "boxcaseg", "mil_loss", "logits labels pred_bags label_bags loss loss_per_sample grad_logits"
 )
-def boxcaseg_mil_loss(arrays: Arrays) -> list[Comparison]:
+def boxcaseg_mil_loss(arrays: Arrays) -> Iterator[Comparison]:
     """Bags, loss and gradient, ties included."""
-    logits, labels = _tensor(arrays["logits"]).requires_grad_(), _tensor(arrays["labels"])
+    logits, labels = tensor(arrays["logits"]).requires_grad_(), tensor(arrays["labels"])
     per_sample = tightness_loss(logits, labels)
     (gradient,) = torch.autograd.grad(per_sample.mean(), logits)
-    return [
-        exact("pred_bags", line_maxima(logits).detach(), arrays["pred_bags"]),
-        exact("label_bags", line_maxima(labels), arrays["label_bags"]),
-        absolute("loss_per_sample", per_sample.detach(), arrays["loss_per_sample"], LOSS),
-        absolute("loss", per_sample.mean().detach(), arrays["loss"], LOSS),
-        absolute("grad_logits", gradient, arrays["grad_logits"], GRADIENT),
-    ]
+    bags = {"pred_bags": line_maxima(logits), "label_bags": line_maxima(labels)}
+    yield from each(arrays, bags)
+    losses = {"loss_per_sample": per_sample, "loss": per_sample.mean()}
+    yield from each(arrays, losses, absolute, LOSS)
+    yield absolute("grad_logits", gradient, arrays["grad_logits"], GRADIENT)
 
 
-@check(method="boxcaseg", prefix="pairwise_loss", arrays=())
-def boxcaseg_pairwise_loss(arrays: Arrays) -> list[Comparison]:
+@check("boxcaseg", "pairwise_loss")
+def boxcaseg_pairwise_loss(arrays: Arrays) -> Iterator[Comparison]:
     """Every map's loss and gradient."""
-    out = []
     for tag in tags(arrays, PAIRWISE):
-        logits = _tensor(arrays[f"{tag}_logits"]).requires_grad_()
+        logits = tensor(arrays[f"{tag}_logits"]).requires_grad_()
         loss = BoxCasegParams.pairwise_weight * smoothness_loss(logits).mean()
         (gradient,) = torch.autograd.grad(loss, logits)
-        out.append(absolute(f"{tag}_loss", loss.detach(), arrays[f"{tag}_loss"], 1e-7))
-        out.append(absolute(f"{tag}_grad", gradient, arrays[f"{tag}_grad"], 1e-8))
-    return out
+        yield absolute(f"{tag}_loss", loss, arrays[f"{tag}_loss"], 1e-7)
+        yield absolute(f"{tag}_grad", gradient, arrays[f"{tag}_grad"], 1e-8)
 
 
-@check(method="boxcaseg", prefix="joint_objective", arrays=())
-def boxcaseg_joint_objective(arrays: Arrays) -> list[Comparison]:
+@check("boxcaseg", "joint_objective")
+def boxcaseg_joint_objective(arrays: Arrays) -> Iterator[Comparison]:
     """The three losses of a batch, and gradients through the upsampling; boxes without a salient sample too."""
-    out = []
     for tag in tags(arrays, JOINT):
-        salient = _tensor(arrays[f"{tag}_weakly"]) == 0
-        labels = _tensor(arrays[f"{tag}_labels"])
-        weak, full = (_tensor(arrays[f"{tag}_out_{n}"]).requires_grad_() for n in ("weak", "full"))
+        salient = tensor(arrays[f"{tag}_weakly"]) == 0
+        labels = tensor(arrays[f"{tag}_labels"])
+        weak, full = (tensor(arrays[f"{tag}_out_{n}"]).requires_grad_() for n in ("weak", "full"))
         tightness, smoothness = weak_losses(weak, labels)
         saliency = saliency_loss(full[: int(salient.sum())], labels[salient])
         total = tightness + smoothness + saliency
+        losses = {"total": total, "mil": tightness, "pairwise": smoothness, "full": saliency}
+        yield from each(arrays, losses, absolute, LOSS, case=f"{tag}_loss_{{}}")
         gradients = torch.autograd.grad(total, (weak, full))
-        found = {"total": total, "mil": tightness, "pairwise": smoothness, "full": saliency}
-        for name, value in found.items():
-            out.append(
-                absolute(f"{tag}_loss_{name}", value.detach(), arrays[f"{tag}_loss_{name}"], LOSS)
-            )
-        for name, value in zip(("weak", "full"), gradients, strict=True):
-            key = f"{tag}_grad_out_{name}"
-            out.append(absolute(key, value, arrays[key], GRADIENT))
-    return out
+        found = dict(zip(("weak", "full"), gradients, strict=True))
+        yield from each(arrays, found, absolute, GRADIENT, case=f"{tag}_grad_out_{{}}")
 
 
 @check(
-    method="boxcaseg",
-    prefix="transfer",
-    arrays=(
-        "src_weight",
-        "src_bias",
-        "feature",
-        "out",
-        "transferred_weight",
-        "grad_out",
-        "grad_feature",
-    ),
+    "boxcaseg",
+    "transfer",
+    "src_weight src_bias feature out transferred_weight grad_out grad_feature",
 )
-def boxcaseg_transfer(arrays: Arrays) -> list[Comparison]:
+def boxcaseg_transfer(arrays: Arrays) -> Iterator[Comparison]:
     """A predicted convolution, and all gradients."""
-    weight, bias = _tensor(arrays["src_weight"]), _tensor(arrays["src_bias"])
+    weight, bias = tensor(arrays["src_weight"]), tensor(arrays["src_bias"])
     module = WeightTransfer(weight.shape[1])
     module.load_state_dict(_part(arrays, "sd/"))
-    feature = _tensor(arrays["feature"]).requires_grad_()
+    feature = tensor(arrays["feature"]).requires_grad_()
     predicted, new_bias = module(weight, bias)
     answer = F.conv2d(feature, predicted[:, :, None, None], new_bias)
-    answer.backward(_tensor(arrays["grad_out"]))
-    out = [
-        relative("transferred_weight", predicted.detach(), arrays["transferred_weight"], 1e-5),
-        relative("out", answer.detach(), arrays["out"], 1e-5),
-        relative("grad_feature", feature.grad, arrays["grad_feature"], 1e-5),
-    ]
-    for name, parameter in module.named_parameters():
-        out.append(relative(f"gradp/{name}", parameter.grad, arrays[f"gradp/{name}"], 1e-5))
-    return out
+    answer.backward(tensor(arrays["grad_out"]))
+    found = {"transferred_weight": predicted, "out": answer, "grad_feature": feature.grad}
+    found |= {f"gradp/{name}": p.grad for name, p in module.named_parameters()}
+    yield from each(arrays, found, relative, 1e-5)
 
 
 def _recorded_network(arrays: Arrays) -> BoxCasegNetwork:
@@ -163,21 +110,14 @@ def _recorded_network(arrays: Arrays) -> BoxCasegNetwork:
 
 
 @check(
-    method="boxcaseg",
-    prefix="hrnet_small",
-    arrays=(
-        "x",
-        "f_index",
-        "fcn_ratio",
-        "channels",
-        "sd/conv1.weight",
-        "running_mean_transfer_bn_after",
-    )
-    + ("eval_weak", "eval_full", "eval_full_when_no_salient", "train_weak", "train_full"),
+    "boxcaseg",
+    "hrnet_small",
+    "x f_index fcn_ratio channels sd/conv1.weight running_mean_transfer_bn_after"
+    " eval_weak eval_full eval_full_when_no_salient train_weak train_full",
 )
-def boxcaseg_hrnet_small(arrays: Arrays) -> list[Comparison]:
+def boxcaseg_hrnet_small(arrays: Arrays) -> Iterator[Comparison]:
     """Both heads in eval and train mode under the recorded names, gradients, and the network made for inference."""
-    images, salient = _tensor(arrays["x"]), _tensor(arrays["f_index"])
+    images, salient = tensor(arrays["x"]), tensor(arrays["f_index"])
     if not salient.any():  # the reference has its full head run on the first one then
         salient = torch.arange(len(images)) == 0
     network = _recorded_network(arrays).eval()
@@ -188,17 +128,16 @@ def boxcaseg_hrnet_small(arrays: Arrays) -> list[Comparison]:
     found = {"eval_weak": weak, "eval_full": full, "eval_full_when_no_salient": alone}
     network.train()
     weak, full = network(images, salient)
-    found |= {"train_weak": weak.detach(), "train_full": full.detach()}
+    found |= {"train_weak": weak, "train_full": full}
     (full.flatten() * torch.linspace(-1, 2, full.numel())).sum().backward()
-    out = [relative(name, value, arrays[name], 1e-4) for name, value in found.items()]
-    out.append(relative("folded", folded, arrays["eval_full"], 1e-4))
+    yield from each(arrays, found, relative, 1e-4)
+    yield relative("folded", folded, arrays["eval_full"], 1e-4)
     for name, expected in _part(arrays, "fullgrad/").items():
         gradient = network.get_parameter(name).grad
         gradient = torch.zeros_like(expected) if gradient is None else gradient
-        out.append(relative(f"fullgrad/{name}", gradient, expected, 1e-3))
-    mean = network.transfer_bn.running_mean
-    key = "running_mean_transfer_bn_after"
-    return [*out, relative(key, mean, arrays[key], 1e-4)]
+        yield relative(f"fullgrad/{name}", gradient, expected, 1e-3)
+    mean = {"running_mean_transfer_bn_after": network.transfer_bn.running_mean}
+    yield from each(arrays, mean, relative, 1e-4)
 
 
 @lru_cache
@@ -209,7 +148,7 @@ def _published_layout() -> dict[str, str]:
     return {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
 
 
-@check(method="boxcaseg", prefix="hrnet_w48_state_dict_keys", arrays=("name", "shape"))
+@check("boxcaseg", "hrnet_w48_state_dict_keys", "name shape")
 def boxcaseg_keys(arrays: Arrays) -> list[Comparison]:
     """All names and shapes of the published checkpoints."""
     layout = _published_layout()
@@ -227,18 +166,16 @@ def _head(threshold: float) -> ProxyMaskHead:
     )
 
 
-@check(method="boxcaseg", prefix="mask_head_loss", arrays=("threshold",))
-def boxcaseg_mask_head_loss(arrays: Arrays) -> list[Comparison]:
+@check("boxcaseg", "mask_head_loss", "threshold")
+def boxcaseg_mask_head_loss(arrays: Arrays) -> Iterator[Comparison]:
     """The student's loss on recorded matches, targets and confidences."""
-    out: list[Comparison] = []
     head = _head(float(arrays["threshold"]))
     for tag in tags(arrays, STUDENT):
-        logits, index, scores, target = (
-            _tensor(arrays[f"{tag}_{n}"])
-            for n in ("mask_logits", "positive_index", "conf_pos", "mask_targets")
+        logits, labels, scores, target = (
+            tensor(arrays[f"{tag}_{n}"])
+            for n in ("mask_logits", "matched_labels", "conf_pos", "mask_targets")
         )
         logits.requires_grad_()
-        labels = _tensor(arrays[f"{tag}_matched_labels"])
         positive = torch.nonzero(labels > 0).flatten()
         weights = head.mask_weights(scores)
         classes, inside = labels[positive], target > 0
@@ -247,17 +184,15 @@ def boxcaseg_mask_head_loss(arrays: Arrays) -> list[Comparison]:
         (gradient,) = torch.autograd.grad(loss, logits)
         chosen = gradient[positive, classes]
         elsewhere = gradient.abs().sum() - chosen.abs().sum()
-        out += [
-            exact(f"{tag}_positive_index", positive, index),
-            exact(f"{tag}_kept", weights > 0, arrays[f"{tag}_kept"]),
-            absolute(f"{tag}_loss", loss.detach(), arrays[f"{tag}_loss"], LOSS),
-            absolute(f"{tag}_grad_pos", chosen, arrays[f"{tag}_grad_pos"], 1e-8),
-            absolute(f"{tag}_elsewhere", elsewhere, arrays[f"{tag}_grad_abs_sum_elsewhere"], LOSS),
-        ]
-    return out
+        found = {"positive_index": positive, "kept": weights > 0}
+        yield from each(arrays, found, case=f"{tag}_{{}}")
+        yield absolute(f"{tag}_loss", loss, arrays[f"{tag}_loss"], LOSS)
+        yield absolute(f"{tag}_grad_pos", chosen, arrays[f"{tag}_grad_pos"], 1e-8)
+        expected = arrays[f"{tag}_grad_abs_sum_elsewhere"]
+        yield absolute(f"{tag}_elsewhere", elsewhere, expected, LOSS)
 
 
-@check(method="boxcaseg", prefix="poly_lr", arrays=("base_lr", "max_iters", "iters", "lr"))
+@check("boxcaseg", "poly_lr", "base_lr max_iters iters lr")
 def boxcaseg_poly_lr(arrays: Arrays) -> list[Comparison]:
     """The schedule without warm-up."""
     rate, last = float(arrays["base_lr"]), int(arrays["max_iters"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -13,31 +15,27 @@ from wsis.layers.label_maps import mean_over_scales
 MARGINAL = 1e-3
 
 
-@check(method="bana", prefix="densecrf", arrays=("image_rgb", "prob", "params#", "Q#"))
-def bana_densecrf(arrays: Arrays) -> list[Comparison]:
+@check("bana", "densecrf", "image_rgb prob params# Q#")
+def bana_densecrf(arrays: Arrays) -> Iterator[Comparison]:
     """Ten steps with each recorded parameter set."""
-    out = []
     for i in cases(arrays, "Q#"):
         weight, xy_std, rgb_std, smooth, smooth_std = (float(v) for v in arrays[f"params{i}"])
         params = DenseCRFParams(smooth, smooth_std, weight, xy_std, rgb_std, iterations=10)
         got, expected = dense_crf(arrays["image_rgb"], arrays["prob"], params), arrays[f"Q{i}"]
-        out.append(absolute(f"Q{i}", got, expected, MARGINAL))
-        out.append(exact(f"argmax Q{i}", got.argmax(axis=0), expected.argmax(axis=0)))
-    return out
+        yield absolute(f"Q{i}", got, expected, MARGINAL)
+        yield exact(f"argmax Q{i}", got.argmax(axis=0), expected.argmax(axis=0))
 
 
-@check(method="bbam", prefix="crf_raw", arrays=("image", "prob", "q_annotation", "q_inference"))
-def bbam_crf_raw(arrays: Arrays) -> list[Comparison]:
+@check("bbam", "crf_raw", "image prob q_annotation q_inference")
+def bbam_crf_raw(arrays: Arrays) -> Iterator[Comparison]:
     """The kernels of mask annotation (xy std 80) and of evaluation (67)."""
-    out = []
     for name, xy_std in (("q_annotation", 80.0), ("q_inference", 67.0)):
         params = DenseCRFParams(3.0, 1.0, 4.0, xy_std, 3.0, iterations=10)
         got = dense_crf(arrays["image"], arrays["prob"], params)
-        out.append(absolute(name, got, arrays[name], MARGINAL))
-    return out
+        yield absolute(name, got, arrays[name], MARGINAL)
 
 
-@check(method="icam", prefix="final_infer_crf", arrays=("image", "prob", "crf", "pred", "logits_#"))
+@check("icam", "final_infer_crf", "image prob crf pred logits_#")
 def icam_final_infer_crf(arrays: Arrays) -> list[Comparison]:
     """Logits of all scales (odd ones mirrored) to probabilities, one CRF step, labels."""
     numbers = cases(arrays, "logits_#")

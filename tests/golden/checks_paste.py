@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check
+from tests.golden.reference import paste_bordered
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import byte_mask, minmax_normalise, paste_bordered, place_crop, quantise
+from wsis.layers.paste import byte_mask, minmax_normalise, place_crop, quantise
 from wsis.layers.paste_crf import paste_with_crf
 
 EVALUATION_CRF = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
 
 
-@check(
-    method="boxcaseg", prefix="paste", arrays=("prob", "normalised", "boxes", "image_hw", "masks")
-)
+@check("boxcaseg", "paste", "prob normalised boxes image_hw masks")
 def boxcaseg_paste(arrays: Arrays) -> list[Comparison]:
     """Min-max normalised maps as bytes; a constant map (recorded as NaN) gives an empty mask."""
     height, width = (int(v) for v in arrays["image_hw"])
@@ -31,18 +32,12 @@ def boxcaseg_paste(arrays: Arrays) -> list[Comparison]:
     ]
 
 
-@check(
-    method="bbam",
-    prefix="paste",
-    arrays=("image_rgb_#", "mask28_#", "box_#", "plain_#", "crf_#"),
-)
-def bbam_paste(arrays: Arrays) -> list[Comparison]:
+@check("bbam", "paste", "image_rgb_# mask28_# box_# plain_# crf_#")
+def bbam_paste(arrays: Arrays) -> Iterator[Comparison]:
     """The plain paste, and the one refined by the evaluation CRF on the BGR image."""
-    out = []
     for i in cases(arrays, "mask28_#"):
         image, probability, box = (arrays[f"{n}_{i}"] for n in ("image_rgb", "mask28", "box"))
         plain = paste_bordered(probability, box, *image.shape[:2])
         refined = paste_with_crf(image[..., ::-1], probability, box, EVALUATION_CRF)
-        out.append(exact(f"plain_{i}", plain, arrays[f"plain_{i}"]))
-        out.append(share(f"crf_{i}", refined, arrays[f"crf_{i}"], 0.005))
-    return out
+        yield exact(f"plain_{i}", plain, arrays[f"plain_{i}"])
+        yield share(f"crf_{i}", refined, arrays[f"crf_{i}"], 0.005)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 
@@ -42,10 +44,18 @@ class Comparison:
         return f"{self.name}: {self.error:.2g} {sign} {self.tolerance:.2g}"
 
 
-def _pair(name: str, got: ArrayLike, expected: ArrayLike) -> tuple[str, np.ndarray, np.ndarray]:
-    """Both as arrays, and the name with the shapes in it where these differ."""
-    a, b = np.asarray(got), np.asarray(expected)
-    return (name if a.shape == b.shape else f"{name} {a.shape}, expected {b.shape}"), a, b
+def _compare(
+    name: str,
+    got: ArrayLike,
+    expected: ArrayLike,
+    tolerance: float,
+    measure: Callable[[np.ndarray, np.ndarray], float],
+) -> Comparison:
+    """What a measure says of two arrays; infinite, and the shapes in the name, where these differ."""
+    a, b = (np.asarray(v.detach() if isinstance(v, torch.Tensor) else v) for v in (got, expected))
+    if a.shape != b.shape:
+        return Comparison(f"{name} {a.shape}, expected {b.shape}", math.inf, tolerance)
+    return Comparison(name, float(measure(a, b)), tolerance)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -57,9 +67,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def absolute(name: str, got: ArrayLike, expected: ArrayLike, tolerance: float) -> Comparison:
     """Largest |got - expected|; NaN must stand where NaN is expected."""
-    name, a, b = _pair(name, got, expected)
-    error = float(_difference(a, b).max(initial=0.0)) if a.shape == b.shape else math.inf
-    return Comparison(name, error, tolerance)
+    return _compare(name, got, expected, tolerance, lambda a, b: _difference(a, b).max(initial=0.0))
 
 
 def relative(name: str, got: ArrayLike, expected: ArrayLike, tolerance: float) -> Comparison:
@@ -74,23 +82,42 @@ def close(
     name: str, got: ArrayLike, expected: ArrayLike, rtol: float = 1e-4, atol: float = 1e-5
 ) -> Comparison:
     """Largest |got - expected| / (atol + rtol |expected|), which must not exceed 1."""
-    name, a, b = _pair(name, got, expected)
-    if a.shape != b.shape:
-        return Comparison(name, math.inf, 1.0)
-    allowed = atol + rtol * np.abs(b.astype(np.float64))
-    allowed = np.where(np.isfinite(allowed), allowed, 1.0)
-    return Comparison(name, float((_difference(a, b) / allowed).max(initial=0.0)), 1.0)
+
+    def measure(a: np.ndarray, b: np.ndarray) -> float:
+        allowed = atol + rtol * np.abs(b.astype(np.float64))
+        allowed = np.where(np.isfinite(allowed), allowed, 1.0)
+        return (_difference(a, b) / allowed).max(initial=0.0)
+
+    return _compare(name, got, expected, 1.0, measure)
 
 
 def share(name: str, got: ArrayLike, expected: ArrayLike, tolerance: float) -> Comparison:
     """Share of elements that differ."""
-    name, a, b = _pair(name, got, expected)
-    if a.shape != b.shape:
-        return Comparison(name, math.inf, tolerance)
-    return Comparison(name, float(np.count_nonzero(a != b) / max(a.size, 1)), tolerance)
+    return _compare(
+        name, got, expected, tolerance, lambda a, b: np.count_nonzero(a != b) / max(a.size, 1)
+    )
 
 
 def exact(name: str, got: ArrayLike, expected: ArrayLike) -> Comparison:
     """Number of elements that differ, none allowed."""
-    name, a, b = _pair(name, got, expected)
-    return Comparison(name, float(np.count_nonzero(a != b)) if a.shape == b.shape else math.inf, 0)
+    return _compare(name, got, expected, 0, lambda a, b: np.count_nonzero(a != b))
+
+
+def each(
+    arrays: Mapping[str, np.ndarray],
+    found: Mapping[str, ArrayLike],
+    how: Callable[..., Comparison] = exact,
+    *tolerance: float,
+    case: str = "{}",
+) -> Iterator[Comparison]:
+    """Comparisons of many arrays of a file.
+
+    Args:
+        arrays: of the file.
+        found: what they should be, by name.
+        how: exact, close and the others here, and their tolerance.
+        case: for the names, ``{}_7`` for what the file names ``mask_7``.
+    """
+    for name, value in found.items():
+        name = case.format(name)
+        yield how(name, value, arrays[name], *tolerance)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tests.golden.compare import Comparison
 
@@ -17,7 +18,7 @@ METHODS = ("bbam", "boxcaseg", "bana", "bas", "icam")
 PASS, FAIL, NO_CHECK = "PASS", "FAIL", "NO CHECK"
 
 Arrays = Mapping[str, np.ndarray]
-CheckFunction = Callable[[Arrays], Sequence[Comparison]]
+CheckFunction = Callable[[Arrays], Iterable[Comparison]]
 
 
 @dataclass(frozen=True)
@@ -63,50 +64,42 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(template).replace(r"\#", r"(\d+)"))
 
 
-def check(
-    method: str, prefix: str, arrays: Sequence[str]
-) -> Callable[[CheckFunction], CheckFunction]:
+def check(method: str, prefix: str, arrays: str = "") -> Callable[[CheckFunction], CheckFunction]:
     """Register the decorated function.
 
     Args:
         method: one of METHODS.
         prefix: how its file names begin, e.g. ``paste`` for ``paste.npz`` and ``paste_2.npz``.
-        arrays: required array names; ``#`` stands for any whole number, so ``Q#`` asks for at least
-            one of Q0, Q1, ... Name every array without which the check cannot run.
+        arrays: required array names with spaces between; ``#`` stands for any whole number, so ``Q#`` asks for at
+            least one of Q0, Q1, ... Name every array without which the check cannot run.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, expected one of {METHODS}")
 
     def register(run: CheckFunction) -> CheckFunction:
-        REGISTRY.append(Check(method, prefix, tuple(arrays), run))
+        REGISTRY.append(Check(method, prefix, tuple(arrays.split()), run))
         return run
 
     return register
 
 
 def cases(arrays: Arrays, template: str) -> list[int]:
-    """The numbers for which an array exists.
-
-    Args:
-        arrays: of one file.
-        template: array name with one ``#``.
-
-    Returns:
-        Sorted numbers.
-    """
+    """The numbers, sorted, for which a file has an array; template: its name with one ``#``."""
     found = (_pattern(template).fullmatch(name) for name in arrays)
     return sorted(int(match.group(1)) for match in found if match)
 
 
+def tensor(values: np.ndarray) -> torch.Tensor:
+    """A tensor of its own."""
+    return torch.from_numpy(np.array(values))
+
+
 def tags(arrays: Arrays, names: Sequence[str]) -> list[str]:
-    """The cases of a file whose arrays are named after them.
+    """The cases, sorted, of a file whose arrays are named after them: ``a`` of ``a_logits`` and the like.
 
     Args:
         arrays: of one file.
         names: what follows the case and ``_`` in an array's name; the longest that fits counts.
-
-    Returns:
-        Sorted: ``a`` of ``a_logits`` and the like.
     """
     endings = sorted((f"_{name}" for name in names), key=len, reverse=True)
     found = ((name, next((e for e in endings if name.endswith(e)), None)) for name in arrays)
@@ -125,16 +118,13 @@ def load_checks() -> list[Check]:
 def choose(
     checks: Sequence[Check], file_name: str, folder: str, names: Collection[str]
 ) -> Check | None:
-    """The check of a file: longest prefix first, then the one whose method is the folder's name.
+    """The check of a file, None where none fits: longest prefix first, then the one whose method is the folder's name.
 
     Args:
         checks: all.
         file_name: without folder.
         folder: name of the folder that holds the file.
         names: of the arrays in it.
-
-    Returns:
-        The check, or None where none fits.
 
     Raises:
         Ambiguous: two are left.
@@ -168,15 +158,7 @@ def _one_line(error: Exception) -> str:
 
 
 def check_file(path: Path, checks: Sequence[Check]) -> Outcome:
-    """Run the check of one file.
-
-    Args:
-        path: the ``.npz`` file.
-        checks: all.
-
-    Returns:
-        The outcome; whatever goes wrong is a FAIL with its reason.
-    """
+    """Run the check, one of ``checks``, of an ``.npz`` file; whatever goes wrong is a FAIL with its reason."""
     try:
         arrays = read_arrays(path)
     except Exception as error:  # noqa: BLE001  whatever a reader raises is the file's verdict
@@ -188,7 +170,7 @@ def check_file(path: Path, checks: Sequence[Check]) -> Outcome:
     if chosen is None:
         return Outcome(path, NO_CHECK, "")
     try:
-        comparisons = chosen.run(arrays)
+        comparisons = list(chosen.run(arrays))
     except Exception as error:  # noqa: BLE001  a check that raises has failed
         return Outcome(path, FAIL, _one_line(error))
     if not comparisons:

@@ -1,7 +1,5 @@
 """Losses of boxes, against their sums written out."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,35 +1,31 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from wsis.layers.contour import boundary_map, contour_counts, contour_f, matching_radius
 
+RADIUS = matching_radius(100, 100)
 
-def square(height: int = 100, width: int = 100, x: int = 40, y: int = 40, side: int = 20):
-    labels = np.zeros((height, width), dtype=np.uint8)
+
+def square(x=40, y=40, side=20):
+    labels = np.zeros((100, 100), dtype=np.uint8)
     labels[y : y + side, x : x + side] = 1
     return labels
 
 
-def score(target: np.ndarray, prediction: np.ndarray, num_classes: int = 1) -> np.ndarray:
+def score(target, prediction, num_classes=1):
     return contour_f(contour_counts(target, prediction, num_classes))
 
 
-def test_radius() -> None:
-    assert matching_radius(375, 500) == 5
-    assert matching_radius(480, 640) == 7
-    assert matching_radius(1, 1) == 1
+def test_radius():
+    sizes = (375, 500), (480, 640), (1, 1)
+    assert [matching_radius(*size) for size in sizes] == [5, 7, 1]
 
 
-def test_boundary_by_hand() -> None:
+def test_boundary_by_hand_without_the_image_frame():
     mask = np.zeros((4, 4), dtype=bool)
     mask[1:3, 1:3] = True
-    expected = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
+    expected = [[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(boundary_map(mask), expected)
-
-
-def test_the_image_frame_is_no_boundary() -> None:
     assert not boundary_map(np.ones((5, 7))).any()
     half = np.zeros((5, 6), dtype=bool)
     half[:, 3:] = True
@@ -37,30 +33,26 @@ def test_the_image_frame_is_no_boundary() -> None:
     assert boundary_map(half)[-1, 2]
 
 
-def test_shift_within_and_beyond_the_radius() -> None:
-    radius = matching_radius(100, 100)
-    assert score(square(), square(x=40 + radius))[0] == 1.0
-    assert 0.0 < score(square(), square(x=40 + 2 * radius))[0] < 1.0
-    assert score(square(), square(x=40 + 15 * radius))[0] == 0.0
+def test_shift_within_and_beyond_the_radius():
+    near, far, beyond = (score(square(), square(x=40 + k * RADIUS))[0] for k in (1, 2, 15))
+    assert near == 1.0 and 0.0 < far < 1.0 and beyond == 0.0
 
 
-def test_diagonal_reach_is_a_disk() -> None:
-    radius = matching_radius(100, 100)  # 2: (2, 2) lies outside the disk, inside the square
-    far, near = square(side=1), square(side=1, x=40 + radius + 2, y=40 + radius + 2)
-    # boundaries are 2 x 2 blocks at (39..40); their nearest pixels differ by (radius + 1) each way
+def test_diagonal_reach_is_a_disk():  # of radius 2: (2, 2) lies outside of it, inside the square
+    far, near = square(side=1), square(side=1, x=40 + RADIUS + 2, y=40 + RADIUS + 2)
+    # boundaries are 2 x 2 blocks at (39..40); their nearest pixels differ by (RADIUS + 1) each way
     assert contour_counts(far, near, 1)[0, 0] == 0
-    near = square(side=1, x=40 + radius, y=40 + radius)
+    near = square(side=1, x=40 + RADIUS, y=40 + RADIUS)
     assert 0 < contour_counts(far, near, 1)[0, 0] < 4
 
 
-def test_absent_one_sided_and_void() -> None:
+def test_absent_one_sided_and_void():
     empty = np.zeros((100, 100), dtype=np.uint8)
     np.testing.assert_array_equal(score(square(), empty, 3), [0, 1, 1])
-    void = square() * 255
-    np.testing.assert_array_equal(contour_counts(void, empty, 3), np.zeros((3, 4)))
+    np.testing.assert_array_equal(contour_counts(square() * 255, empty, 3), np.zeros((3, 4)))
 
 
-def test_counts_are_pooled_before_the_ratio() -> None:
+def test_counts_are_pooled_before_the_ratio():
     big, small = square(side=50, x=20, y=20), square(side=4)
     counts = [contour_counts(big, big, 1), contour_counts(small, square(side=4, x=90), 1)]
     pooled = contour_f(np.sum(counts, axis=0))[0]
@@ -68,6 +60,6 @@ def test_counts_are_pooled_before_the_ratio() -> None:
     assert pooled != pytest.approx(np.mean([contour_f(c)[0] for c in counts]), abs=0.1)
 
 
-def test_sizes_must_agree() -> None:
+def test_sizes_must_agree():
     with pytest.raises(ValueError, match="prediction"):
         contour_counts(np.zeros((3, 4)), np.zeros((4, 3)), 1)

@@ -1,7 +1,5 @@
 """Few maps in place of enlarged features: the same numbers (BANA's acceptance check 7)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

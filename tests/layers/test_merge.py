@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 
 from wsis.layers.merge import merge_by_area
@@ -8,40 +6,32 @@ from wsis.layers.paste import place_crop
 SIZE = (12, 16)
 
 
-def dense(mask: np.ndarray, x0: int, y0: int) -> np.ndarray:
-    return place_crop(mask, x0, y0, *SIZE)
-
-
-def square(x0: int, y0: int, side: int) -> tuple[np.ndarray, int, int]:
+def square(x0, y0, side):
     return np.ones((side, side), dtype=bool), x0, y0
 
 
-def test_smaller_area_wins_in_any_order() -> None:
-    crops = [square(0, 0, 10), square(2, 2, 6), square(4, 4, 2)]
-    areas = [100, 36, 4]
+def test_smaller_area_wins_in_any_order_and_the_earlier_mask_a_tie():
+    crops, areas = [square(0, 0, 10), square(2, 2, 6), square(4, 4, 2)], [100, 36, 4]
     expected = [96 + 4 - 36, 36 - 4, 4]
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         merged = merge_by_area([crops[i] for i in order], [areas[i] for i in order], *SIZE)
         assert [mask.sum() for mask in merged] == [expected[i] for i in order]
-
-
-def test_result_is_disjoint_and_covers_the_same_pixels() -> None:
-    rng = np.random.default_rng(0)
-    crops = [(rng.random((7, 8)) < 0.6, int(x), int(y)) for x, y in rng.integers(0, 5, (9, 2))]
-    merged = merge_by_area(crops, rng.permutation(9), *SIZE)
-    before = sum(dense(*crop).astype(int) for crop in crops)
-    after = sum(
-        dense(mask, *crop[1:]).astype(int) for mask, crop in zip(merged, crops, strict=True)
-    )
-    np.testing.assert_array_equal(after, before > 0)
-
-
-def test_earlier_mask_wins_a_tie() -> None:
     merged = merge_by_area([square(0, 0, 4), square(2, 0, 4)], [16, 16], *SIZE)
     assert merged[0].all() and merged[1].sum() == 8
 
 
-def test_no_masks_and_masks_without_pixels() -> None:
+def test_result_is_disjoint_and_covers_the_same_pixels():
+    rng = np.random.default_rng(0)
+    crops = [(rng.random((7, 8)) < 0.6, int(x), int(y)) for x, y in rng.integers(0, 5, (9, 2))]
+    merged = merge_by_area(crops, rng.permutation(9), *SIZE)
+    made = [(mask, *crop[1:]) for mask, crop in zip(merged, crops, strict=True)]
+    before, after = (
+        sum(place_crop(*crop, *SIZE).astype(int) for crop in each) for each in (crops, made)
+    )
+    np.testing.assert_array_equal(after, before > 0)
+
+
+def test_no_masks_and_masks_without_pixels():
     assert merge_by_area([], [], *SIZE) == []
     merged = merge_by_area([(np.zeros((3, 3), dtype=bool), 1, 1), square(0, 0, 4)], [1, 9], *SIZE)
     assert not merged[0].any() and merged[1].all()

@@ -1,50 +1,38 @@
-from __future__ import annotations
-
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
+from tests.golden.reference import paste_bordered
+from tests.masks import needs_crf, overlap, rectangle
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import (
-    bordered_crop,
-    byte_mask,
-    minmax_normalise,
-    paste_bordered,
-    place_crop,
-    quantise,
-)
+from wsis.layers.paste import bordered_crop, byte_mask, minmax_normalise, place_crop, quantise
 from wsis.layers.paste_crf import paste_with_crf, saturate
 
-needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
+FULL = np.ones((28, 28), np.float32)
 
 
 @pytest.mark.parametrize("x0", [-9, -2, 0, 3, 6, 20])
 @pytest.mark.parametrize("y0", [-9, -1, 0, 4, 5, 20])
-def test_place_crop_cuts_at_the_image(x0: int, y0: int) -> None:
+def test_place_crop_cuts_at_the_image(x0, y0):
     crop = np.arange(1, 7).reshape(2, 3)
     canvas = np.zeros((60, 60), dtype=int)
     canvas[20 + y0 : 22 + y0, 20 + x0 : 23 + x0] = crop
     np.testing.assert_array_equal(place_crop(crop, x0, y0, 5, 6), canvas[20:25, 20:26])
 
 
-def test_left_half_fills_exactly_its_columns() -> None:
-    half = np.zeros((80, 80), dtype=np.float32)
-    half[:, :40] = 1.0
-    x0, y0, x1, y1 = 10, 20, 50, 60
-    crop = byte_mask(quantise(minmax_normalise(half)), y1 - y0, x1 - x0)
-    mask = place_crop(crop, x0, y0, 70, 90)
-    expected = np.zeros((70, 90), dtype=bool)
-    expected[20:60, 10:30] = True
-    np.testing.assert_array_equal(mask, expected)
+def test_left_half_fills_exactly_its_columns():
+    half = rectangle((80, 80), 0, 0, 40, 80).astype(np.float32)
+    mask = place_crop(byte_mask(quantise(minmax_normalise(half)), 40, 40), 10, 20, 70, 90)
+    np.testing.assert_array_equal(mask, rectangle((70, 90), 10, 20, 30, 60))
 
 
-def test_bytes_are_floored() -> None:
+def test_bytes_are_floored():
     assert byte_mask(quantise(np.full((2, 2), 128 / 255 + 1e-6)), 2, 2).all()
     assert not byte_mask(quantise(np.full((2, 2), 127.99 / 255)), 2, 2).any()
+    for size in ((0, 4), (4, 0), (0, 0)):  # a box without area has no pixel
+        assert byte_mask(np.full((5, 5), 255, dtype=np.uint8), *size).shape == size
 
 
-def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
+def test_constant_map_becomes_zero_and_contrast_is_kept():
     maps = np.stack([np.full((3, 3), 0.3), 1e-4 * np.arange(9).reshape(3, 3)]).astype(np.float32)
     out = minmax_normalise(maps)
     assert out.dtype == np.float32
@@ -52,34 +40,26 @@ def test_constant_map_becomes_zero_and_contrast_is_kept() -> None:
     assert out[1].min() == 0 and out[1].max() == 1
 
 
-@pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
-def test_box_without_area_gives_no_pixel(size: tuple[int, int]) -> None:
-    assert byte_mask(np.full((5, 5), 255, dtype=np.uint8), *size).shape == size
-
-
-def test_bordered_paste_of_a_full_map_fills_the_box() -> None:
-    mask = paste_bordered(np.ones((28, 28)), [30, 40, 58, 68], 100, 100)
+def test_bordered_paste_of_a_full_map_fills_the_box():
     # the box grows by 1 cell (1 px) on each side to 29..59, 31 pixels wide for 30 cells
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    assert (rows[0], rows[-1], columns[0], columns[-1]) == (40, 68, 30, 58)
-    assert mask.sum() == 29 * 29
+    mask = paste_bordered(FULL, [30, 40, 58, 68], 100, 100)
+    np.testing.assert_array_equal(mask, rectangle((100, 100), 30, 40, 59, 69))
 
 
-def test_bordered_crop_over_the_border_and_outside() -> None:
-    crop, box = bordered_crop(np.ones((28, 28)), [-20, -10, 30, 30], 50, 60)
+def test_bordered_crop_over_the_border_and_outside():
+    crop, box = bordered_crop(FULL, [-20, -10, 30, 30], 50, 60)
     assert box == (0, 0, 31, 31) and crop.shape == (32, 32)
-    crop, box = bordered_crop(np.ones((28, 28)), [20, 20, 90, 80], 50, 60)
+    crop, box = bordered_crop(FULL, [20, 20, 90, 80], 50, 60)
     assert box[2:] == (60, 50) and crop.shape == (50 - box[1], 60 - box[0])
     for outside in ([100, 5, 120, 20], [-50, 5, -10, 20], [5, 80, 20, 90]):
-        crop, _ = bordered_crop(np.ones((28, 28)), outside, 50, 60)
-        assert crop.size == 0
-        assert not paste_bordered(np.ones((28, 28)), outside, 50, 60).any()
+        assert bordered_crop(FULL, outside, 50, 60)[0].size == 0
+        assert not paste_bordered(FULL, outside, 50, 60).any()
 
 
-def test_saturate_lifts_the_top_share() -> None:
+def test_saturate_lifts_the_top_share():
     crop = np.random.default_rng(0).permutation(400).reshape(20, 20).astype(np.float32) / 800
-    out = saturate(crop)
-    assert (out > 1 - 1e-6).sum() == 61  # the pixel of rank int(0.15 * 400) and those above it
+    # the pixel of rank int(0.15 * 400) and those above it; a larger share of few pixels
+    assert (saturate(crop) > 1 - 1e-6).sum() == 61
     tiny = np.arange(1, 11, dtype=np.float32).reshape(2, 5) / 20
     assert (saturate(tiny) > 1 - 1e-6).sum() == 3
     np.testing.assert_array_equal(saturate(np.zeros((3, 4), np.float32)), 0)
@@ -87,25 +67,21 @@ def test_saturate_lifts_the_top_share() -> None:
 
 @needs_crf
 @pytest.mark.parametrize("side", [20, 170], ids=["zoomed", "whole"])
-def test_crf_paste_finds_the_object(side: int) -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(90, 100, (200, 220, 3), dtype=np.uint8)
-    truth = np.zeros((200, 220), dtype=bool)
-    truth[10 : 10 + side, 15 : 15 + side] = True
+def test_crf_paste_finds_the_object(side):
+    image = np.random.default_rng(0).integers(90, 100, (200, 220, 3), dtype=np.uint8)
+    truth = rectangle((200, 220), 15, 10, 15 + side, 10 + side)
     image[truth] += 120
-    coarse = np.full((28, 28), 0.4, dtype=np.float32)
-    coarse[8:20, 8:20] = 0.9  # sure of the middle only: the colours must do the rest
+    # sure of the middle only: the colours must do the rest
+    coarse = np.where(rectangle((28, 28), 8, 8, 20, 20), 0.9, 0.4).astype(np.float32)
     params = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=10)
     mask = paste_with_crf(image, coarse, [15, 10, 15 + side, 10 + side], params)
-    assert mask.dtype == bool
-    assert np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth) > 0.9
+    assert mask.dtype == bool and overlap(mask, truth) > 0.9
 
 
 @needs_crf
-def test_crf_paste_of_degenerate_boxes_in_tiny_images() -> None:
+def test_crf_paste_of_degenerate_boxes_in_tiny_images():
     params = DenseCRFParams(3.0, 1.0, 4.0, 67.0, 3.0, iterations=1)
     for height, width in ((1, 1), (2, 3)):
         image = np.zeros((height, width, 3), dtype=np.uint8)
         for box in ([0, 0, 0, 0], [0, 0, width, height], [50, 50, 60, 60], [-9, -9, -8, -8]):
-            mask = paste_with_crf(image, np.ones((28, 28), np.float32), box, params)
-            assert mask.shape == (height, width)
+            assert paste_with_crf(image, FULL, box, params).shape == (height, width)

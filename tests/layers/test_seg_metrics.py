@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -8,14 +6,14 @@ import pytest
 from wsis.layers.seg_metrics import class_iou, confusion_matrix, semantic_scores
 
 
-def test_confusion_rows_are_the_truth() -> None:
+def test_confusion_rows_are_the_truth():
     target = np.array([[0, 0, 1], [2, 255, 1]], dtype=np.uint8)
     prediction = np.array([[0, 1, 1], [2, 255, 0]], dtype=np.uint8)  # 255 only where nothing counts
     confusion = confusion_matrix(prediction, target, 3)
     np.testing.assert_array_equal(confusion, [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
 
 
-def test_scores_by_hand() -> None:
+def test_scores_by_hand():
     # class 2 is predicted but never true, class 3 is neither
     confusion = np.array([[6, 2, 0, 0], [1, 3, 4, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     scores = semantic_scores(confusion)
@@ -27,7 +25,7 @@ def test_scores_by_hand() -> None:
     assert scores.pixel_accuracy == pytest.approx(9 / 16)
 
 
-def test_everything_void_gives_nan_in_silence() -> None:
+def test_everything_void_gives_nan_in_silence():
     labels = np.full((3, 3), 255, dtype=np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -35,7 +33,7 @@ def test_everything_void_gives_nan_in_silence() -> None:
     assert np.isnan([scores.mean_iou, scores.pixel_accuracy, scores.frequency_weighted_iou]).all()
 
 
-def test_void_in_a_prediction_never_wraps() -> None:
+def test_void_in_a_prediction_never_wraps():
     target = np.array([0, 1, 1], dtype=np.uint8)
     prediction = np.array([0, 1, 255], dtype=np.uint8)
     with pytest.raises(ValueError, match="prediction holds label 255, expected 0..1"):
@@ -47,6 +45,6 @@ def test_void_in_a_prediction_never_wraps() -> None:
     np.testing.assert_allclose(class_iou(missed)[:2], [1, 1 / 2])
 
 
-def test_shapes_must_agree() -> None:
+def test_shapes_must_agree():
     with pytest.raises(ValueError, match="prediction is"):
         confusion_matrix(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)

@@ -1,9 +1,7 @@
 """The baseline teachers: closed forms, edges, and the teacher protocol."""
 
-from __future__ import annotations
-
-import importlib.util
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -11,67 +9,52 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
+from tests.masks import needs_crf, overlap
 from wsis.config import get_cfg
 from wsis.errors import ConfigError
+from wsis.layers.paste import place_crop
 from wsis.methods.baselines.masks import filled_box, grabcut, inscribed_ellipse
 from wsis.structures import Seed
 from wsis.structures.boxes import window_around
 from wsis.structures.rle import decode_mask
 
-ARCHITECTURES = ["FilledBox", "InscribedEllipse", "GrabCut", "BoxCRF"]
-needs_crf = pytest.mark.skipif(
-    importlib.util.find_spec("pydensecrf") is None, reason="no CRF installed"
-)
+CRF = pytest.param("BoxCRF", marks=needs_crf)
+ARCHITECTURES = ["FilledBox", "InscribedEllipse", "GrabCut", CRF]
+BOX = np.array([16, 16, 48, 48.0])
 
 
-def dense(crop, height, width):
-    mask, x0, y0 = crop
-    out = np.zeros((height, width), dtype=bool)
-    out[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]] = mask
-    return out
-
-
-def disc_image(size=64, radius=16, seed=0):
+@pytest.fixture
+def disc():
     """A bright disc in the middle of a dark noisy image, and its mask."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size] + 0.5
-    disc = (y - size / 2) ** 2 + (x - size / 2) ** 2 <= radius**2
-    image = np.where(disc[:, :, None], (200, 120, 60), (40, 60, 90)) + rng.normal(
-        0, 6, (size, size, 3)
-    )
-    return image.clip(0, 255).astype(np.uint8), disc
+    y, x = np.mgrid[:64, :64] + 0.5
+    mask = (y - 32) ** 2 + (x - 32) ** 2 <= 16**2
+    noise = np.random.default_rng(0).normal(0, 6, (64, 64, 3))
+    image = np.where(mask[:, :, None], (200, 120, 60), (40, 60, 90)) + noise
+    return image.clip(0, 255).astype(np.uint8), mask
 
 
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
-
-
-def build(name, **keys):
+def build(name, *opts):
     cfg = get_cfg()
-    cfg.MODEL.META_ARCHITECTURE = name
-    cfg.MODEL.DEVICE = "cpu"
-    for key, value in keys.items():
-        cfg.merge_from_list([key.replace("__", "."), value])
+    cfg.merge_from_list(["MODEL.META_ARCHITECTURE", name, "MODEL.DEVICE", "cpu", *opts])
     return build_model(cfg).eval()
 
 
-def refine(name, image, boxes, **keys):
+def refine(name, image, boxes, *opts):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     n = len(boxes)
     seed = Seed(1, "", *image.shape[:2], boxes, np.zeros(n, dtype=np.int64), tuple(range(n)))
-    return pickle.loads(pickle.dumps(build(name, **keys).refiner()))(seed, image)
+    return pickle.loads(pickle.dumps(build(name, *opts).refiner()))(seed, image)
 
 
 def test_filled_box_is_the_box():
-    assert dense(filled_box(np.array([2, 3, 5, 7.0]), 10, 12), 10, 12).sum() == 12
+    assert place_crop(*filled_box(np.array([2, 3, 5, 7.0]), 10, 12), 10, 12).sum() == 12
 
 
 def test_ellipse_has_the_area_and_symmetry_of_an_ellipse():
-    mask = dense(inscribed_ellipse(np.array([10, 20, 110, 80.0]), 120, 130), 120, 130)
+    mask = place_crop(*inscribed_ellipse(np.array([10, 20, 110, 80.0]), 120, 130), 120, 130)
     assert mask.sum() == pytest.approx(np.pi * 50 * 30, rel=0.005)
     assert np.array_equal(mask[20:80, 10:110], mask[20:80, 10:110][::-1, ::-1])
-    assert mask[:, 10].any()  # touches the side
-    assert not mask[:, 9].any()
+    assert mask[:, 10].any() and not mask[:, 9].any(), "it touches the side"
     assert not mask[21, 11]
 
 
@@ -80,89 +63,74 @@ def test_no_box_is_too_small_for_an_ellipse(box):
     assert inscribed_ellipse(np.array(box, dtype=float), 10, 10)[0].any()
 
 
-def test_window_has_the_centre_of_its_box_and_stays_in_the_image():
-    rows, columns = window_around(np.array([40, 40, 60, 50.0]), 2.0, 100, 100)
-    assert (rows.start, rows.stop, columns.start, columns.stop) == (35, 55, 30, 70)
-    rows, columns = window_around(np.array([0, 90, 20, 100.0]), 2.0, 100, 100)
-    assert (rows.start, rows.stop, columns.start, columns.stop) == (85, 100, 0, 30)
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [((40, 40, 60, 50), (35, 55, 30, 70)), ((0, 90, 20, 100), (85, 100, 0, 30))],
+)
+def test_window_has_the_centre_of_its_box_and_stays_in_the_image(box, window):
+    rows, columns = window_around(np.array(box, dtype=float), 2.0, 100, 100)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == window
 
 
-def test_grabcut_finds_the_disc_twice_the_same():
-    image, disc = disc_image()
-    box = np.array([16, 16, 48, 48.0])
-    first, second = grabcut(image, box, 5, 2.0), grabcut(image, box, 5, 2.0)
-    assert iou(dense(first, 64, 64), disc) > 0.95
+def test_grabcut_finds_the_disc_twice_the_same(disc):
+    first, second = (grabcut(disc[0], BOX, 5, 2.0) for _ in range(2))
+    assert overlap(place_crop(*first, 64, 64), disc[1]) > 0.95
     assert np.array_equal(first[0], second[0])
 
 
 @needs_crf
-def test_crf_finds_the_disc():
-    image, disc = disc_image()
-    masks = refine("BoxCRF", image, [[16, 16, 48, 48]], MODEL__BOX_CRF__BILATERAL_RGB_STD=20.0)
+def test_crf_finds_the_disc(disc):
+    masks = refine("BoxCRF", disc[0], [BOX], "MODEL.BOX_CRF.BILATERAL_RGB_STD", 20.0)
     assert masks.status == ["ok"]
-    assert iou(decode_mask(masks.masks[0]), disc) > 0.95
+    assert overlap(decode_mask(masks.masks[0]), disc[1]) > 0.95
 
 
-@pytest.mark.parametrize("name", ["GrabCut", pytest.param("BoxCRF", marks=needs_crf)])
-def test_the_mask_never_leaves_the_box(name):
-    image, _ = disc_image()
+@pytest.mark.parametrize("name", ["GrabCut", CRF])
+def test_the_mask_never_leaves_the_box(name, disc):
     boxes = [[10, 10, 40, 40], [0, 30, 33, 64], [50.5, 50.5, 60, 60]]
-    masks = refine(name, image, boxes)
+    masks = refine(name, disc[0], boxes)
     for code, (x0, y0, x1, y1) in zip(masks.masks, boxes, strict=True):
         mask = decode_mask(code)
         mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = False
         assert not mask.any()
 
 
-@pytest.mark.parametrize(
-    "name", ["FilledBox", "InscribedEllipse", "GrabCut", pytest.param("BoxCRF", marks=needs_crf)]
-)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("value", [0, 255])
 def test_edges_one_pixel_full_image_border_overlap_and_no_boxes(name, value):
     image = np.full((20, 24, 3), value, dtype=np.uint8)
     boxes = [[5, 5, 6, 6], [0, 0, 24, 20], [20, 10, 24, 20], [4, 4, 12, 12], [4, 4, 12, 12]]
     masks = refine(name, image, boxes)
-    assert len(masks) == 5
-    assert set(masks.status) <= {"ok", "fallback"}
+    assert len(masks) == 5 and set(masks.status) <= {"ok", "fallback"}
     assert all(decode_mask(code).any() for code in masks.masks)
     assert masks.masks[3] == masks.masks[4]
     assert len(refine(name, image, [])) == 0
 
 
-def test_where_grabcut_finds_nothing_the_ellipse_stands_in():
-    image, _ = disc_image()
-    masks = refine("GrabCut", image, [[0, 0, 64, 64]])  # no background left to learn from
-    ellipse = refine("InscribedEllipse", image, [[0, 0, 64, 64]])
+def test_where_grabcut_finds_nothing_the_ellipse_stands_in(disc):
+    whole = disc[0], [[0, 0, 64, 64]]  # no background left to learn from
+    masks = refine("GrabCut", *whole)
     assert masks.status == ["fallback"]
-    assert masks.masks == ellipse.masks
+    assert masks.masks == refine("InscribedEllipse", *whole).masks
 
 
-@pytest.mark.parametrize(
-    "name", ["FilledBox", "InscribedEllipse", "GrabCut", pytest.param("BoxCRF", marks=needs_crf)]
-)
-def test_teacher_protocol(name):
-    image, _ = disc_image()
-    instances = Instances((32, 32))  # network size: half of the original
-    instances.gt_boxes = Boxes(torch.tensor([[8, 8, 24, 24.0], [0, 0, 4, 4]]))
-    instances.original_boxes = torch.tensor([[16, 16, 48, 48.0], [0, 0, 8, 8]])
-    instances.gt_classes = torch.tensor([1, 0])
-    instances.annotation_ids = torch.tensor([70, 30])
-    inputs = {
-        "height": 64,
-        "width": 64,
-        "file_name": "",
-        "image_id": 5,
-        "instances": instances,
-        "original_image": image,
-    }
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_teacher_protocol(name, disc):
+    instances = Instances(
+        (32, 32),  # network size: half of the original
+        gt_boxes=Boxes(torch.tensor([[8, 8, 24, 24.0], [0, 0, 4, 4]])),
+        original_boxes=torch.tensor([[16, 16, 48, 48.0], [0, 0, 8, 8]]),
+        gt_classes=torch.tensor([1, 0]),
+        annotation_ids=torch.tensor([70, 30]),
+    )
+    inputs = {"height": 64, "width": 64, "file_name": "", "image_id": 5}
+    inputs |= {"instances": instances, "original_image": disc[0]}
     model = build(name)
     assert not model.needs_image
     proxy = model([inputs])[0]["proxy"]
     assert proxy.image_size == (64, 64)
-    assert proxy.annotation_ids.tolist() == [70, 30]
-    assert proxy.gt_classes.tolist() == [1, 0]
-    assert proxy.pred_masks.shape == (2, 64, 64)
-    assert proxy.pred_masks.dtype == torch.bool
+    assert proxy.annotation_ids.tolist() == [70, 30] and proxy.gt_classes.tolist() == [1, 0]
+    assert proxy.pred_masks.shape == (2, 64, 64) and proxy.pred_masks.dtype == torch.bool
     assert torch.equal(proxy.gt_boxes.tensor, instances.original_boxes)
     assert proxy.scores.tolist() == [1, 1]
     with pytest.raises(ConfigError, match=f"{name} has nothing to train"):
@@ -170,7 +138,7 @@ def test_teacher_protocol(name):
 
 
 def test_a_missing_crf_is_one_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pydensecrf.densecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     with pytest.raises(ConfigError, match="needs pydensecrf"):
         build("BoxCRF")
 
@@ -186,8 +154,5 @@ def test_a_missing_crf_is_one_line(monkeypatch):
     ],
 )
 def test_a_value_out_of_its_range_is_named(name, key, value, expected):
-    cfg = get_cfg()
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = name, "cpu"
-    cfg.merge_from_list([f"MODEL.{key}", value])
     with pytest.raises(ConfigError, match=f"MODEL.{key}: found {value}, expected .*{expected}"):
-        build_model(cfg)
+        build(name, f"MODEL.{key}", value)

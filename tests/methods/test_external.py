@@ -1,7 +1,5 @@
 """Masks of another tool in the place of a teacher's: the common loop, the file, the student's side."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle
@@ -34,14 +32,10 @@ CONFIG = Path(wsis.__file__).parents[1] / "configs/external/external_masks.yaml"
 def folder(tmp_path):
     """Four images with one box each, and ``sam.json``: exact masks of the first three, by id, shuffled."""
     document = write_dataset(tmp_path / "data")
+    kept = ("image_id", "category_id", "segmentation")
     results = [
-        {
-            "image_id": a["image_id"],
-            "category_id": a["category_id"],
-            "segmentation": a["segmentation"],
-            "score": 0.5 + a["image_id"] / 10,
-            "annotation_id": a["id"],
-        }
+        {name: a[name] for name in kept}
+        | {"score": 0.5 + a["image_id"] / 10, "annotation_id": a["id"]}
         for a in document["annotations"][2::-1]
     ]
     (tmp_path / "sam.json").write_text(json.dumps(results))
@@ -115,7 +109,7 @@ def test_an_unreadable_image_is_failed_as_for_any_teacher(folder):
     assert [a["status"] for a in read(result)["annotations"]] == ["ok", "failed", "ok", "empty"]
 
 
-def test_a_student_trains_on_the_file(folder):
+def test_a_student_trains_on_the_file_and_the_evaluation_says_the_same_of_both_ways(folder, capsys):
     made = generate(make_cfg(folder)).files[0]
     entries = [["boxed_proxy", str(made), str(folder / "data")]]
     opts = ["DATASETS.CUSTOM", str(entries), "DATASETS.TRAIN", "('boxed_proxy',)"]
@@ -125,9 +119,6 @@ def test_a_student_trains_on_the_file(folder):
     assert [d["annotations"][0]["score"] for d in dicts] == [0.6, 0.7, 0.8, 0.0]
     assert all("segmentation" in d["annotations"][0] for d in dicts)
 
-
-def test_the_evaluation_says_the_same_of_both_ways(folder, capsys):
-    made = generate(make_cfg(folder)).files[0]
     gt = load_source(folder / "data/boxes.json")
     expected = proxy_quality(load_source(made), gt)
     tool = runpy.run_path(str(CONFIG.parents[2] / "tools/evaluate_proxy_masks.py"))["main"]

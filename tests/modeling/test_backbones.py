@@ -1,7 +1,5 @@
 """Backbones with output stride 8: sizes, recorded features, and weights from elsewhere."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

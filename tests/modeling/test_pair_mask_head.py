@@ -1,114 +1,99 @@
 """The mask head of BBAM's student: what enters its loss, and what does not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import build_mask_head
-from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import EventStorage
 
+from tests.modeling.heads import head, loss_of, proposals
 from wsis.config import load_cfg
 from wsis.errors import ConfigError
 from wsis.modeling.pair_mask_head import PairMaskHead
 from wsis.modeling.pair_mask_loss import balanced_mask_loss, pair_mask_loss, region_targets
 from wsis.structures.indexed_masks import IndexedBitMasks
 
-M, SIZE = 6, (40, 50)
+M = 6
 
 
-def head(**options):
-    shape = ShapeSpec(channels=4, height=3, width=3)
-    model = PairMaskHead(shape, num_classes=3, conv_dims=[4, 4], **options)
+def pair_head(**options):
+    model = head(PairMaskHead, **options)
     torch.nn.init.normal_(model.predictor.weight, std=3)
     return model
 
 
-def proposals(number=4, doubt=True, scores=None):
+def discs(number=4, doubt=True, scores=None):
     """Foreground proposals of one image whose masks are discs, and doubt a ring around them."""
-    corner = torch.rand(number, 2) * 15
-    side = 12 + torch.rand(number, 2) * 10
-    instances = Instances(SIZE, proposal_boxes=Boxes(torch.cat([corner, corner + side], dim=1)))
-    instances.gt_classes = torch.arange(number) % 3
+    instances = proposals(number, gt_scores=torch.ones(number))
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(50), indexing="ij")
-    centre = (corner + side / 2)[:, :, None, None]
-    distance = ((columns - centre[:, 0]) ** 2 + (rows - centre[:, 1]) ** 2).sqrt()
+    x, y = instances.proposal_boxes.get_centers().T[:, :, None, None]
+    distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
     instances.gt_masks = IndexedBitMasks(distance < 4)
     if doubt:
         instances.gt_ignore_masks = IndexedBitMasks((distance >= 4) & (distance < 6))
-    instances.gt_scores = torch.ones(number) if scores is None else torch.tensor(scores)
+    if scores is not None:
+        instances.gt_scores = torch.tensor(scores)
     return instances
 
 
-def loss_of(model, features, instances):
-    with EventStorage():
-        return model(features, instances)["loss_mask"]
+@pytest.fixture
+def features():
+    return torch.randn(4, 4, 3, 3)
 
 
-def test_it_is_the_pair_loss_of_the_cut_out_regions():
-    model, features, image = head(loss_weight=2.0), torch.randn(4, 4, 3, 3), proposals()
-    logits = model.layers(features)
-    masks = model.targets([image], M).masks
+def test_it_is_the_pair_loss_of_the_cut_out_regions(features):
+    model, image = pair_head(loss_weight=2.0), discs()
+    logits, masks = model.layers(features), model.targets([image], M).masks
     expected = pair_mask_loss(logits, image.gt_classes, masks, region_targets([image], M))
     assert expected > 0
     assert torch.equal(loss_of(model, features, [image]), 2 * expected)
 
 
-def test_probabilities_at_which_it_grows_are_keys():
-    features, image = torch.randn(4, 4, 3, 3), proposals()
-    model = head()
-    losses = []
+def test_probabilities_at_which_it_grows_are_keys(features):
+    image, model, losses = discs(), pair_head(), []
     for above, below in ((0.9, 0.1), (0.6, 0.4), (1.0, 0.0)):
         model.grow_above, model.grow_below = above, below
         losses.append(loss_of(model, features, [image]).item())
     assert len(set(losses)) == 3
-    never = head(grow_above=1.0, grow_below=0.0)
+    never = pair_head(grow_above=1.0, grow_below=0.0)
     never.load_state_dict(model.state_dict())
     assert loss_of(never, features, [image]).item() == losses[2]
 
 
 def test_doubt_has_no_gradient_until_the_head_is_sure():
-    model, image = head(grow_above=1.0, grow_below=0.0), proposals()
+    model, image = pair_head(grow_above=1.0, grow_below=0.0), discs()
     logits = torch.randn(4, 3, M, M, requires_grad=True)
     targets = model.targets([image], M)
     model.loss(logits, targets, torch.ones(4)).backward()
     chosen = logits.grad[torch.arange(4), image.gt_classes]
-    assert targets.ignore.any()
-    assert not chosen[targets.ignore].any()
+    assert targets.ignore.any() and not chosen[targets.ignore].any()
     assert chosen[targets.masks].max() < 0
     assert chosen[~targets.masks & ~targets.ignore].min() > 0
 
 
-def test_masks_without_doubt_have_the_balanced_loss():
-    model, features, image = head(), torch.randn(4, 4, 3, 3), proposals(doubt=False)
+def test_masks_without_doubt_have_the_balanced_loss(features):
+    model, image = pair_head(), discs(doubt=False)
     masks = model.targets([image], M).masks
     expected = balanced_mask_loss(model.layers(features), image.gt_classes, masks)
     assert torch.equal(loss_of(model, features, [image]), expected)
 
 
-def test_masks_of_score_0_are_left_out():
-    model, features = head(), torch.randn(4, 4, 3, 3)
-    image = proposals(scores=[1.0, 0.0, 1.0, 0.0])
-    kept = torch.tensor([0, 2])
+def test_masks_of_score_0_are_left_out(features):
+    model, image, kept = pair_head(), discs(scores=[1.0, 0.0, 1.0, 0.0]), torch.tensor([0, 2])
     expected = loss_of(model, features[kept], [image[kept]])
     assert torch.equal(loss_of(model, features, [image]), expected)
-    strict = head(score_mode="threshold", score_threshold=0.5)
+    strict = pair_head(score_mode="threshold", score_threshold=0.5)
     strict.load_state_dict(model.state_dict())
     image.gt_scores = torch.tensor([1.0, 0.4, 0.9, 0.2])
     assert torch.equal(loss_of(strict, features, [image]), expected)
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_nothing_to_learn_from_is_zero_with_zero_gradients(number):
-    model, features = head(), torch.randn(number, 4, 3, 3)
-    image = proposals(number, scores=[0.0] * number)
-    loss = loss_of(model, features, [image])
+def test_nothing_to_learn_from_is_zero_with_zero_gradients(number, features):
+    model = pair_head()
+    loss = loss_of(model, features[:number], [discs(number, scores=[0.0] * number)])
     loss.backward()
     assert loss == 0
-    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
-    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -121,12 +106,12 @@ def test_nothing_to_learn_from_is_zero_with_zero_gradients(number):
 )
 def test_wrong_settings(options, message):
     with pytest.raises(ConfigError, match=message):
-        head(**options)
+        pair_head(**options)
 
 
 def test_it_is_built_by_name():
-    cfg: CfgNode = load_cfg(None, ["MODEL.ROI_MASK_HEAD.NAME", "PairMaskHead"])
-    cfg.merge_from_list(["MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.ROI_MASK_HEAD.GROW_ABOVE", 0.8])
-    model = build_mask_head(cfg, ShapeSpec(channels=4, height=7, width=7))
+    keys = ["MODEL.ROI_MASK_HEAD.NAME", "PairMaskHead", "MODEL.ROI_HEADS.NUM_CLASSES", "3"]
+    keys += ["MODEL.ROI_MASK_HEAD.GROW_ABOVE", "0.8"]
+    model = build_mask_head(load_cfg(None, keys), ShapeSpec(channels=4, height=7, width=7))
     assert isinstance(model, PairMaskHead)
     assert (model.grow_above, model.grow_below) == (0.8, 0.1)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -19,94 +17,88 @@ from wsis.structures.indexed_masks import IndexedBitMasks
 
 M = 8
 CLASSES = torch.tensor([2, 0])
+UNSURE = torch.full((2, M, M), 0.5)
 
 
-def halves() -> tuple[torch.Tensor, torch.Tensor]:
+def halves():
     """Foreground: rows 0 to 2; doubt: rows 3 and 4; background below. Two masks, M x M."""
     rows = torch.arange(M)[None, :, None].expand(2, M, M)
     return rows < 3, rows < 5
 
 
-def logits_of(value: float = 0.0) -> torch.Tensor:
-    return torch.full((2, 3, M, M), value, dtype=torch.float64).requires_grad_()
+def gradient_of(*value):
+    """The loss of logits that are 0 but for those of the first mask's class in some rows, and its gradient."""
+    logits = torch.zeros((2, 3, M, M), dtype=torch.float64)
+    if value:
+        logits[0, 2, value[0]] = value[1]
+    logits.requires_grad_()
+    loss = pair_mask_loss(logits, CLASSES, *halves())
+    return loss, torch.autograd.grad(loss, logits)[0]
 
 
-def test_isolated_cells_are_dropped() -> None:
+def test_isolated_cells_are_dropped():
     cells = torch.zeros(2, 4, 5, dtype=torch.bool)
     cells[0, 0, 0] = cells[0, 1, 1] = True  # diagonal neighbours
-    cells[0, 3, 4] = True
-    cells[1, 0, 4] = True
+    cells[0, 3, 4] = cells[1, 0, 4] = True
     kept = drop_isolated(cells)
     assert kept[0].nonzero().tolist() == [[0, 0], [1, 1]] and not kept[1].any()
     assert drop_isolated(torch.ones(1, 1, 1, dtype=torch.bool)).sum() == 0
 
 
-def test_seeds_grow_where_the_head_is_sure() -> None:
-    foreground, region = halves()
-    sure = torch.full((2, M, M), 0.5)
+def test_seeds_grow_where_the_head_is_sure():
+    sure = UNSURE.clone()
     sure[0, 3], sure[0, 4], sure[1, 4] = 0.95, 0.05, 0.9
     sure[:, 6] = 0.99  # certain background does not become foreground
     sure[:, 1] = 0.01
-    fg, bg = grown_seeds(sure, foreground, region)
+    fg, bg = grown_seeds(sure, *halves())
     assert fg[0].all(dim=1).tolist() == [True] * 4 + [False] * 4
     assert bg[0].all(dim=1).tolist() == [False] * 4 + [True] * 4
     assert fg[1].all(dim=1).sum() == 3 and bg[1].all(dim=1).sum() == 3  # 0.9 is not above 0.9
 
 
-def test_foreground_outside_the_region_belongs_to_neither() -> None:
-    foreground, region = halves()
-    foreground, region = foreground.clone(), region.clone()
+def test_foreground_outside_the_region_belongs_to_neither():
+    foreground, region = (half.clone() for half in halves())
     foreground[:, 6], region[:, 1] = True, False
-    fg, bg = grown_seeds(torch.full((2, M, M), 0.5), foreground, region)
+    fg, bg = grown_seeds(UNSURE, foreground, region)
     assert not (fg | bg)[:, [1, 6]].any() and fg[:, [0, 2]].all() and bg[:, [5, 7]].all()
 
 
-def test_closed_form_and_gradient() -> None:
-    logits = logits_of()
-    with torch.no_grad():
-        logits[0, 2, :3] = 1.5
-    loss = pair_mask_loss(logits, CLASSES, *halves())
+def test_closed_form_and_gradient():
+    loss, gradient = gradient_of(slice(3), 1.5)
     inside = (math.log1p(math.exp(-1.5)) + math.log(2)) / 2  # half of the foreground cells each
     assert loss.item() == pytest.approx(inside / 2 + math.log(2) / 2)
-    (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient[0, 2, :3].lt(0).all() and gradient[0, 2, 5:].gt(0).all()
-    ignored = gradient.clone()
-    ignored[0, 2, :3] = ignored[0, 2, 5:] = ignored[1, 0, :3] = ignored[1, 0, 5:] = 0
-    assert ignored.eq(0).all()  # doubt, and the masks of other classes
     assert gradient[1, 0, 0, 0].item() == pytest.approx(-0.5 * 0.5 / 48)
+    gradient[0, 2, :3] = gradient[0, 2, 5:] = gradient[1, 0, :3] = gradient[1, 0, 5:] = 0
+    assert gradient.eq(0).all()  # doubt, and the masks of other classes
 
 
-def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice() -> None:
-    logits = logits_of()
-    with torch.no_grad():
-        logits[0, 2, 3] = 3.0
-    (gradient,) = torch.autograd.grad(pair_mask_loss(logits, CLASSES, *halves()), logits)
-    cells = 2 * 24 + 8
-    expected = -0.5 * (1 - torch.tensor(3.0).sigmoid().item()) / cells
+def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice():
+    _, gradient = gradient_of(3, 3.0)
+    expected = -0.5 * (1 - torch.tensor(3.0).sigmoid().item()) / (2 * 24 + 8)
     assert gradient[0, 2, 3, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("case", ["no foreground", "no background", "no masks"])
-def test_an_empty_side_gives_zero(case: str) -> None:
+def test_an_empty_side_gives_zero(case):
     foreground, region = halves()
-    logits = logits_of()
     if case == "no foreground":
-        loss = pair_mask_loss(logits, CLASSES, foreground & False, region)
-    elif case == "no background":
-        loss = pair_mask_loss(logits, CLASSES, foreground, region | True)
-    else:
-        loss = pair_mask_loss(logits[:0], CLASSES[:0], foreground[:0], region[:0])
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert loss.item() == 0 and gradient.eq(0).all()
+        foreground = foreground & False
+    if case == "no background":
+        region = region | True
+    kept = 0 if case == "no masks" else 2
+    logits = torch.zeros((kept, 3, M, M), requires_grad=True)
+    loss = pair_mask_loss(logits, CLASSES[:kept], foreground[:kept], region[:kept])
+    assert loss.item() == 0 and torch.autograd.grad(loss, logits)[0].eq(0).all()
 
 
-def test_one_channel_serves_all_classes() -> None:
+def test_one_channel_serves_all_classes():
     logits = torch.randn(2, 1, M, M, dtype=torch.float64)
     expected = pair_mask_loss(logits.expand(2, 3, M, M), CLASSES, *halves())
     assert pair_mask_loss(logits, CLASSES, *halves()) == expected
 
 
-def test_half_precision_and_large_logits_are_finite() -> None:
+def test_half_precision_and_large_logits_are_finite():
     logits = torch.tensor([-200.0, 200.0])[:, None, None, None].expand(2, 3, M, M)
     loss = pair_mask_loss(logits.to(torch.bfloat16), CLASSES, *halves())
     assert loss.isfinite() and loss.dtype == torch.float32
@@ -114,9 +106,8 @@ def test_half_precision_and_large_logits_are_finite() -> None:
     assert loss.item() == pytest.approx(200 * 24 / (24 + 24 + 16))
 
 
-def test_balanced_loss_weighs_both_sides_alike() -> None:
-    logits = torch.randn(2, 3, M, M)
-    target = halves()[0]
+def test_balanced_loss_weighs_both_sides_alike():
+    logits, target = torch.randn(2, 3, M, M), halves()[0]
     chosen = torch.stack([logits[0, 2], logits[1, 0]])
     each = F.binary_cross_entropy_with_logits(chosen, target.float(), reduction="none")
     expected = each[target].mean() / 2 + each[~target].mean() / 2
@@ -125,45 +116,36 @@ def test_balanced_loss_weighs_both_sides_alike() -> None:
     torch.testing.assert_close(only, F.softplus(-chosen).mean() / 2)
 
 
-def image(kind: type, ignore: bool = True) -> Instances:
-    """Three proposals of one mask: left third certain, middle third in doubt."""
-    masks = torch.zeros(1, 12, 12, dtype=torch.bool)
-    doubt = masks.clone()
-    masks[:, :, :5], doubt[:, :, 5:8] = True, True
-    index = torch.tensor([0, 0, 0])
-
-    def entries(few: torch.Tensor) -> BitMasks:
-        return kind(few)[index]
-
-    boxes = Boxes(torch.tensor([[0.0, 0, 12, 12], [0, 0, 8, 12], [2, 0, 10, 12]]))
-    instances = Instances((12, 12), proposal_boxes=boxes)
-    instances.gt_classes = torch.tensor([1, 1, 1])
-    instances.gt_masks = entries(masks)
-    if ignore:
-        instances.gt_ignore_masks = entries(doubt)
+def image(boxes, *fields):
+    """Proposals of one mask and, where given, its doubt, in an image of their size."""
+    size = fields[0].image_size if fields else (12, 12)
+    instances = Instances(size, proposal_boxes=Boxes(torch.tensor(boxes)))
+    instances.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    index = torch.zeros(len(boxes), dtype=torch.int64)
+    for name, value in zip(("gt_masks", "gt_ignore_masks"), fields, strict=False):
+        instances.set(name, value[index])
     return instances
 
 
 @pytest.mark.parametrize("kind", [IndexedBitMasks, BitMasks])
-def test_regions_are_cut_out_of_mask_and_doubt_together(kind: type) -> None:
-    bare = Instances((12, 12), proposal_boxes=Boxes(torch.rand(2, 4)))
-    bare.gt_classes = torch.tensor([0, 0])
-    regions = region_targets([image(kind), bare, image(kind, ignore=False)], 3)
+def test_regions_are_cut_out_of_mask_and_doubt_together(kind):
+    columns = torch.arange(12).expand(1, 12, 12)
+    masks, doubt = kind(columns < 5), kind((columns >= 5) & (columns < 8))
+    boxes = [[0.0, 0, 12, 12], [0, 0, 8, 12], [2, 0, 10, 12]]
+    images = [image(boxes, masks, doubt), image([[0.0, 0, 1, 1]] * 2), image(boxes, masks)]
+    regions = region_targets(images, 3)
     assert regions.shape == (8, 3, 3)
     # cells 4 pixels wide: certain up to 5, doubt up to 8
     assert regions[0, 0].tolist() == [True, True, False]
     assert regions[1].all() and not regions[3:5].any()
     assert regions[5, 0].tolist() == [True, False, False]
-    targets = mask_targets([image(kind)], 3)
-    assert (regions[:3] | ~targets.masks).all()
+    assert (regions[:3] | ~mask_targets(images[:1], 3).masks).all()
 
 
-def test_a_cell_half_covered_by_both_together_is_not_background() -> None:
+def test_a_cell_half_covered_by_both_together_is_not_background():
     masks, doubt = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     masks[:, :, 0], doubt[:, :, 1] = True, True  # a quarter each of the only cell
-    instances = Instances((4, 4), proposal_boxes=Boxes(torch.tensor([[0.0, 0, 4, 4]])))
-    instances.gt_classes = torch.tensor([0])
-    instances.gt_masks, instances.gt_ignore_masks = IndexedBitMasks(masks), IndexedBitMasks(doubt)
+    instances = image([[0.0, 0, 4, 4]], IndexedBitMasks(masks), IndexedBitMasks(doubt))
     separate = mask_targets([instances], 1)
     assert not separate.masks.any() and not separate.ignore.any()
     assert region_targets([instances], 1).all()

@@ -1,27 +1,20 @@
 """The mask head for proxy masks: closed forms, agreement with Detectron2, a whole Mask R-CNN."""
 
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch.nn import functional as F
 
+from tests.modeling.heads import head, proposals
+from tests.tiny import write_config
 from wsis.config import load_cfg
 from wsis.errors import ConfigError
-from wsis.modeling.proxy_mask_head import (
-    MaskTargets,
-    ProxyMaskHead,
-    mask_targets,
-    proxy_mask_loss,
-)
+from wsis.modeling.proxy_mask_head import MaskTargets, mask_targets, proxy_mask_loss
 from wsis.structures.indexed_masks import IndexedBitMasks
 
 M = 6
@@ -33,43 +26,21 @@ def batch():
     return torch.randn(4, 3, M, M), torch.tensor([0, 2, 1, 2]), torch.rand(4, M, M) < 0.5
 
 
-def proposals(number=4, masks=IndexedBitMasks, size=(40, 50), **fields):
-    """Foreground proposals of one image."""
-    corner = torch.rand(number, 2) * 20
-    boxes = Boxes(torch.cat([corner, corner + 5 + torch.rand(number, 2) * 15], dim=1))
-    instances = Instances(size, proposal_boxes=boxes)
-    instances.gt_classes = torch.randint(0, 3, (number,))
-    if masks is not None:
-        instances.gt_masks = masks(torch.rand(number, *size) < 0.5)
-    for name, value in fields.items():
-        instances.set(name, value)
-    return instances
-
-
-def head(**options):
-    shape = ShapeSpec(channels=4, height=3, width=3)
-    return ProxyMaskHead(shape, num_classes=3, conv_dims=[4, 4], **options)
-
-
 @pytest.mark.parametrize("channels", [3, 1])
 def test_without_ignore_and_scores_it_is_mask_r_cnns_loss(channels):
     instances = [proposals(3), proposals(4), proposals(0, masks=None)]
-    logits = torch.randn(7, channels, M, M)
-    targets = mask_targets(instances, M)
+    logits, targets = torch.randn(7, channels, M, M), mask_targets(instances, M)
     with EventStorage():
         expected = mask_rcnn_loss(logits, instances[:2])
     assert proxy_mask_loss(logits, targets.classes, targets.masks) == expected
-    full = proxy_mask_loss(logits, *targets)
-    assert full == expected
+    assert proxy_mask_loss(logits, *targets) == expected
 
 
 def test_closed_form():
     logits = torch.zeros(2, 1, 1, 2)
     logits[0, 0, 0, 0] = 2.0
-    targets = torch.tensor([[[1, 0]], [[1, 1]]]).bool()
-    ignore = torch.tensor([[[0, 0]], [[0, 1]]]).bool()
-    weights = torch.tensor([1.0, 0.5])
-    found = proxy_mask_loss(logits, torch.tensor([0, 0]), targets, ignore, weights)
+    targets, ignore = torch.tensor([[[[1, 0]], [[1, 1]]], [[[0, 0]], [[0, 1]]]]).bool()
+    found = proxy_mask_loss(logits, torch.tensor([0, 0]), targets, ignore, torch.tensor([1.0, 0.5]))
     expected = (math.log1p(math.exp(-2)) + math.log(2) + 0.5 * math.log(2)) / 2.5
     assert found.item() == pytest.approx(expected, rel=1e-6)
 
@@ -80,8 +51,7 @@ def test_ignored_pixels_and_other_classes_have_no_gradient(batch):
     ignore = torch.rand(4, M, M) < 0.5
     proxy_mask_loss(logits, classes, targets, ignore).backward()
     chosen = logits.grad[torch.arange(4), classes]
-    assert not chosen[ignore].any()
-    assert chosen[~ignore].abs().min() > 0
+    assert not chosen[ignore].any() and chosen[~ignore].abs().min() > 0
     assert torch.equal(chosen[~ignore] < 0, targets[~ignore])  # towards the target
     others = logits.grad.clone()
     others[torch.arange(4), classes] = 0
@@ -108,29 +78,27 @@ def test_weights(batch):
     assert scaled.item() == pytest.approx(found.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("how", ["ignored", "weights", "empty"])
-def test_nothing_kept_is_zero_with_zero_gradients(batch, how):
-    logits, classes, targets = batch
-    options = {}
-    if how == "ignored":
-        options["ignore"] = torch.ones(4, M, M, dtype=torch.bool)
-    elif how == "weights":
-        options["weights"] = torch.zeros(4)
-    else:
-        logits, classes, targets = logits[:0], classes[:0], targets[:0]
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        (4, {"ignore": torch.ones(4, M, M, dtype=torch.bool)}),
+        (4, {"weights": torch.zeros(4)}),
+        (0, {}),
+    ],
+)
+def test_nothing_kept_is_zero_with_zero_gradients(batch, kept, options):
+    logits, classes, targets = (each[:kept] for each in batch)
     logits = logits.clone().requires_grad_()
     loss = proxy_mask_loss(logits, classes, targets, **options)
     loss.backward()
     assert loss.item() == 0
-    assert logits.grad.shape == logits.shape
-    assert not logits.grad.any()
+    assert logits.grad.shape == logits.shape and not logits.grad.any()
 
 
 def test_half_precision_is_summed_in_single(batch):
     logits, classes, targets = batch
     loss = proxy_mask_loss((1e3 * logits).half(), classes, targets)
-    assert loss.dtype == torch.float32
-    assert torch.isfinite(loss)
+    assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 def test_targets_of_images_with_and_without_masks():
@@ -150,8 +118,7 @@ def test_targets_of_images_with_and_without_masks():
     assert targets.ignore.flatten(1).all(dim=1).tolist() == [False, True] + [False] * 4
     expected = images[0].gt_masks.crop_and_resize(images[0].proposal_boxes.tensor, M)
     assert torch.equal(targets.masks[:2], expected)
-    assert not targets.masks[2:5].any()
-    assert targets.masks[5].any()
+    assert not targets.masks[2:5].any() and targets.masks[5].any()
 
 
 def test_a_cell_that_is_half_ignored_is_ignored():
@@ -159,101 +126,83 @@ def test_a_cell_that_is_half_ignored_is_ignored():
     ignored[:, :, :3] = True  # cells of 2 pixels: the second is half ignored
     image = proposals(1, size=(8, 8), gt_ignore_masks=IndexedBitMasks(ignored))
     image.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 8, 8]]))
-    found = mask_targets([image], 4).ignore[0]
-    assert found.tolist() == [[True, True, False, False]] * 4
+    assert mask_targets([image], 4).ignore[0].tolist() == [[True, True, False, False]] * 4
 
 
 @pytest.mark.parametrize(
-    ("mode", "threshold", "expected"),
+    ("mode", "threshold", "scores", "expected"),
     [
-        ("none", 0.9, [1.0, 1.0, 1.0, 0.0]),
-        ("weight", 0.9, [1.0, 0.5, 0.25, 0.0]),
-        ("threshold", 0.4, [1.0, 1.0, 0.0, 0.0]),
-        ("threshold", 0.5, [1.0, 0.0, 0.0, 0.0]),
-        ("threshold", 0.0, [1.0, 1.0, 1.0, 0.0]),
+        ("none", 0.9, [1.0, 0.5, 0.25, 0.0], [1.0, 1.0, 1.0, 0.0]),
+        ("weight", 0.9, [1.0, 0.5, 0.25, 0.0], [1.0, 0.5, 0.25, 0.0]),
+        ("threshold", 0.4, [1.0, 0.5, 0.25, 0.0], [1.0, 1.0, 0.0, 0.0]),
+        ("threshold", 0.5, [1.0, 0.5, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0]),
+        ("threshold", 0.0, [1.0, 0.5, 0.25, 0.0], [1.0, 1.0, 1.0, 0.0]),
+        ("threshold", 0.95, [0.95, 0.9500001, 0.9499999], [0.0, 1.0, 0.0]),  # in single precision
     ],
 )
-def test_scores_become_weights(mode, threshold, expected):
-    scores = torch.tensor([1.0, 0.5, 0.25, 0.0])
-    weights = head(score_mode=mode, score_threshold=threshold).mask_weights(scores)
+def test_scores_become_weights(mode, threshold, scores, expected):
+    weights = head(score_mode=mode, score_threshold=threshold).mask_weights(torch.tensor(scores))
     assert weights.tolist() == expected
-
-
-def test_a_score_must_exceed_the_threshold_in_single_precision():
-    scores = torch.tensor([0.95, 0.9500001, 0.9499999])
-    weights = head(score_mode="threshold", score_threshold=0.95).mask_weights(scores)
-    assert weights.tolist() == [0.0, 1.0, 0.0]
 
 
 def test_the_head_uses_scores_and_ignored_pixels():
     image = proposals(3, gt_scores=torch.tensor([0.5, 1.0, 0.0]))
     image.gt_ignore_masks = IndexedBitMasks(torch.rand(3, 40, 50) < 0.5)
-    features = torch.randn(3, 4, 3, 3)
-    model = head(score_mode="weight", loss_weight=2.0)
-    with EventStorage() as storage:
+    features, model = torch.randn(3, 4, 3, 3), head(score_mode="weight", loss_weight=2.0)
+    with EventStorage():
         losses = model(features, [image])
     targets = mask_targets([image], M)
     expected = proxy_mask_loss(model.layers(features), *targets[:3], targets.scores)
     assert losses.keys() == {"loss_mask"}
     assert torch.equal(losses["loss_mask"], 2 * expected)
-    assert {f"mask_rcnn/{n}" for n in ("accuracy", "false_positive", "false_negative")} <= set(
-        storage.latest()
-    )
 
 
 def test_logged_numbers_are_detectron2s():
-    image = proposals(4)
-    model = head()
+    image, model, features = proposals(4), head(), torch.randn(4, 4, 3, 3)
     torch.nn.init.normal_(model.predictor.weight)
-    features = torch.randn(4, 4, 3, 3)
     with EventStorage() as ours:
         model(features, [image])
     with EventStorage() as theirs:
         mask_rcnn_loss(model.layers(features), [image])
+    names = {f"mask_rcnn/{n}" for n in ("accuracy", "false_positive", "false_negative")}
+    assert names <= set(theirs.latest())
     for name, (value, _) in theirs.latest().items():
         assert ours.latest()[name][0] == pytest.approx(value)
 
 
-def test_wrong_settings():
-    with pytest.raises(
-        ConfigError, match=r"SCORE_MODE: found 'half', expected one of none, weight"
-    ):
-        head(score_mode="half")
-    with pytest.raises(
-        ConfigError, match=r"SCORE_THRESHOLD: found 1\.5, expected at least 0, below 1"
-    ):
-        head(score_mode="threshold", score_threshold=1.5)
+@pytest.mark.parametrize(
+    ("mode", "threshold", "message"),
+    [
+        ("half", 0.0, "MODE: found 'half', expected one of none, weight"),
+        ("threshold", 1.5, r"THRESHOLD: found 1\.5, expected at least 0, below 1"),
+    ],
+)
+def test_wrong_settings(mode, threshold, message):
+    with pytest.raises(ConfigError, match=f"SCORE_{message}"):
+        head(score_mode=mode, score_threshold=threshold)
 
 
 @pytest.fixture(scope="module")
-def mask_rcnn():
-    options = {
-        "MODEL.DEVICE": "cpu", "MODEL.MASK_ON": "True", "MODEL.RESNETS.DEPTH": "18",
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": "64", "MODEL.RESNETS.NORM": "GN",
-        "MODEL.BACKBONE.FREEZE_AT": "0", "MODEL.FPN.OUT_CHANNELS": "16",
-        "MODEL.ANCHOR_GENERATOR.SIZES": "[[8], [16], [32], [64], [128]]",
-        "MODEL.ROI_HEADS.NUM_CLASSES": "3", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": "32",
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0", "MODEL.ROI_BOX_HEAD.NUM_FC": "1",
-        "MODEL.ROI_BOX_HEAD.FC_DIM": "32", "MODEL.ROI_MASK_HEAD.NUM_CONV": "1",
-        "MODEL.ROI_MASK_HEAD.CONV_DIM": "16",
-    }  # fmt: skip
-    base = Path(__file__).parents[2] / "configs" / "Base-RCNN-FPN.yaml"
-    cfg = load_cfg(base, [text for option in options.items() for text in option])
+def mask_rcnn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mask_rcnn")
+    keys = {"MASK_ON": True, "RESNETS__NORM": "GN", "ROI_MASK_HEAD__NAME": "ProxyMaskHead"}
+    keys |= {"RESNETS__STEM_OUT_CHANNELS": 32, "RESNETS__RES2_OUT_CHANNELS": 32}
+    keys |= {"RESNETS__WIDTH_PER_GROUP": 32, "ROI_HEADS__NUM_CLASSES": 3}
+    changes = {f"MODEL__{key}": value for key, value in keys.items()}
+    cfg = load_cfg(write_config(folder, folder, **changes))
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     torch.manual_seed(0)
     return build_model(cfg)
 
 
 def inputs(number, score=None):
     """One random image with ``number`` boxes."""
-    instances = Instances((64, 96))
-    boxes = torch.tensor([[4.0, 6, 40, 50], [30, 10, 90, 60], [50, 20, 70, 44]])[:number]
-    instances.gt_boxes = Boxes(boxes)
-    instances.gt_classes = torch.arange(number)
-    instances.gt_ids = torch.arange(number)
+    instances = Instances((64, 96), gt_classes=torch.arange(number), gt_ids=torch.arange(number))
+    boxes = torch.tensor([[4.0, 6, 40, 50], [30, 10, 90, 60], [50, 20, 70, 44]])
+    instances.gt_boxes = Boxes(boxes[:number])
     if score is not None:
-        masks = torch.rand(2, number, 64, 96) < 0.5
-        instances.gt_masks = IndexedBitMasks(masks[0])
-        instances.gt_ignore_masks = IndexedBitMasks(masks[1])
+        masks, ignored = torch.rand(2, number, 64, 96) < 0.5
+        instances.gt_masks, instances.gt_ignore_masks = map(IndexedBitMasks, (masks, ignored))
         instances.gt_scores = torch.full((number,), score)
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
     return {"image": image, "height": 64, "width": 96, "instances": instances}
@@ -276,18 +225,11 @@ def test_training_step(mask_rcnn, numbers, score, amp):
     assert any(g.any() for g in gradients) == learns
 
 
-def test_some_images_have_masks_and_some_have_not(mask_rcnn):
-    mask_rcnn.train()
+def test_some_images_have_masks_and_some_have_not_and_inference(mask_rcnn):
     with EventStorage():
-        losses = mask_rcnn([inputs(2, 1.0), inputs(2, None)])
-    assert losses["loss_mask"] > 0
-
-
-def test_inference(mask_rcnn):
-    mask_rcnn.eval()
+        assert mask_rcnn.train()([inputs(2, 1.0), inputs(2, None)])["loss_mask"] > 0
     with torch.no_grad():
-        (result,) = mask_rcnn([inputs(0)])
-    instances = result["instances"]
+        instances = mask_rcnn.eval()([inputs(0)])[0]["instances"]
     assert len(instances) > 0
     assert instances.pred_masks.shape == (len(instances), 64, 96)
     assert instances.pred_masks.dtype == torch.bool

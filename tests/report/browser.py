@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -12,7 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium"),
+]
+"""The marks of a test that needs one."""
 OPTIONS = (
     "--headless",
     "--no-sandbox",  # a container's root has none
@@ -22,8 +28,15 @@ OPTIONS = (
     "--disable-background-networking",
     "--remote-debugging-pipe",
 )
+CODES = {"Enter": 13, "Escape": 27, "Tab": 9, "Home": 36, "End": 35}
+CODES |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 PATIENCE = 60.0
 """Seconds after which an answer is no longer expected; a machine at work on other things is slow."""
+
+
+def by_id(identity: str) -> str:
+    """JavaScript: the element of a name."""
+    return f"document.getElementById('{identity}')"
 
 
 class Browser:
@@ -39,22 +52,17 @@ class Browser:
         self._answers, answers_in = os.pipe()
         # the browser reads commands from descriptor 3 and writes answers to 4
         shell = f'exec "$0" "$@" 3<&{commands_out} 4>&{answers_in}'
-        options = [*OPTIONS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
-        self._process = subprocess.Popen(
-            ["bash", "-c", shell, str(CHROMIUM), *options, "about:blank"],
-            pass_fds=(commands_out, answers_in),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        words = [*OPTIONS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+        words = ["bash", "-c", shell, str(CHROMIUM), *words, "about:blank"]
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(words, pass_fds=(commands_out, answers_in), **silent)
         os.close(commands_out)
         os.close(answers_in)
-        self._buffer = b""
-        self._number = 0
-        self._session: str | None = None
+        self._buffer, self._number, self._session = b"", 0, {}
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        self._session = attached["sessionId"]
+        self._session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -74,9 +82,7 @@ class Browser:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Sends a command and waits for its result."""
         self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if self._session is not None:
-            message["sessionId"] = self._session
+        message = {"id": self._number, "method": method, "params": params, **self._session}
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self._commands, data) :]
@@ -110,9 +116,8 @@ class Browser:
 
     def js(self, expression: str) -> Any:
         """The value of a JavaScript expression, promises awaited."""
-        answer = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
+        how = {"returnByValue": True, "awaitPromise": True}
+        answer = self.call("Runtime.evaluate", expression=expression, **how)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
@@ -125,64 +130,41 @@ class Browser:
                 raise TimeoutError(expression)
             time.sleep(0.02)
 
+    def text(self, identity: str) -> str:
+        """What an element says."""
+        return self.js(f"{by_id(identity)}.textContent")
+
     def press(self, *keys: str) -> None:
         """Presses keys, named as in KeyboardEvent.key, as a user would."""
         for key in keys:
+            common = {"key": key, "code": key, "windowsVirtualKeyCode": CODES.get(key, 0)}
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-            code = {"Enter": 13, "Escape": 27, "Tab": 9, "Home": 36, "End": 35}.get(key, 0)
-            arrows = ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown")
-            if key in arrows:
-                code = 37 + arrows.index(key)
-            common = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-            self.call(
-                "Input.dispatchKeyEvent",
-                type="keyDown" if text else "rawKeyDown",
-                **common,
-                **({"text": text} if text else {}),
-            )
-            self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+            down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+            self.call("Input.dispatchKeyEvent", **common, **down)
+            self.call("Input.dispatchKeyEvent", **common, type="keyUp")
         # two frames: what a key moved is drawn
         self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    def resize(self, width: int, height: int, scale: float = 1) -> None:
+    def resize(self, width: int, height: int) -> None:
         """Sets the window's size in CSS pixels."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=scale,
-            mobile=False,
-        )
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def scheme(self, name: str) -> None:
         """Sets the preferred colours, "light" or "dark"."""
         features = [{"name": "prefers-color-scheme", "value": name}]
         self.call("Emulation.setEmulatedMedia", features=features)
 
-    def screenshot(self, path: Path) -> None:
-        """Writes what is in view as PNG."""
-        data = self.call("Page.captureScreenshot", format="png")["data"]
-        path.write_bytes(base64.b64decode(data))
-
     def complaints(self) -> list[str]:
         """Errors and warnings since the page was opened: of the console, of scripts and of the security policy."""
         self.js("0")  # what was on its way has arrived
-        found = []
-        for event in self.events:
-            params = event.get("params", {})
-            if event.get("method") == "Runtime.exceptionThrown":
-                found.append(str(params["exceptionDetails"]))
-            if event.get("method") == "Runtime.consoleAPICalled":
-                found.append(str(params["args"]))
-            if event.get("method") == "Log.entryAdded":
-                found.append(params["entry"]["text"])
-        return found
+        kinds = {"Runtime.exceptionThrown": "exceptionDetails", "Runtime.consoleAPICalled": "args"}
+        kinds["Log.entryAdded"] = "entry"
+        methods = [(event.get("method"), event.get("params", {})) for event in self.events]
+        return [str(params[kinds[method]]) for method, params in methods if method in kinds]
 
     def requested(self) -> list[str]:
         """Addresses asked for since the page was opened, data in the page aside."""
-        urls = [
-            e["params"]["request"]["url"]
-            for e in self.events
-            if e.get("method") == "Network.requestWillBeSent"
-        ]
+        sent = [e for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        urls = [event["params"]["request"]["url"] for event in sent]
         return [url for url in urls if not url.startswith("data:")]

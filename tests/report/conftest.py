@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.report.browser import Browser
@@ -40,3 +44,21 @@ def page(tab, folder):
     tab.wait(DRAWN)
     yield tab
     assert tab.complaints() == []
+
+
+@pytest.fixture
+def show(tab, tmp_path) -> Callable[..., None]:
+    """``show(document, shown=...)``: opens the page of a proxy-mask file."""
+
+    def opened(document, **options):
+        (tmp_path / "proxy.json").write_text(json.dumps(document))
+        source = load_source(tmp_path / "proxy.json", tmp_path)
+        tab.open(write_page(tmp_path / "out", source, **options).path.as_uri())
+
+    return opened
+
+
+@pytest.fixture
+def document(tmp_path) -> dict[str, Any]:
+    """What is in ``proxy.json``, beside its images and ``gt.json``."""
+    return write_files(tmp_path)

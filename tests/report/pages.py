@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tests.report.browser import by_id
 from wsis.structures.rle import encode_mask
 
 SIZE = 64
@@ -26,19 +27,15 @@ def write_files(folder: Path, images: int = 4, each: int = 3) -> dict[str, Any]:
     every "fallback" has ignored pixels. Returns the content of ``proxy.json``.
     """
     rng = np.random.default_rng(3)
-    document: dict[str, Any] = {
-        "info": {"wsis": {"method": "Shorten", "version": "1.0"}},
-        "images": [],
-        "categories": [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}],
-        "annotations": [],
-    }
-    truth = []
+    document: dict[str, Any] = {"info": {"wsis": {"method": "Shorten", "version": "1.0"}}}
+    document["categories"] = [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}]
+    size = {"height": SIZE, "width": SIZE}
+    names = [(i, f"{i}.png") for i in range(1, images + 1)]
+    document["images"] = [{"id": i, "file_name": name, **size} for i, name in names]
+    annotations, truth = document.setdefault("annotations", []), []
     for image_id in range(1, images + 1):
         pixels = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{image_id}.png"), pixels)
-        document["images"].append(
-            {"id": image_id, "file_name": f"{image_id}.png", "height": SIZE, "width": SIZE}
-        )
         for _ in range(each):
             number = len(truth)
             x, y = (int(v) for v in rng.integers(2, 30, 2))
@@ -49,22 +46,17 @@ def write_files(folder: Path, images: int = 4, each: int = 3) -> dict[str, Any]:
             cut = (number * 5) % (width - 2)
             mask[:, : x + cut] = False
             status = STATUSES[number % len(STATUSES)]
-            annotation = {
-                "id": 100 + number,
-                "image_id": image_id,
-                "category_id": 3 if number % 2 == 0 else 7,
-                "bbox": [x, y, width, height],
-                "iscrowd": 0,
-                "segmentation": encode_mask(true_mask if status == "empty" else mask),
-                "score": 0.0 if status == "empty" else round(1 - cut / width, 3),
-                "status": status,
-            }
+            annotation = {"id": 100 + number, "image_id": image_id, "status": status, "iscrowd": 0}
+            annotation |= {"category_id": 7 if number % 2 else 3, "bbox": [x, y, width, height]}
             if status == "fallback":
                 ignore[y : y + height, max(0, x - 2) : x + cut] = True
+            if status == "empty":
+                mask, ignore, cut = true_mask, true_mask, width
+            annotation["segmentation"] = encode_mask(mask)
+            annotation["score"] = round(1 - cut / width, 3)
             if status in ("fallback", "empty"):
-                code = encode_mask(true_mask if status == "empty" else ignore)
-                annotation["ignore_segmentation"] = code
-            document["annotations"].append(annotation)
+                annotation["ignore_segmentation"] = encode_mask(ignore)
+            annotations.append(annotation)
             truth.append({**annotation, "segmentation": encode_mask(true_mask)})
     (folder / "proxy.json").write_text(json.dumps(document))
     (folder / "gt.json").write_text(json.dumps({**document, "annotations": truth}))
@@ -80,13 +72,12 @@ def shown(tab):
 
 
 def counted(tab):
-    return tab.js("document.getElementById('count').textContent")
+    return tab.text("count")
 
 
 def choose(tab, identity, value):
     """Sets a control as a user's choice does."""
     tab.js(
-        f"(() => {{ const control = document.getElementById('{identity}');"
-        f"control.value = {json.dumps(value)};"
-        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); })()"
+        f"{{ const control = {by_id(identity)}; control.value = {json.dumps(value)};"
+        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); }"
     )

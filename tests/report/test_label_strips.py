@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,28 +11,22 @@ import yaml
 from detectron2.modeling import build_model
 from PIL import Image
 
+from tests.conftest import Ended
 from tests.methods.bana.tiny_segmentor import make_cfg, write_label_pair
 from tests.tiny import SIZE
 
-TOOL = Path(__file__).parents[2] / "tools" / "label_strips.py"
-
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """``run(words...)`` on the tiny dataset and its labels; returns exit status, stdout, stderr."""
-    labels = write_label_pair(tmp_path)
+def strips(tmp_path, tool) -> Callable[..., Ended]:
+    """``strips(words...)``: how the tool ended on the tiny dataset and its labels."""
+    labels, data = write_label_pair(tmp_path), tmp_path / "data"
 
-    def tool(*words, names=("y_crf", "y_ret")):
-        data = tmp_path / "data"
+    def run(*words, names=("y_crf", "y_ret")):
         given = ["--json", data / "boxes.json", "--images", data, "--output", tmp_path / "strips"]
         given += ["--labels", *(f"{name}={labels / name}" for name in names), "--count", 2]
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, [*given, *words])])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        return ended.value.code, *capsys.readouterr()
+        return tool("label_strips", *given, *words)
 
-    return tool
+    return run
 
 
 def columns(path) -> float:
@@ -42,28 +35,27 @@ def columns(path) -> float:
         return (strip.width - 4) / (3 * SIZE + 4)
 
 
-def test_a_strip_of_labels(run, tmp_path) -> None:
-    status, printed, error = run()
+def test_a_strip_of_labels(strips, tmp_path) -> None:
+    status, printed, error = strips()
     assert (status, error) == (0, "")
     assert [Path(line).name for line in printed.splitlines()] == ["1.png", "4.png"]
     assert columns(tmp_path / "strips" / "1.png") == 5
 
 
-def test_with_the_background_attention_of_a_classifier(run, tmp_path) -> None:
-    keys = {"MODEL__META_ARCHITECTURE": "BANAClassifier"}
-    cfg = make_cfg(**keys)
+def test_with_the_background_attention_of_a_classifier(strips, tmp_path) -> None:
+    cfg = make_cfg(MODEL__META_ARCHITECTURE="BANAClassifier")
     torch.save(build_model(cfg).state_dict(), tmp_path / "w.pth")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(yaml.safe_load(cfg.dump())))
     words = ("--config-file", tmp_path / "c.yaml", "MODEL.WEIGHTS", tmp_path / "w.pth")
-    status, printed, error = run(*words)
+    status, printed, error = strips(*words)
     assert (status, error) == (0, "")
     assert columns(printed.splitlines()[0]) == 6
-    status, _, error = run(*words, "MODEL.META_ARCHITECTURE", "BANASegmentor")
+    status, _, error = strips(*words, "MODEL.META_ARCHITECTURE", "BANASegmentor")
     assert status == 2 and "expected BANAClassifier" in error
 
 
-def test_mistakes_are_one_line(run, tmp_path) -> None:
-    status, _, error = run(names=("y_crf", "gone"))
+def test_mistakes_are_one_line(strips, tmp_path) -> None:
+    status, _, error = strips(names=("y_crf", "gone"))
     assert status == 2 and "gone" in error and error.count("\n") == 1
     for words, message in (
         (("--count", "-1"), "--count: found -1, expected at least 0"),
@@ -73,13 +65,13 @@ def test_mistakes_are_one_line(run, tmp_path) -> None:
         (("--json", tmp_path / "gone.json"), "gone.json: cannot be read (No such file"),
         (("SEED", "1"), "'SEED': config keys need --config-file"),
     ):
-        status, _, error = run(*words)
+        status, _, error = strips(*words)
         assert (status, error.count("\n")) == (2, 1) and message in error
     assert not (tmp_path / "strips").exists()
 
 
-def test_an_unreadable_image_is_status_3(run, tmp_path) -> None:
+def test_an_unreadable_image_is_status_3(strips, tmp_path) -> None:
     (tmp_path / "data" / "4.png").write_bytes(b"no image")
-    status, printed, error = run()
+    status, printed, error = strips()
     assert status == 3 and "4.png: cannot be read" in error and error.count("\n") == 1
     assert [Path(line).name for line in printed.splitlines()] == ["1.png"]

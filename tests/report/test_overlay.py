@@ -6,7 +6,7 @@ import numpy as np
 
 from wsis.report.overlay import PALETTE, contact_sheet, overlay
 
-GREY = np.full((20, 30, 3), 100, dtype=np.uint8)
+GREY, WIDE = (np.full((*size, 3), 100, dtype=np.uint8) for size in ((20, 30), (60, 90)))
 
 
 def test_tint_stays_inside_its_mask_and_the_image_is_not_changed():
@@ -53,21 +53,13 @@ def test_contact_sheet_holds_every_picture():
 
 
 def test_labels_stand_above_their_boxes_and_inside_the_picture():
-    grey = np.full((60, 90, 3), 100, dtype=np.uint8)
     boxes = [[20, 30, 60, 50], [80, 2, 90, 9]]
-    plain = overlay(grey, boxes=boxes)
-    labelled = overlay(grey, boxes=boxes, labels=["Käse 0.9", "b"])
+    plain = overlay(WIDE, boxes=boxes)
+    labelled = overlay(WIDE, boxes=boxes, labels=["Käse 0.9", "b"])
     changed = (labelled != plain).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert changed[17:30, 20:40].all() and not changed[31:, :].any()
     assert rows.min() == 0 and columns.max() == 89
-    assert np.array_equal(overlay(grey, boxes=boxes, labels=[]), plain)
-
-
-def test_a_label_of_several_lines_is_one():
-    grey = np.full((60, 90, 3), 100, dtype=np.uint8)
-    one, two = (
-        overlay(grey, boxes=[[20, 30, 60, 50]], labels=[text])
-        for text in ("two lines", "two\nlines")
-    )
-    assert np.array_equal(one, two)
+    assert np.array_equal(overlay(WIDE, boxes=boxes, labels=[]), plain)
+    one, two = (overlay(WIDE, boxes=boxes[:1], labels=[text]) for text in ("a b", "a\nb"))
+    assert np.array_equal(one, two), "a label of several lines is one"

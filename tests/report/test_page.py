@@ -5,34 +5,30 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import importlib.util
 import io
 import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.conftest import Ended
 from tests.report.pages import SIZE, write_files
-from tests.tiny import loggers_as_before
 from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation import proxy_quality
 from wsis.report import pictures
-from wsis.report.page import worst_first, write_page
+from wsis.report.page import WrittenPage, worst_first, write_page
 from wsis.report.pictures import PICTURE_SIDE, crop_window, make_picture
 from wsis.report.strip import TITLES
 from wsis.structures.rle import decode_mask, encode_mask
-
-__all__ = ["loggers_as_before"]
-
-TOOL = Path(__file__).parents[2] / "tools" / "visualize_proxy_masks.py"
 
 
 class Tags(HTMLParser):
@@ -59,76 +55,94 @@ class Tags(HTMLParser):
             self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
 
 
-def read_page(path):
-    """Its data, its pictures, its text."""
-    text = path.read_text(encoding="utf-8")
+class Page(NamedTuple):
+    """A written page: its data, its pictures, its text."""
+
+    written: WrittenPage
+    data: dict[str, Any]
+    shown: list[Any]
+    text: str
+
+
+def read_page(written: WrittenPage) -> Page:
+    text = written.path.read_text(encoding="utf-8")
     scripts = {a["id"]: json.loads(t) for a, t in Tags(text).scripts if "id" in a}
-    data = scripts.pop("data")
-    return data, [scripts[f"p{i}"] for i in range(len(scripts))], text
-
-
-def sources(folder):
-    return load_source(folder / "proxy.json", folder), load_source(folder / "gt.json")
+    shown = [scripts[f"p{i}"] for i in range(sum(name.startswith("p") for name in scripts))]
+    return Page(written, scripts["data"], shown, text)
 
 
 @pytest.fixture
-def main():
-    spec = importlib.util.spec_from_file_location("visualize_proxy_masks", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(a) for a in arguments])
+def page(tmp_path, document) -> Callable[..., Page]:
+    """``page(output="out", truth=False, changed=None, ...)``: writes a page and reads it."""
+
+    def make(output="out", *, truth=False, changed=None, **options):
+        if changed is not None:
+            (tmp_path / "proxy.json").write_text(json.dumps(changed))
+        gt = load_source(tmp_path / "gt.json") if truth else None
+        proxy = load_source(tmp_path / "proxy.json", tmp_path)
+        return read_page(write_page(tmp_path / output, proxy, gt, **options))
+
+    return make
 
 
-def test_the_worst_come_first_by_iou_then_by_box_fit(tmp_path):
-    write_files(tmp_path)
-    proxy, gt = sources(tmp_path)
-    data, shown, _ = read_page(write_page(tmp_path / "out", proxy, gt).path)
+@pytest.fixture
+def visualize(tmp_path, document, tool) -> Callable[..., Ended]:
+    """``visualize(words...)``: how the tool ended that was given the images."""
+    words = (
+        "visualize_proxy_masks",
+        "--proxy",
+        tmp_path / "proxy.json",
+        "--output",
+        tmp_path / "out",
+    )
+    return lambda *more: tool(*words, "--images", tmp_path, *more)
+
+
+def test_the_worst_come_first_by_iou_then_by_box_fit(page):
+    _, data, shown, _ = page(truth=True)
     ious = data["columns"]["iou"]
     assert data["measure"] == "IoU" and ious == sorted(ious) and len(shown) == len(ious) == 12
-    data, _, _ = read_page(write_page(tmp_path / "out", proxy).path)
+    data = page().data
     assert data["measure"] == "box fit" and "iou" not in data["columns"]
     assert data["columns"]["fit"] == sorted(data["columns"]["fit"])
 
 
 def test_order_of_equals_and_of_masks_without_a_true_one():
-    values = {
-        "box_fit": np.array([0.9, 0.5, 0.9, 0.1, 0.9]),
-        "mIoU": np.array([0.4, 0.4, 0.2, np.nan, 0.2]),
-    }
-    assert worst_first(values).tolist() == [2, 4, 1, 0, 3]
-    assert worst_first({"box_fit": values["box_fit"]}).tolist() == [3, 1, 0, 2, 4]
+    fit = np.array([0.9, 0.5, 0.9, 0.1, 0.9])
+    iou = np.array([0.4, 0.4, 0.2, np.nan, 0.2])
+    assert worst_first({"box_fit": fit, "mIoU": iou}).tolist() == [2, 4, 1, 0, 3]
+    assert worst_first({"box_fit": fit}).tolist() == [3, 1, 0, 2, 4]
 
 
-def test_numbers_are_those_of_the_evaluation(tmp_path):
-    write_files(tmp_path)
-    proxy, gt = sources(tmp_path)
-    quality = proxy_quality(proxy, gt)
-    data, _, _ = read_page(write_page(tmp_path / "out", proxy, gt).path)
-    columns = data["columns"]
-    assert np.mean(columns["iou"]) == pytest.approx(quality["overall"]["mIoU"], abs=1e-4)
-    assert np.mean(columns["fit"]) == pytest.approx(quality["overall"]["box_fit"], abs=1e-4)
-    assert data["overall"]["iou"] == pytest.approx(quality["overall"]["mIoU"], abs=1e-4)
-    statuses = [data["statuses"][s] for s in columns["status"]]
-    assert {s: statuses.count(s) for s in statuses} == {
-        s: n for s, n in quality["status"].items() if s != "crowd"
-    }
+def test_numbers_are_those_of_the_evaluation(tmp_path, page):
+    data = page(truth=True).data
+    proxy = load_source(tmp_path / "proxy.json", tmp_path)
+    quality = proxy_quality(proxy, load_source(tmp_path / "gt.json"))
+    columns, overall = data["columns"], quality["overall"]
     wide = [v for v, c in zip(columns["iou"], columns["class"], strict=True) if c == 0]
-    assert np.mean(wide) == pytest.approx(quality["per_class"]["wide"]["mIoU"], abs=1e-4)
+    for found, expected in (
+        (np.mean(columns["iou"]), overall["mIoU"]),
+        (np.mean(columns["fit"]), overall["box_fit"]),
+        (data["overall"]["iou"], overall["mIoU"]),
+        (np.mean(wide), quality["per_class"]["wide"]["mIoU"]),
+    ):
+        assert found == pytest.approx(expected, abs=1e-4)
+    statuses = [data["statuses"][s] for s in columns["status"]]
+    expected = {s: n for s, n in quality["status"].items() if s != "crowd"}
+    assert {s: statuses.count(s) for s in statuses} == expected
 
 
-def test_each_card_belongs_to_its_annotation(tmp_path):
-    document = write_files(tmp_path)
+def test_each_card_belongs_to_its_annotation(document, page):
     by_id = {a["id"]: a for a in document["annotations"]}
     names = {image["id"]: image["file_name"] for image in document["images"]}
-    data, shown, _ = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
+    _, data, shown, _ = page(truth=True)
     columns = data["columns"]
     for i, picture in enumerate(shown):
         annotation = by_id[columns["id"][i]]
         assert data["files"][columns["file"][i]] == names[annotation["image_id"]]
         assert columns["box"][i] == annotation["bbox"]
         assert columns["score"][i] == annotation["score"]
-        with Image.open(io.BytesIO(base64.b64decode(picture["webp"]))) as image:
-            assert image.size == (picture["width"], picture["height"])
+        assert decoded(picture).size == (picture["width"], picture["height"])
         code = {"size": [picture["height"], picture["width"]], "counts": picture["mask"]}
         if annotation["status"] == "empty":
             assert picture["mask"] is None and picture["ignore"] is None
@@ -138,41 +152,36 @@ def test_each_card_belongs_to_its_annotation(tmp_path):
         assert [x1 - x0, y1 - y0] == annotation["bbox"][2:]
 
 
-def test_files_stand_in_their_order_whatever_their_masks_are_worth(tmp_path):
+def decoded(picture: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(picture["webp"])))
+
+
+def test_files_stand_in_their_order_whatever_their_masks_are_worth(tmp_path, page):
     write_files(tmp_path, images=12)
-    data, _, _ = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
-    assert data["files"] == [f"{number}.png" for number in range(1, 13)]
+    assert page(truth=True).data["files"] == [f"{number}.png" for number in range(1, 13)]
 
 
-def test_crowds_are_left_out_and_counted(tmp_path):
-    document = write_files(tmp_path)
+def test_crowds_are_left_out_and_counted(document, page):
     document["annotations"][0].update(iscrowd=1, status="crowd")
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
-    data, shown, _ = read_page(write_page(tmp_path / "out", sources(tmp_path)[0]).path)
+    _, data, shown, _ = page(changed=document)
     assert data["crowd"] == 1 and data["total"] == len(shown) == 11
 
 
-def test_a_limit_keeps_the_worst(tmp_path):
-    write_files(tmp_path)
-    proxy, gt = sources(tmp_path)
-    everything, _, _ = read_page(write_page(tmp_path / "all", proxy, gt).path)
-    page = write_page(tmp_path / "out", proxy, gt, shown=5)
-    data, shown, _ = read_page(page.path)
-    assert (page.shown, page.masks, len(shown), data["total"]) == (5, 12, 5, 12)
+def test_a_limit_keeps_the_worst(page):
+    everything = page("all", truth=True).data
+    written, data, shown, _ = page(truth=True, shown=5)
+    assert (written.shown, written.masks, len(shown), data["total"]) == (5, 12, 5, 12)
     assert data["columns"]["id"] == everything["columns"]["id"][:5]
     assert data["overall"] == everything["overall"]
 
 
-def test_names_are_data_and_never_markup(tmp_path):
-    document = write_files(tmp_path)
+def test_names_are_data_and_never_markup(document, page):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     document["categories"][0]["name"] = evil
     document["images"][0]["file_name"] = evil.replace("/", "") + ".png"
     document["info"] = {"description": evil}
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
-    page = write_page(tmp_path / "out", sources(tmp_path)[0])
-    assert len(page.unreadable) == 1
-    data, shown, text = read_page(page.path)
+    written, data, shown, text = page(changed=document)
+    assert len(written.unreadable) == 1
     assert evil in data["classes"] and shown.count(None) == 3
     parsed = Tags(text)
     assert len(parsed.scripts) == 2 + len(shown)
@@ -181,9 +190,8 @@ def test_names_are_data_and_never_markup(tmp_path):
     assert [attributes for tag, attributes in parsed.tags if tag == "img"] == [{"alt": ""}] * 2
 
 
-def test_the_browser_is_told_to_run_the_pages_own_script_only(tmp_path):
-    write_files(tmp_path)
-    _, _, text = read_page(write_page(tmp_path / "out", *sources(tmp_path)).path)
+def test_the_browser_is_told_to_run_the_pages_own_script_only(page):
+    text = page(truth=True).text
     (code,) = [t for a, t in Tags(text).scripts if not a]
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1)
@@ -191,82 +199,73 @@ def test_the_browser_is_told_to_run_the_pages_own_script_only(tmp_path):
     assert re.findall(r"https?://|\bsrc=|\bhref=\"(?!#)", text) == []
 
 
-def test_the_same_input_gives_the_same_bytes_without_a_path(tmp_path):
-    write_files(tmp_path)
-    pages = [write_page(tmp_path / name, *sources(tmp_path)).path for name in ("a", "b")]
-    assert pages[0].read_bytes() == pages[1].read_bytes()
-    assert str(tmp_path).encode() not in pages[0].read_bytes()
-    assert [p.name for p in pages[0].parent.iterdir()] == ["index.html"]
+def test_the_same_input_gives_the_same_bytes_without_a_path(tmp_path, page):
+    first, second = (page(name, truth=True).written.path for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert str(tmp_path).encode() not in first.read_bytes()
+    assert [p.name for p in first.parent.iterdir()] == ["index.html"]
 
 
-def test_an_unreadable_image_leaves_the_others_alone(tmp_path, main, capsys):
-    write_files(tmp_path)
+def test_an_unreadable_image_leaves_the_others_alone(tmp_path, visualize):
     (tmp_path / "2.png").write_bytes(b"no image")
-    arguments = ("--proxy", tmp_path / "proxy.json", "--images", tmp_path)
-    assert main(*arguments, "--output", tmp_path / "out") == 3
-    printed = capsys.readouterr()
-    assert "2.png: cannot be read as an image" in printed.err and "12 masks" in printed.out
-    _, shown, _ = read_page(tmp_path / "out" / "index.html")
-    assert shown.count(None) == 3
+    status, out, error = visualize()
+    assert status == 3
+    assert "2.png: cannot be read as an image" in error and "12 masks" in out
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    pictures = [t for a, t in Tags(text).scripts if a.get("id", "").startswith("p")]
+    assert [json.loads(t) for t in pictures].count(None) == 3
 
 
-def test_the_tool_says_what_it_wrote(tmp_path, main, capsys):
-    write_files(tmp_path)
-    arguments = ["--proxy", tmp_path / "proxy.json", "--images", tmp_path]
-    arguments += ["--gt", tmp_path / "gt.json", "--output", tmp_path / "out", "--limit", 7]
-    assert main(*arguments) == 0
-    assert "index.html: 7 of 12 masks" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="--limit: found 0"):
-        main(*arguments[:-1], 0)
+def test_the_tool_says_what_it_wrote(tmp_path, visualize):
+    status, out, _ = visualize("--gt", tmp_path / "gt.json", "--limit", 7)
+    assert status == 0 and "index.html: 7 of 12 masks" in out
+    status, _, error = visualize("--limit", 0)
+    assert status == 2 and "--limit: found 0" in error
 
 
-def test_mistakes_are_named_and_leave_nothing(tmp_path, main):
-    document = write_files(tmp_path)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--images", ""), r"none of its 4 images is there .*--images"),
+        (("--images", "elsewhere"), "none of its 4"),
+        (("--images", "no"), "no such image folder"),
+        (("--proxy", "no.json"), r"no.json: cannot be read"),
+        (("--proxy", "small.json"), "the annotations say"),
+        (("--output", "file"), "is a file, expected a folder"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(tmp_path, document, visualize, words, message):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "file").write_text("")
-    small = {**document, "images": [{**i, "height": SIZE + 1} for i in document["images"]]}
-    for annotation in (small := json.loads(json.dumps(small)))["annotations"]:
-        for key in ("segmentation", "ignore_segmentation"):
-            if key in annotation:
-                annotation[key] = encode_mask(np.ones((SIZE + 1, SIZE), dtype=bool))
-    (tmp_path / "small.json").write_text(json.dumps(small))
-    out = tmp_path / "out"
-    proxy, images = tmp_path / "proxy.json", ("--images", tmp_path)
-    for arguments, message in (
-        (("--proxy", proxy, "--output", out), "none of its 4 images is there .*--images"),
-        (("--proxy", proxy, "--images", tmp_path / "elsewhere", "--output", out), "none of its 4"),
-        (("--proxy", proxy, "--images", tmp_path / "no", "--output", out), "no such image folder"),
-        (("--proxy", tmp_path / "no.json", *images, "--output", out), "no.json: cannot be read"),
-        (("--proxy", tmp_path / "small.json", *images, "--output", out), "the annotations say"),
-        (
-            ("--proxy", proxy, *images, "--output", tmp_path / "file"),
-            "is a file, expected a folder",
-        ),
-    ):
-        with pytest.raises(DataError, match=message):
-            main(*arguments)
-        assert not out.exists()
+    for image in document["images"]:
+        image["height"] += 1
+    for annotation in document["annotations"]:
+        for key in {"segmentation", "ignore_segmentation"} & annotation.keys():
+            annotation[key] = encode_mask(np.ones((SIZE + 1, SIZE), dtype=bool))
+    (tmp_path / "small.json").write_text(json.dumps(document))
+    name, value = words
+    status, _, error = visualize(name, value and tmp_path / value)
+    assert status == 2 and re.search(message, error)
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_keeps_the_page_that_was_there(tmp_path, monkeypatch):
-    write_files(tmp_path)
-    page = write_page(tmp_path / "out", *sources(tmp_path)).path
-    before = page.read_bytes()
+def test_a_full_disk_keeps_the_page_that_was_there(page, monkeypatch):
+    path = page(truth=True).written.path
+    before = path.read_bytes()
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("wsis.structures.proxy_file.os.fsync", full)
     with pytest.raises(DataError, match=r"index.html: cannot be written \(No space left"):
-        write_page(tmp_path / "out", sources(tmp_path)[0])
-    assert page.read_bytes() == before
-    assert [p.name for p in page.parent.iterdir()] == ["index.html"]
+        page()
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
 
 
 @pytest.fixture
 def strips(tmp_path):
-    """The files of :func:`write_files`, and a strip of image 2, 3000 pixels wide."""
-    write_files(tmp_path)
+    """A strip of image 2, 3000 pixels wide."""
     text = PngInfo()
     text.add_text(TITLES, "image, </script>boxes")
     (tmp_path / "strips").mkdir()
@@ -276,10 +275,9 @@ def strips(tmp_path):
     return tmp_path / "strips"
 
 
-def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, main, capsys):
-    arguments = ["--proxy", tmp_path / "proxy.json", "--images", tmp_path, "--strips", strips]
-    assert main(*arguments, "--output", tmp_path / "out") == 0
-    assert "12 masks in 4 images, 1 with a strip, by box fit" in capsys.readouterr().out
+def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, visualize):
+    status, out, _ = visualize("--strips", strips)
+    assert status == 0 and "12 masks in 4 images, 1 with a strip, by box fit" in out
     text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     scripts = {a["id"]: json.loads(t) for a, t in Tags(text).scripts if "id" in a}
     number = scripts["data"]["files"].index("2.png")
@@ -287,54 +285,49 @@ def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, main, ca
     assert [name for name in scripts if name.startswith("s")] == [f"s{number}"]
     strip = scripts[f"s{number}"]
     assert strip["titles"] == "image, </script>boxes"
-    with Image.open(io.BytesIO(base64.b64decode(strip["webp"]))) as image:
-        assert image.size == (strip["width"], strip["height"]) == (1600, 160)
-        assert np.asarray(image)[80, 400].max() < 10 < 190 < np.asarray(image)[80, 1200].min()
+    image = decoded(strip)
+    assert image.size == (strip["width"], strip["height"]) == (1600, 160)
+    assert np.asarray(image)[80, 400].max() < 10 < 190 < np.asarray(image)[80, 1200].min()
 
 
-def test_strips_of_other_images_or_broken_ones_are_refused(strips, tmp_path):
+def test_strips_of_other_images_or_broken_ones_are_refused(strips, tmp_path, page):
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match=r"out: none of the 4 images has a strip here .*1\.png\)"):
-        write_page(tmp_path / "out", sources(tmp_path)[0], strips=tmp_path / "out")
+        page(strips=tmp_path / "out")
     (strips / "2.png").write_bytes(b"no strip")
     with pytest.raises(DataError, match="2.png: cannot be read as a strip"):
-        write_page(tmp_path / "out", sources(tmp_path)[0], strips=strips)
+        page(strips=strips)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_names_that_are_no_utf8_do_not_end_it(tmp_path):
-    document = write_files(tmp_path)
+def test_names_that_are_no_utf8_do_not_end_it(tmp_path, document):
     half = "caf\udce9"
     document["categories"][0]["name"] = half
     document["info"] = {"description": half, "wsis": {}}
     (tmp_path / f"{half}.json").write_text(json.dumps(document))
-    page = write_page(tmp_path / "out", load_source(tmp_path / f"{half}.json", tmp_path))
-    data, _, _ = read_page(page.path)
+    source = load_source(tmp_path / f"{half}.json", tmp_path)
+    data = read_page(write_page(tmp_path / "out", source)).data
     assert half in data["classes"] and (data["title"], data["origin"]) == ("caf?.json", "caf?")
 
 
-def test_what_a_killed_run_left_of_the_page_is_removed(tmp_path):
-    write_files(tmp_path)
+def test_what_a_killed_run_left_of_the_page_is_removed(tmp_path, page):
     (tmp_path / "out").mkdir()
     for name in (".index.html.a1b2c3d4", ".index.html.mine", "index.html.a1b2c3d4"):
         (tmp_path / "out" / name).write_text("")
-    write_page(tmp_path / "out", sources(tmp_path)[0])
+    page()
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", ".index.html.mine", "index.html.a1b2c3d4"}
 
 
-def test_a_file_without_annotations_has_a_page(tmp_path):
-    document = write_files(tmp_path)
-    (tmp_path / "proxy.json").write_text(json.dumps({**document, "annotations": []}))
-    data, shown, _ = read_page(write_page(tmp_path / "out", sources(tmp_path)[0]).path)
+def test_a_file_without_annotations_has_a_page(document, page):
+    _, data, shown, _ = page(changed={**document, "annotations": []})
     assert shown == [] and data["total"] == 0 and data["overall"]["fit"] is None
 
 
-def test_without_jinja2_one_line_says_what_to_install(tmp_path, monkeypatch):
-    write_files(tmp_path)
+def test_without_jinja2_one_line_says_what_to_install(page, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigError, match=r"Jinja2 .*wsis\[report\]"):
-        write_page(tmp_path / "out", sources(tmp_path)[0])
+        page()
 
 
 @pytest.mark.parametrize(
@@ -354,13 +347,12 @@ def test_window_of_a_picture(boxes, rows, columns):
 
 
 def test_a_large_picture_is_made_smaller_with_its_masks():
-    image = np.zeros((900, 1200, 3), dtype=np.uint8)
     mask = np.zeros((900, 1200), dtype=bool)
     mask[100:500, 200:1000] = True
-    masks = {"mask": encode_mask(mask), "truth": None}
     box = np.array([200.0, 100.0, 1000.0, 500.0])
+    masks = {"mask": encode_mask(mask), "truth": None}
     window = slice(0, 900), slice(0, 1200)
-    picture = make_picture(image, box, masks, window)
+    picture = make_picture(np.zeros((900, 1200, 3), dtype=np.uint8), box, masks, window)
     assert (picture["width"], picture["height"]) == (PICTURE_SIDE, 192)
     assert picture["truth"] is None
     small = decode_mask({"size": [192, PICTURE_SIDE], "counts": picture["mask"]})
@@ -369,15 +361,11 @@ def test_a_large_picture_is_made_smaller_with_its_masks():
     assert picture["box"] == pytest.approx(box * share, abs=0.06)
 
 
-def test_each_image_is_read_once(tmp_path, monkeypatch):
-    write_files(tmp_path)
-    read = []
+def test_each_image_is_read_once(page, monkeypatch):
+    read, advanced = [], []
     original = pictures.read_image
     monkeypatch.setattr(
         pictures, "read_image", lambda path, *size: (read.append(path), original(path, *size))[1]
     )
-    advanced = []
-    write_page(
-        tmp_path / "out", sources(tmp_path)[0], progress=lambda n: lambda: advanced.append(n)
-    )
+    page(progress=lambda n: lambda: advanced.append(n))
     assert len(read) == len(set(read)) == 4 and advanced == [4] * 4

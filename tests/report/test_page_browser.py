@@ -8,8 +8,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.report.browser import CHROMIUM
-from tests.report.pages import CARD, DRAWN, SIZE, choose, counted, shown, write_files
+from tests.report.browser import BROWSER, by_id
+from tests.report.pages import CARD, DRAWN, SIZE, choose, counted, shown
 from wsis.data.source import load_source
 from wsis.report import page as page_module
 from wsis.report.page import write_page
@@ -18,9 +18,11 @@ from wsis.report.strip import write_strips
 from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import decode_mask, encode_mask
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+pytestmark = BROWSER
 
-ORANGE, PINK, BLUE = (255, 157, 30), (255, 102, 196), (55, 198, 255)
+ORANGE = (255, 157, 30)
+RIGHT = f"{by_id('large')}.getBoundingClientRect().right"
+SIX = f"{by_id('count')}.textContent.startsWith('6 ')"
 
 
 def test_the_page_loads_from_disk_and_asks_for_nothing_else(page, folder):
@@ -39,9 +41,8 @@ def test_the_page_loads_from_disk_and_asks_for_nothing_else(page, folder):
 
 def test_numbers_and_histogram_follow_the_filters(page):
     def numbers():
-        texts = page.js("[...document.querySelectorAll('#numbers dd')].map((d) => d.textContent)")
-        names = page.js("[...document.querySelectorAll('#numbers dt')].map((d) => d.textContent)")
-        return dict(zip(names, texts, strict=True))
+        texts = "[...document.querySelectorAll('#numbers {}')].map((d) => d.textContent)"
+        return dict(zip(*(page.js(texts.format(kind)) for kind in ("dt", "dd")), strict=True))
 
     data = page.js("data")
     ious = np.array(data["columns"]["iou"])
@@ -51,47 +52,41 @@ def test_numbers_and_histogram_follow_the_filters(page):
     choose(page, "class", "1")
     tall = ious[np.array(data["columns"]["class"]) == 1]
     assert float(numbers()["mean IoU"]) == pytest.approx(tall.mean(), abs=6e-4)
-    label = page.js("document.getElementById('histogram').getAttribute('aria-label')")
+    label = page.js(f"{by_id('histogram')}.getAttribute('aria-label')")
     assert label.startswith("Histogram of IoU: 24 masks")
-    bars = page.js(
-        "[...document.querySelectorAll('.bin')].map((b) => parseInt(b.title.split(': ')[1]))"
-    )
-    edges = np.arange(21) / 20
-    assert bars == np.histogram(tall, edges)[0].tolist()
-    page.js("document.querySelectorAll('.bin')[0].click()")
-    assert counted(page) == f"{bars[0]} of 48 masks"
-    page.js("document.querySelectorAll('.bin')[0].click()")
-    assert counted(page) == "24 of 48 masks"
+    bins = "document.querySelectorAll('.bin')"
+    bars = page.js(f"[...{bins}].map((b) => parseInt(b.title.split(': ')[1]))")
+    assert bars == np.histogram(tall, np.arange(21) / 20)[0].tolist()
+    for count in (bars[0], 24):
+        page.js(f"{bins}[0].click()")
+        assert counted(page) == f"{count} of 48 masks"
 
 
 def test_filters_and_order(page):
     columns = page.js("columns")
     ious, scores = np.array(columns["iou"]), np.array(columns["score"])
+    reset = f"{by_id('reset')}.click()"
     choose(page, "measure-low", "0.3")
     choose(page, "measure-high", "0.6")
     chosen = (ious >= 0.3) & (ious <= 0.6)
     assert counted(page) == f"{chosen.sum()} of 48 masks"
     choose(page, "score-high", "0.5")
     assert counted(page) == f"{(chosen & (scores <= 0.5)).sum()} of 48 masks"
-    page.js("document.getElementById('reset').click()")
+    page.js(reset)
     page.js("document.querySelectorAll('#statuses input')[0].click()")  # ok
     assert counted(page) == "24 of 48 masks"
     address = page.js("location.hash")
-    page.js("document.getElementById('reset').click()")
+    page.js(reset)
     assert counted(page) == "48 of 48 masks" and page.js("location.hash") == ""
     page.js(f"location.hash = {address!r}")
-    page.wait("document.getElementById('count').textContent.startsWith('24 ')")
-    page.js("document.getElementById('reset').click()")
+    page.wait(f"{by_id('count')}.textContent.startsWith('24 ')")
+    page.js(reset)
     choose(page, "order", "best")
     assert shown(page)[0] == f"{ious.max():.3f}"
-    choose(page, "find", "16.PNG")
-    assert counted(page) == "3 of 48 masks"
-    choose(page, "find", "105")
-    assert counted(page) == "1 of 48 masks"
-    choose(page, "find", "nothing")
-    assert (
-        page.js("document.getElementById('nothing').textContent") == "No mask passes the filters."
-    )
+    for words, count in (("16.PNG", 3), ("105", 1), ("nothing", 0)):
+        choose(page, "find", words)
+        assert counted(page) == f"{count} of 48 masks"
+    assert page.text("nothing") == "No mask passes the filters."
     page.press("Enter", "Escape")
     page.js("document.activeElement.blur()")
     page.press("ArrowDown", "Enter")
@@ -104,7 +99,7 @@ def test_an_address_holds_the_filters(tab, folder):
     assert counted(tab) == f"{len(shown(tab))} of 48 masks"
     values = [float(v) for v in shown(tab)]
     assert 0 < len(values) < 24 and values == sorted(values, reverse=True)
-    assert tab.js("document.getElementById('class').selectedOptions[0].text") == "tall (24)"
+    assert tab.js(f"{by_id('class')}.selectedOptions[0].text") == "tall (24)"
     assert tab.js("state.layers.box") is False
     assert tab.complaints() == []
 
@@ -177,24 +172,23 @@ def test_a_strip_stands_below_the_enlarged_mask(tab, with_strips):
     choose(tab, "find", "3.png")
     choose(tab, "order", "file")
     tab.press("ArrowDown", "Home", "Enter")
-    assert tab.js("document.getElementById('facts').textContent").startswith("place1 of 6file3.png")
+    assert tab.text("facts").startswith("place1 of 6file3.png")
     tab.wait(f"{strip}.complete && {strip}.naturalWidth > 1000")
     titles = "image, boxes, background attention, y_crf, y_ret, disagreement, prediction"
     assert tab.js(f"{strip}.alt") == f"3.png: {titles}"
     inside = (
-        "(() => { const d = document.getElementById('large'), s = document.querySelector('#strip img')"
-        ".getBoundingClientRect(), r = d.getBoundingClientRect(), p ="
-        " d.querySelector('.picture').getBoundingClientRect();"
+        f"(() => {{ const d = {by_id('large')}, [s, r, p] = [{strip}, d, d.querySelector('.picture')]"
+        ".map((element) => element.getBoundingClientRect());"
         "return [s.left >= r.left, s.right <= r.right, s.bottom <= r.bottom, s.top >= p.bottom,"
         " p.width > 300, d.scrollHeight <= d.clientHeight, r.bottom <= innerHeight]; })()"
     )
     assert tab.js(inside) == [True] * 7
     tab.press("ArrowRight", "ArrowRight", "ArrowRight")  # 13.png
-    assert tab.js("document.getElementById('strip').hidden")
+    assert tab.js(f"{by_id('strip')}.hidden")
     tab.press("ArrowLeft")
-    assert not tab.js("document.getElementById('strip').hidden")
+    assert not tab.js(f"{by_id('strip')}.hidden")
     tab.resize(360, 740)
-    assert tab.js("document.getElementById('large').getBoundingClientRect().right") <= 360
+    assert tab.js(RIGHT) <= 360
     assert tab.complaints() == []
 
 
@@ -205,15 +199,15 @@ def test_masks_with_a_strip_are_a_filter(tab, with_strips):
     tab.press("r")
     assert counted(tab) == "48 of 48 masks"
     tab.js("location.hash = 'strip=1'")
-    tab.wait("document.getElementById('count').textContent.startsWith('6 ')")
+    tab.wait(SIX)
     assert tab.js("document.querySelector('#strips input').checked")
     assert tab.complaints() == []
 
 
 def test_a_page_without_strips_says_nothing_of_them(page):
-    assert page.js("document.getElementById('strips').hidden")
+    assert page.js(f"{by_id('strips')}.hidden")
     page.press("ArrowDown", "Enter")
-    assert page.js("document.getElementById('strip').hidden")
+    assert page.js(f"{by_id('strip')}.hidden")
     page.press("Escape")
 
 
@@ -228,64 +222,50 @@ def test_narrow_and_dark(page):
     )
     assert lefts == 1
     page.press("ArrowDown", "Enter")
-    assert page.js("document.getElementById('large').getBoundingClientRect().right") <= 360
+    assert page.js(RIGHT) <= 360
     page.press("Escape")
 
 
-def test_hostile_names_are_only_text(tab, tmp_path):
-    document = write_files(tmp_path)
+def test_hostile_names_are_only_text(tab, show, document):
     evil = "</script><script>window.evil = 1</script><img src=x onerror='window.evil = 2'>"
     document["categories"][0]["name"] = evil
     document["images"][0]["file_name"] = evil.replace("/", "") + ".png"
     document["info"] = {"description": evil}
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
-    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
-    tab.open(page.as_uri())
+    show(document)
     tab.wait("document.documentElement.dataset.loaded")
     tab.press("ArrowDown", "Enter", "ArrowRight", "Escape")
     assert tab.js("window.evil") is None and tab.complaints() == []
     assert evil in tab.js("[...document.querySelectorAll('.name')].map((n) => n.textContent)")
     assert evil in tab.js("document.querySelector('.origin').textContent")
-    missing = "document.querySelectorAll('#cards .picture.missing').length"
-    tab.wait(f"{missing} === 3")
+    tab.wait("document.querySelectorAll('#cards .picture.missing').length === 3")
     assert "cannot be read" in tab.js("document.querySelector('.missing img').alt")
     tab.js(f"location.hash = 'class={quote(evil)}'")
-    tab.wait("document.getElementById('count').textContent.startsWith('6 ')")
+    tab.wait(SIX)
 
 
-def test_the_header_says_what_is_left_out(tab, tmp_path):
-    document = write_files(tmp_path)
+def test_the_header_says_what_is_left_out(tab, show, document):
     document["annotations"][0].update(iscrowd=1, status="crowd")
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
-    source = load_source(tmp_path / "proxy.json", tmp_path)
-    tab.open(write_page(tmp_path / "out", source, shown=5).path.as_uri())
-    text = tab.js("document.querySelector('.origin').textContent")
+    show(document, shown=5)
     fit = tab.js("data.overall.fit.toFixed(3)")
-    assert text == (
+    assert tab.js("document.querySelector('.origin').textContent") == (
         f"Shorten, wsis 1.0 · the 5 worst of 11 masks (mean box fit {fit} over all of them), "
         "1 crowd region left out"
     )
 
 
-def test_without_masks_the_page_says_so(tab, tmp_path):
-    document = write_files(tmp_path)
-    (tmp_path / "proxy.json").write_text(json.dumps({**document, "annotations": []}))
-    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
-    tab.open(page.as_uri())
+def test_without_masks_the_page_says_so(tab, show, document):
+    show({**document, "annotations": []})
     tab.press("ArrowDown", "Enter", "f", "Escape", "1")
-    assert tab.js("document.getElementById('nothing').textContent") == "The file has no masks."
+    assert tab.text("nothing") == "The file has no masks."
     assert tab.complaints() == []
 
 
-def test_masks_of_another_tool_have_neither_score_nor_status(tab, tmp_path):
-    document = write_files(tmp_path)
+def test_masks_of_another_tool_have_neither_score_nor_status(tab, show, document):
     for annotation in document["annotations"]:
         for key in ("score", "status", "ignore_segmentation", "iscrowd"):
             annotation.pop(key, None)
     del document["info"]
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
-    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
-    tab.open(page.as_uri())
+    show(document)
     assert tab.js("document.querySelector('#numbers div:last-child').textContent") == "mean score–"
     choose(tab, "order", "low-score")
     assert counted(tab) == "12 of 12 masks"
@@ -295,24 +275,19 @@ def test_masks_of_another_tool_have_neither_score_nor_status(tab, tmp_path):
     assert tab.js(layers) == ["Mask", "Box"], "there are no ignored pixels and no true masks"
 
 
-def test_ten_thousand_masks(tab, tmp_path, monkeypatch):
-    document = write_files(tmp_path, images=1, each=2)
-    code = encode_mask(np.ones((SIZE, SIZE), dtype=bool))
+def test_ten_thousand_masks(tab, show, document, monkeypatch):
+    common = {"image_id": 1, "segmentation": encode_mask(np.ones((SIZE, SIZE), dtype=bool))}
     document["annotations"] = [
-        {
-            **{"id": i, "image_id": 1, "category_id": (3, 7)[i % 2], "segmentation": code},
-            **{"bbox": [0, 0, 1 + i % 64, 64], "score": i / 10_000},
-        }
+        {"id": i, "category_id": (3, 7)[i % 2], "bbox": [0, 0, 1 + i % 64, 64], "score": i / 10_000}
+        | common
         for i in range(10_000)
     ]
-    (tmp_path / "proxy.json").write_text(json.dumps(document))
     record = {"width": 1, "height": 1, "box": [0, 0, 1, 1], "webp": "", "ignore": None}
     record |= {"mask": "01", "truth": None}
     monkeypatch.setattr(  # the same picture each time: what is slow here is not what is asked
         page_module, "make_pictures", lambda *unused: Pictures([record] * 10_000, [])
     )
-    page = write_page(tmp_path / "out", load_source(tmp_path / "proxy.json", tmp_path)).path
-    tab.open(page.as_uri())
+    show(document)
     assert counted(tab) == "10,000 of 10,000 masks"
     cards = "document.querySelectorAll('.card').length"
     assert 10 < tab.js(cards) < 120, "only the cards in view are in the page"
@@ -325,3 +300,76 @@ def test_ten_thousand_masks(tab, tmp_path, monkeypatch):
     choose(tab, "score-low", "0.9")
     assert counted(tab) == "500 of 10,000 masks"
     assert tab.js(cards) < 120 and tab.complaints() == []
+
+
+def test_keys_move_enlarge_and_close(page):
+    page.press("ArrowDown")
+    assert page.js(CARD) == "1"
+    page.press("ArrowRight", "ArrowRight")
+    assert page.js(CARD) == "3"
+    page.press("ArrowDown")
+    below = int(page.js(CARD))
+    assert below > 5
+    page.press("ArrowUp", "ArrowLeft", "ArrowUp")
+    assert page.js(CARD) == "2"
+    assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.press("Enter")
+    assert page.js(f"{by_id('large')}.open")
+    assert "place2 of 48" in page.text("facts")
+    page.press("ArrowRight")
+    assert "place3 of 48" in page.text("facts")
+    page.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
+    assert "place1 of 48" in page.text("facts")
+    assert page.js(f"{by_id('previous')}.disabled")
+    page.press("Escape")
+    page.wait(f"!{by_id('large')}.open")
+    assert page.js(CARD) == "1"
+    page.press("End")
+    assert page.js(CARD) == "48"
+    place = "document.activeElement.getBoundingClientRect()"
+    assert page.js(f"{place}.top >= 0 && {place}.bottom <= innerHeight")
+    page.press("PageUp", "Home")
+    assert page.js(CARD) == "1"
+
+
+def test_home_and_end_where_all_masks_stand_in_one_row(page):
+    choose(page, "find", "16.png")
+    page.press("ArrowDown", "End")
+    assert page.js(CARD) == "3"
+    page.resize(530, 800)  # three in a row
+    page.press("Home")
+    tops = "[...document.querySelectorAll('.card')].map((c) => c.getBoundingClientRect().top)"
+    assert page.js(f"new Set({tops}).size") == 1
+    assert page.js(CARD) == "1"
+    page.press("End")
+    assert page.js(CARD) == "3"
+
+
+def test_tab_reaches_the_masks_at_once_and_one_of_them_only(page):
+    choose(page, "class", "1")
+    page.press("Tab", "Enter")
+    assert page.js(CARD) == "1" and page.js("location.hash") == "#class=tall"
+    page.press("ArrowRight")
+    assert page.js("document.querySelectorAll('.card button[tabindex=\"0\"]').length") == 1
+    page.press("Tab")
+    assert page.js("document.activeElement.closest('.card')") is None
+
+
+def test_keys_jump_to_filters_and_back(page):
+    focused = "document.activeElement.id"
+    page.press("ArrowDown", "f")
+    assert page.js(focused) == "class"
+    page.press("Escape")
+    assert page.js(CARD) == "1"
+    page.press("/")
+    assert page.js(focused) == "find"
+    page.press("1", "0", "5", "r")  # letters in a text field are text
+    assert page.js(f"{by_id('find')}.value") == "105r"
+    page.press("Escape", "r")
+    assert counted(page) == "48 of 48 masks"
+    page.press("o")
+    assert page.js(focused) == "order"
+    page.press("Escape", "?")
+    assert page.js(f"{by_id('help')}.open")
+    page.press("Escape")
+    page.wait(f"!{by_id('help')}.open")

@@ -55,9 +55,6 @@ def test_file_loads_in_pycocotools_and_in_detectron2(tmp_path):
     dicts = load_coco_json(str(path), str(tmp_path), extra_annotation_keys=["score"])
     assert np.array_equal(decode_mask(dicts[0]["annotations"][0]["segmentation"]), mask)
     assert read_proxy_file(path)["info"]["wsis"]["method"] == "test"
-
-
-def test_no_annotations(tmp_path):
     write_proxy_file(tmp_path / "p.json", {}, [], [{"id": 1, "name": "a"}], [])
     assert read_proxy_file(tmp_path / "p.json")["annotations"] == []
 

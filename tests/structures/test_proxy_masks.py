@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -49,27 +51,29 @@ def test_ignored_pixels_exclude_the_mask():
     assert decode_mask(masks.ignore_masks[2]).sum() == 36  # windows that do not meet
 
 
-def test_dense_form():
+def test_dense_form_of_two_boxes_and_of_none():
     seed = make_seed([[0, 0, 3, 3], [5, 5, 8, 8]])
-    instances = ProxyMasks.from_crops(seed, [(ONES, 0, 0), (ONES, 5, 5)]).to_instances()
+    masks = ProxyMasks.from_crops(seed, [(ONES, 0, 0), (ONES, 5, 5)])
+    instances = copy.deepcopy(masks.to_instances())
+    assert instances.masks.masks == masks.masks and "_fields" not in vars(instances), (
+        "not dense before it must be"
+    )
     assert instances.image_size == (10, 12)
     assert instances.pred_masks.shape == (2, 10, 12)
     assert instances.pred_masks.dtype.is_floating_point is False
     assert instances.annotation_ids.tolist() == [100, 101]
     assert not instances.has("ignore_masks")
+    assert instances[1:].pred_masks.shape == (1, 10, 12) and len(instances) == 2
     with_ignore = ProxyMasks.from_crops(seed, [(ONES, 0, 0)] * 2, ignore=[(ONES, 4, 4), None])
     assert with_ignore.to_instances().ignore_masks.sum(dim=(1, 2)).tolist() == [9, 0]
-
-
-def test_no_boxes():
-    masks = ProxyMasks.from_crops(make_seed([]), [])
-    assert len(masks) == 0
-    assert masks.to_instances().pred_masks.shape == (0, 10, 12)
+    none = ProxyMasks.from_crops(make_seed([]), [])
+    assert len(none) == 0
+    assert none.to_instances().pred_masks.shape == (0, 10, 12)
 
 
 def test_wrong_lengths_and_statuses_are_refused():
     seed = make_seed([[0, 0, 3, 3]])
-    with pytest.raises(ValueError, match="1 boxes, but 2 masks"):
+    with pytest.raises(ValueError, match="1 box, but 2 masks, 1 ignore mask, 1 score"):
         ProxyMasks.from_crops(seed, [(ONES, 0, 0)] * 2)
     with pytest.raises(ValueError, match="status 'fine'"):
         ProxyMasks.from_crops(seed, [(ONES, 0, 0)], status=["fine"])

@@ -38,12 +38,9 @@ def test_crop_encoder_equals_the_dense_one_everywhere(fill):
             assert encode_crop(crop, x0, y0, height, width) == encode_mask(dense)
 
 
-def test_crop_that_sticks_out_is_refused():
+def test_filled_box_touches_its_pixels_and_no_crop_sticks_out():
     with pytest.raises(ValueError, match="sticks out"):
         encode_crop(np.ones((2, 2)), 9, 0, 10, 10)
-
-
-def test_filled_box_touches_its_pixels():
     assert rle_area(encode_box((1, 1, 3, 4), 10, 10)) == 6
     assert rle_area(encode_box((0, 0, 10, 10), 10, 10)) == 100
     assert rle_area(encode_box((20, 20, 30, 30), 10, 10)) == 1

@@ -18,10 +18,7 @@ BUILTIN: dict[str, tuple[str, str]] = {
     "voc_2012_trainaug": (f"{_VOC_JSON}/voc_2012_trainaug.json", _VOC_IMAGES),
     "voc_2012_train_instances": (f"{_VOC_JSON}/voc_2012_train.json", _VOC_IMAGES),
     "voc_2012_val_instances": (f"{_VOC_JSON}/voc_2012_val_instances.json", _VOC_IMAGES),
-    "coco_2017_train_boxes": (
-        "coco/annotations/instances_train2017_boxes.json",
-        "coco/train2017",
-    ),
+    "coco_2017_train_boxes": ("coco/annotations/instances_train2017_boxes.json", "coco/train2017"),
     "duts_tr_single": ("duts/annotations/duts_tr_single.json", "DUTS-TR/DUTS-TR-Image"),
     "nuclei_train_boxes": ("nuclei/annotations/nuclei_train_boxes.json", "nuclei/images"),
     "nuclei_train": ("nuclei/annotations/nuclei_train.json", "nuclei/images"),

@@ -11,7 +11,7 @@ from detectron2.structures import BoxMode
 from wsis.data.source import CocoSource, check_document
 from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import check_polygons, segmentation_to_rle
+from wsis.structures.rle import check_polygons, read_mask
 
 SUPERVISIONS = ("box", "image", "proxy", "mask")
 _MASK_KEYS = ("segmentation", "ignore_segmentation", "score")
@@ -107,14 +107,14 @@ def check_segmentation(
     Raises:
         DataError: not a list of polygons with three points or more, nor a code of the image's size.
     """
-    value = annotation[key]
-    try:
-        if isinstance(value, list):  # rasterising would check no more than the form
-            check_polygons(value)
-        else:
-            segmentation_to_rle(value, height, width)
+    label = f"{name}: annotation {annotation['id']}"
+    if not isinstance(annotation[key], list):
+        read_mask(annotation, key, (height, width), label)
+        return
+    try:  # rasterising would check no more than the form
+        check_polygons(annotation[key])
     except ValueError as error:
-        raise DataError(f"{name}: annotation {annotation['id']}: key '{key}': {error}") from error
+        raise DataError(f"{label}: key '{key}': {error}") from error
 
 
 def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[str]) -> CocoSource:

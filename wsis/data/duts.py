@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 
 from wsis.data.images import read_image
-from wsis.data.prepare import image_size, require_folder
+from wsis.data.prepare import image_size, mask_annotation, require_folder
 from wsis.errors import DataError
-from wsis.structures.boxes import mask_to_box
-from wsis.structures.rle import encode_mask, rle_area
 
 CATEGORIES = [{"id": 1, "name": "object"}]
 FOREGROUND = 128
@@ -68,18 +66,9 @@ def convert_pair(pair: tuple[Path, Path]) -> DutsRecord:
     height, width = image_size(path)
     mask = read_image(mask_path, height, width)[..., 0] >= FOREGROUND
     image = {"file_name": path.name, "height": height, "width": width}
-    box = mask_to_box(mask)
-    if box is None:
+    annotation = mask_annotation(mask, 1)
+    if annotation is None:
         return DutsRecord(image, [], 0.0)
-    x0, y0, x1, y1 = box.tolist()
-    rle = encode_mask(mask)
-    annotation = {
-        "category_id": 1,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": rle_area(rle),
-        "iscrowd": 0,
-        "segmentation": rle,
-    }
     return DutsRecord(image, [annotation], _largest_share(mask))
 
 

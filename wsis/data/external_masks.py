@@ -15,11 +15,11 @@ import pycocotools.mask as coco_mask
 from wsis.config.params import check, key
 from wsis.config.rules import Rule
 from wsis.data.source import Annotation, CocoSource, check_document, read_document
-from wsis.data.source_checks import is_number, show
+from wsis.data.source_checks import is_image_id, is_integer, is_number, show
 from wsis.errors import DataError
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import RLE, read_mask, rle_area
 
 logger = logging.getLogger(__name__)
 
@@ -181,16 +181,12 @@ def read_masks(
     for label, entry in entries:
         if not isinstance(entry, dict):
             raise DataError(f"{label}: found {show(entry)}, expected an object")
-        image_id = entry.get("image_id")
+        image_id: Any = entry.get("image_id")
         if image_ids is not None:
             if image_id not in image_ids:
                 continue
             image_id = image_ids[image_id]
-        elif (
-            isinstance(image_id, bool)
-            or not isinstance(image_id, int | str)
-            or image_id not in sizes
-        ):
+        elif not is_image_id(image_id) or image_id not in sizes:
             raise DataError(
                 f"{label}: key 'image_id': {show(image_id)} is not among the images of {source.json_file}"
             )
@@ -212,11 +208,7 @@ def read_masks(
 
 
 def _known_class(category_id: Any, classes: dict[int, int], label: str, source: CocoSource) -> int:
-    if (
-        isinstance(category_id, bool)
-        or not isinstance(category_id, int)
-        or category_id not in classes
-    ):
+    if not is_integer(category_id) or category_id not in classes:
         raise DataError(
             f"{label}: key 'category_id': {show(category_id)} is not among the categories of {source.json_file}; "
             f"{ANY_CLASS_HINT}"
@@ -268,13 +260,9 @@ def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[int, int]:
 
 def _code(entry: dict[str, Any], size: tuple[int, int], label: str) -> RLE | None:
     """The mask, None where there is none or it has no pixel."""
-    segmentation = entry.get("segmentation")
-    if segmentation is None or segmentation == []:
+    if entry.get("segmentation") in (None, []):
         return None
-    try:
-        code = segmentation_to_rle(segmentation, *size)
-    except ValueError as error:
-        raise DataError(f"{label}: key 'segmentation': {error}") from error
+    code = read_mask(entry, "segmentation", size, label)
     return code if rle_area(code) else None
 
 
@@ -331,7 +319,7 @@ def _by_id(
     joined: dict[int, ExternalMask] = {}
     for mask in masks:
         value = id_of(mask)
-        if isinstance(value, bool) or not isinstance(value, int) or value not in known:
+        if not is_integer(value) or value not in known:
             raise DataError(
                 f"{mask.label}: key '{key}': {show(value)} is not among the annotations of {source.json_file}"
             )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import logging
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wsis.data.source import CocoSource
 from wsis.errors import DataError
@@ -22,15 +23,6 @@ from wsis.errors import DataError
 logger = logging.getLogger(__name__)
 
 _ORIENTATION = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -86,17 +78,10 @@ def read_header(
         UnreadableImageError: missing, or not an image.
         DataError: neither the stored nor the rotated size is the given one.
     """
-    try:
-        with Image.open(file_name) as image:
-            orientation, stored = _orientation(image, file_name, height, width)
-            size = stored[::-1] if orientation >= 5 else stored
-            return ImageHeader(*size, image.mode, _is_deep(image), orientation != 1)
-    except DataError:
-        raise
-    except _DECODE_ERRORS as error:
-        raise UnreadableImageError(
-            f"{file_name}: cannot be read as an image ({_reason(error)})"
-        ) from error
+    with _decoding(file_name), Image.open(file_name) as image:
+        orientation, stored = _orientation(image, file_name, height, width)
+        size = stored[::-1] if orientation >= 5 else stored
+        return ImageHeader(*size, image.mode, _is_deep(image), orientation != 1)
 
 
 def read_image(
@@ -120,32 +105,26 @@ def read_image(
         UnreadableImageError: missing or cannot be decoded.
         DataError: neither the stored nor the rotated size is the given one.
     """
-    try:
-        with Image.open(file_name) as image:
-            deep = _is_deep(image)  # before anything that could load the pixels
-            orientation, _ = _orientation(image, file_name, height, width)
-            if _is_turned_tiff(image):
-                upright = _without_orientation(file_name)
-                if deep:
-                    pixels = cv2.imdecode(np.frombuffer(upright, np.uint8), cv2.IMREAD_UNCHANGED)
-                    array = _deep_to_rgb(pixels, file_name, high_bit_depth)
-                else:
-                    with Image.open(io.BytesIO(upright)) as again:
-                        array = np.asarray(_to_rgb(again))
-            elif deep:
-                flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-                pixels = cv2.imread(os.fspath(file_name), flags)
+    with _decoding(file_name), Image.open(file_name) as image:
+        deep = _is_deep(image)  # before anything that could load the pixels
+        orientation, _ = _orientation(image, file_name, height, width)
+        if _is_turned_tiff(image):
+            upright = _without_orientation(file_name)
+            if deep:
+                pixels = cv2.imdecode(np.frombuffer(upright, np.uint8), cv2.IMREAD_UNCHANGED)
                 array = _deep_to_rgb(pixels, file_name, high_bit_depth)
             else:
-                array = np.asarray(_to_rgb(image))
-    except DataError:
-        raise
-    except _DECODE_ERRORS as error:
-        raise UnreadableImageError(
-            f"{file_name}: cannot be read as an image ({_reason(error)})"
-        ) from error
-    if orientation in _TRANSPOSE:
-        array = np.asarray(Image.fromarray(array).transpose(_TRANSPOSE[orientation]))
+                with Image.open(io.BytesIO(upright)) as again:
+                    array = np.asarray(_to_rgb(again))
+        elif deep:
+            flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+            array = _deep_to_rgb(cv2.imread(os.fspath(file_name), flags), file_name, high_bit_depth)
+        else:
+            array = np.asarray(_to_rgb(image))
+    if orientation != 1:
+        stored = Image.fromarray(array)
+        stored.getexif()[_ORIENTATION] = orientation
+        array = np.asarray(ImageOps.exif_transpose(stored))
     return np.ascontiguousarray(array)
 
 
@@ -219,14 +198,16 @@ def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> 
             pass
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (
-        "unknown format"
-        if isinstance(error, UnidentifiedImageError)
-        else " ".join(str(error).split())
-    )
+@contextlib.contextmanager
+def _decoding(file_name: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever decoders raise on a file becomes one line that names it."""
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):
+            reason = "unknown format"
+        raise UnreadableImageError(f"{file_name}: cannot be read as an image ({reason})") from error
 
 
 def _stated_orientation(image: Image.Image) -> int:
@@ -234,7 +215,7 @@ def _stated_orientation(image: Image.Image) -> int:
     # Pillow decodes a whole PNG to look for EXIF behind the pixels; what stands before them is in info.
     has_exif = image.format != "PNG" or "exif" in image.info
     orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
-    return int(orientation) if orientation in _TRANSPOSE else 1
+    return int(orientation) if orientation in range(2, 9) else 1
 
 
 def _is_turned_tiff(image: Image.Image) -> bool:

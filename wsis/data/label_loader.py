@@ -16,8 +16,7 @@ from wsis.config.params import key, node, read
 from wsis.data.build import dataset_source
 from wsis.data.crop_loader import CropReader
 from wsis.data.images import check_image_files
-from wsis.data.registration import get_source, label_folders
-from wsis.data.semantic import (
+from wsis.data.labels import (
     LabelReader,
     check_label_files,
     check_pseudo_labels,
@@ -25,6 +24,7 @@ from wsis.data.semantic import (
     read_label,
     truth_reader,
 )
+from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.pseudo_labels import IGNORE, label_path

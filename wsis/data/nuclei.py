@@ -14,11 +14,9 @@ from typing import Any
 from PIL import Image
 
 from wsis.data.images import read_image
-from wsis.data.prepare import image_size, require_folder
+from wsis.data.prepare import image_size, mask_annotation, require_folder
 from wsis.errors import DataError
-from wsis.structures.boxes import mask_to_box
 from wsis.structures.proxy_file import atomic_writer
-from wsis.structures.rle import encode_mask, rle_area
 
 CATEGORIES = [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
 
@@ -91,21 +89,11 @@ def convert_image(folder: Path, images: Path) -> NucleiRecord:
     masks = require_folder(folder / "masks", "one PNG per nucleus")
     for path in sorted(masks.glob("*.png")):
         mask = read_image(path, height, width).max(axis=2) > 0
-        box = mask_to_box(mask)
-        if box is None:
+        annotation = mask_annotation(mask, 1)
+        if annotation is None:
             empty += 1
-            continue
-        x0, y0, x1, y1 = box.tolist()
-        rle = encode_mask(mask)
-        annotations.append(
-            {
-                "category_id": 1,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "area": rle_area(rle),
-                "iscrowd": 0,
-                "segmentation": rle,
-            }
-        )
+        else:
+            annotations.append(annotation)
     file_name = f"{folder.name}.png"
     with atomic_writer(images / file_name, "wb") as stream:
         Image.fromarray(pixels).save(stream, format="PNG")

@@ -10,13 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from wsis.data.builtin_paths import datasets_root
 from wsis.data.source import check_document
 from wsis.errors import DataError
+from wsis.structures.boxes import mask_to_box
 from wsis.structures.proxy_file import read_json
+from wsis.structures.rle import encode_mask, rle_area
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -123,6 +126,21 @@ def number_annotations(
         for member in members:
             annotations.append({"id": len(annotations) + 1, "image_id": image["id"]} | member)
     return images, annotations
+
+
+def mask_annotation(mask: np.ndarray, category_id: int) -> dict[str, Any] | None:
+    """A COCO annotation without `id` and `image_id`: a mask (H, W) bool with its tight box; None if it is empty."""
+    box = mask_to_box(mask)
+    if box is None:
+        return None
+    rle = encode_mask(mask)
+    return {
+        "category_id": category_id,
+        "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
+        "area": rle_area(rle),
+        "iscrowd": 0,
+        "segmentation": rle,
+    }
 
 
 def parallel_map(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -15,73 +15,71 @@ from wsis.data.source import CocoSource, load_source
 from wsis.errors import ConfigError
 from wsis.structures.pseudo_labels import IGNORE, label_path
 
-_locations: dict[str, tuple[str, str]] = {}  # name -> JSON file, image root
-_label_folders: dict[str, dict[str, str]] = {}  # of semantic datasets
+
+class _Place(NamedTuple):
+    """Where a dataset lies; ``labels``: label name to folder, of a semantic one."""
+
+    json_file: str
+    image_root: str
+    labels: dict[str, str]
+
+
+_places: dict[str, _Place] = {}
 _sources: dict[tuple[str, str, bool], CocoSource] = {}
 
 
-def register_dataset(name: str, json_file: str, image_root: str) -> None:
-    """Registers a COCO JSON file under a name, in Detectron2's catalogs too; read when it is used.
-
-    Raises:
-        ConfigError: the name belongs to a dataset that something else registered.
-    """
-    _check_free("DATASETS.CUSTOM", name, json_file, image_root, {})
-    _register(name, json_file, image_root, {})
-
-
-def register_semantic(
-    name: str, json_file: str, image_root: str, folders: Mapping[str, str]
+def register_dataset(
+    name: str, json_file: str, image_root: str, labels: Mapping[str, str] | None = None
 ) -> None:
-    """Registers a semantic dataset: the images of a COCO JSON file, and label maps of them.
+    """Registers a COCO JSON file under a name, in Detectron2's catalogs too; read when it is used.
 
     Args:
         name: of the dataset.
-        json_file: its categories, by ascending id, are the values 1, 2, ... of the labels; 0 = background, 255 = void.
+        json_file: of a semantic dataset its categories, by ascending id, are the values 1, 2, ... of the labels;
+            0 = background, 255 = void.
         image_root: folder of the images.
-        folders: label name to folder; a label has the name of its image with the suffix .png. The first one is
-            ``sem_seg_file_name`` in Detectron2's dicts.
+        labels: makes it a semantic dataset, of the images and label maps of them: label name to folder; a label has
+            the name of its image with the suffix .png. The first one is ``sem_seg_file_name`` in Detectron2's dicts.
 
     Raises:
         ConfigError: the name belongs to a dataset that something else registered.
     """
-    _check_free("DATASETS.CUSTOM_SEM_SEG", name, json_file, image_root, folders)
-    _register(name, json_file, image_root, folders)
-
-
-def _check_free(
-    key: str, name: str, json_file: str, image_root: str, folders: Mapping[str, str]
-) -> None:
+    place = _Place(json_file, image_root, dict(labels or {}))
     builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
-    same = _locations.get(name) == (json_file, image_root) and label_folders(name) == dict(folders)
-    if not same and (builtin or (name in DatasetCatalog.list() and name not in _locations)):
+    taken = builtin or (name in DatasetCatalog.list() and name not in _places)
+    if taken and _places.get(name) != place:
+        key = "DATASETS.CUSTOM_SEM_SEG" if labels else "DATASETS.CUSTOM"
         raise ConfigError(
             f"{key}: the name {name!r} is taken by another dataset; choose another name"
         )
+    _register(name, place)
 
 
-def _register(name: str, json_file: str, image_root: str, folders: Mapping[str, str]) -> None:
-    if _locations.get(name) == (json_file, image_root) and label_folders(name) == dict(folders):
+def _register(name: str, place: _Place) -> None:
+    if _places.get(name) == place:
         return
-    _forget(name)
-    _locations[name] = (json_file, image_root)
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+    for key in [key for key in _sources if key[0] == name]:
+        del _sources[key]
+    _places[name] = place
     metadata = MetadataCatalog.get(name)
-    metadata.set(image_root=image_root)
-    if folders:
-        _label_folders[name] = dict(folders)
+    metadata.set(image_root=place.image_root)
+    if place.labels:
         DatasetCatalog.register(name, lambda: _semantic_dicts(name))
-        first = next(iter(folders.values()))
+        first = next(iter(place.labels.values()))
         metadata.set(sem_seg_root=first, evaluator_type="sem_seg", ignore_label=IGNORE)
     else:
         DatasetCatalog.register(name, lambda: to_dicts(get_source(name, bad_box="skip")))
-        metadata.set(json_file=json_file, evaluator_type="coco")
+        metadata.set(json_file=place.json_file, evaluator_type="coco")
 
 
 def _semantic_dicts(name: str) -> list[dict[str, Any]]:
     source = get_source(name, bad_box="skip", need_boxes=False)
     MetadataCatalog.get(name).set(stuff_classes=["background", *source.class_names])
     records = to_dicts(source, "image")
-    folder = next(iter(_label_folders[name].values()))
+    folder = next(iter(label_folders(name).values()))
     for record, image in zip(records, source.images, strict=True):
         record["sem_seg_file_name"] = str(label_path(folder, "", image["file_name"]))
     return records
@@ -89,26 +87,19 @@ def _semantic_dicts(name: str) -> list[dict[str, Any]]:
 
 def label_folders(name: str) -> dict[str, str]:
     """Label name to folder of a semantic dataset; empty for any other one."""
-    return _label_folders.get(name, {})
-
-
-def _forget(name: str) -> None:
-    if name in DatasetCatalog.list():
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
-    _label_folders.pop(name, None)
-    for key in [key for key in _sources if key[0] == name]:
-        del _sources[key]
+    return _places[name].labels if name in _places else {}
 
 
 def register_builtin() -> None:
     """Registers the builtin names. Their folders need not exist until a name is used."""
     root = datasets_root()
-    for name, (json_file, image_root) in BUILTIN.items():
-        _register(name, os.path.join(root, json_file), os.path.join(root, image_root), {})
-    for name, (json_file, image_root, labels) in BUILTIN_SEM_SEG.items():
+    for name, (json_file, image_root, labels) in {
+        **{name: (*paths, {}) for name, paths in BUILTIN.items()},
+        **BUILTIN_SEM_SEG,
+    }.items():
         folders = {label: os.path.join(root, folder) for label, folder in labels.items()}
-        _register(name, os.path.join(root, json_file), os.path.join(root, image_root), folders)
+        paths = os.path.join(root, json_file), os.path.join(root, image_root)
+        _register(name, _Place(*paths, folders))
 
 
 def register_custom(cfg: CfgNode) -> None:
@@ -117,27 +108,22 @@ def register_custom(cfg: CfgNode) -> None:
     Raises:
         ConfigError: an entry has another form, or its name is taken.
     """
-    for entry in cfg.DATASETS.CUSTOM:
-        if not _is_entry(entry, 3):
-            raise ConfigError(
-                f"DATASETS.CUSTOM: found {entry!r}, expected [name, JSON file, image folder]"
-            )
-        name, json_file, image_root = entry
-        register_dataset(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
-    names = [entry[0] for entry in cfg.DATASETS.CUSTOM]
-    for entry in cfg.DATASETS.CUSTOM_SEM_SEG:
-        if not _is_entry(entry, 4):
-            raise ConfigError(
-                f"DATASETS.CUSTOM_SEM_SEG: found {entry!r}, expected "
-                "[name, JSON file, image folder, {label name: PNG folder}]"
-            )
-        name, json_file, image_root, labels = entry
-        if name in names:
-            raise ConfigError(f"DATASETS.CUSTOM_SEM_SEG: the name {name!r} stands for two datasets")
-        names.append(name)
-        folders = {label: os.path.expanduser(folder) for label, folder in labels.items()}
-        json_file, image_root = os.path.expanduser(json_file), os.path.expanduser(image_root)
-        register_semantic(name, json_file, image_root, folders)
+    names = set()
+    for key, expected in (
+        ("CUSTOM", "[name, JSON file, image folder]"),
+        ("CUSTOM_SEM_SEG", "[name, JSON file, image folder, {label name: PNG folder}]"),
+    ):
+        for entry in cfg.DATASETS[key]:
+            if not _is_entry(entry, 3 + (key == "CUSTOM_SEM_SEG")):
+                raise ConfigError(f"DATASETS.{key}: found {entry!r}, expected {expected}")
+            name, json_file, image_root = entry[:3]
+            if key == "CUSTOM_SEM_SEG" and name in names:
+                raise ConfigError(f"DATASETS.{key}: the name {name!r} stands for two datasets")
+            names.add(name)
+            labels = entry[3] if len(entry) > 3 else {}
+            folders = {label: os.path.expanduser(folder) for label, folder in labels.items()}
+            json_file, image_root = os.path.expanduser(json_file), os.path.expanduser(image_root)
+            register_dataset(name, json_file, image_root, folders)
 
 
 def _is_entry(entry: Any, length: int) -> bool:
@@ -163,19 +149,15 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
     if key in _sources:
         return _sources[key]
     if name not in DatasetCatalog.list():
-        known = ", ".join(sorted(_locations))
+        known = ", ".join(sorted(_places))
         raise ConfigError(
             f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
         )
     metadata = MetadataCatalog.get(name)
-    location = _locations.get(name)
-    if (
-        location is None
-        and metadata.get("evaluator_type", "coco") == "coco"
-        and metadata.get("json_file")
-    ):
-        location = (metadata.json_file, metadata.get("image_root", ""))
-    if location is not None:
+    location = _places[name][:2] if name in _places else None
+    if location is None and metadata.get("evaluator_type", "coco") == "coco":
+        location = metadata.get("json_file"), metadata.get("image_root", "")
+    if location is not None and location[0]:
         source = load_source(*location, bad_box=bad_box, need_boxes=need_boxes)
     else:
         source = source_from_dicts(
@@ -254,7 +236,7 @@ def _set_metadata(name: str, source: CocoSource, class_names: list[str], agnosti
     }
     metadata = MetadataCatalog.get(name)
     if any(metadata.get(key, value) != value for key, value in values.items()):
-        if name not in _locations:
+        if name not in _places:
             raise ConfigError(
                 f"DATASETS: {name!r} was registered with other classes than its file has"
             )

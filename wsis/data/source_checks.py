@@ -96,13 +96,14 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
     """Whether a JSON value is an integer that an array of int64 can hold; truth values are none."""
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_image_id(value: Any) -> bool:
-    return _is_integer(value) or isinstance(value, str)
+def is_image_id(value: Any) -> bool:
+    """Whether a JSON value can be the id of an image."""
+    return is_integer(value) or isinstance(value, str)
 
 
 def _is_file_name(value: Any) -> bool:
@@ -110,14 +111,14 @@ def _is_file_name(value: Any) -> bool:
 
 
 def _is_side(value: Any) -> bool:
-    return _is_integer(value) and 1 <= value < 2**31
+    return is_integer(value) and 1 <= value < 2**31
 
 
 def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
     """Ids that are missing, of another type, or there twice."""
-    kind, valid, expected = _SINGULAR[key], _is_integer, "an integer of 64 bits"
+    kind, valid, expected = _SINGULAR[key], is_integer, "an integer of 64 bits"
     if key == "images":
-        valid, expected = _is_image_id, "an integer of 64 bits or text"
+        valid, expected = is_image_id, "an integer of 64 bits or text"
     seen = set()
     for position, item in enumerate(items):
         value = item.get("id")
@@ -132,7 +133,7 @@ def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterat
 
 def _label(item: dict[str, Any], where: tuple[str, int], name: str) -> str:
     key, position = where
-    if _is_image_id(item.get("id")):
+    if is_image_id(item.get("id")):
         return f"{name}: {_SINGULAR[key]} {show(item['id'])}"
     return f"{name}: {_SINGULAR[key]} number {position}"
 
@@ -174,10 +175,10 @@ def _annotation_problems(
     yield from _id_problems(annotations, "annotations", name)
     sizes: dict[Any, tuple[int, int] | None] = {}
     for image in images:
-        if _is_image_id(image.get("id")):
+        if is_image_id(image.get("id")):
             size: tuple[Any, Any] = image.get("height"), image.get("width")
             sizes[image["id"]] = size if all(map(_is_side, size)) else None
-    category_ids = {c["id"] for c in categories if _is_integer(c.get("id"))} if categories else None
+    category_ids = {c["id"] for c in categories if is_integer(c.get("id"))} if categories else None
     for position, annotation in enumerate(annotations):
         for text, is_bad in _breaches(annotation, sizes, category_ids, need_boxes):
             where = "annotations", position
@@ -200,11 +201,11 @@ def _breaches(
         need_boxes: a missing box is wrong.
     """
     image_id = annotation.get("image_id")
-    known_image = _is_image_id(image_id) and image_id in sizes
+    known_image = is_image_id(image_id) and image_id in sizes
     if not known_image:
         yield f"key 'image_id': {show(image_id)} is not among the images", False
     category_id = annotation.get("category_id")
-    if category_ids is not None and not (_is_integer(category_id) and category_id in category_ids):
+    if category_ids is not None and not (is_integer(category_id) and category_id in category_ids):
         yield f"key 'category_id': {show(category_id)} is not among the categories", False
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, int) or crowd not in (0, 1):

@@ -1,6 +1,6 @@
 """Reading PASCAL VOC 2012 and SBD as they are distributed: lists, XML boxes, PNG and MATLAB masks.
 
-Labels in every map: 0 background, `VOID` neither object nor background. Class ids are 1..20,
+Labels in every map: 0 background, `IGNORE` neither object nor background. Class ids are 1..20,
 alphabetical. `voc_coco.py` builds COCO records from what is read here.
 """
 
@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as coco_mask
-from PIL import Image
 
+from wsis.data.labels import check_values, read_label
 from wsis.data.mat_files import read_mat
-from wsis.data.prepare import IMAGE_ERRORS
 from wsis.data.voc_xml import box_problem, corners_to_bbox, read_xml
 from wsis.errors import DataError
 from wsis.structures.boxes import clip_boxes, mask_to_box
-
-VOID = 255
+from wsis.structures.pseudo_labels import IGNORE
 
 VOC_CLASSES = (
     "aeroplane",
@@ -148,33 +146,6 @@ def parse_voc_xml(path: Path) -> tuple[int, int, list[VocObject]]:
     return (*annotation.size, objects)
 
 
-def read_labels(path: Path, height: int, width: int) -> np.ndarray:
-    """The labels of a VOC mask PNG: its palette indices, whatever their colours.
-
-    Args:
-        path: the file.
-        height, width: the size that it must have, in pixels.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        DataError: missing, damaged, not 8-bit palette or grey, of another size.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                expected = "expected labels as 8-bit palette (P) or grey (L)"
-                raise DataError(f"{path}: found Pillow mode {image.mode}, {expected}")
-            pixels = np.array(image)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except IMAGE_ERRORS as error:
-        raise DataError(f"{path}: not a readable image") from error
-    check_size(path, pixels.shape[:2], (height, width))
-    return pixels
-
-
 def check_size(
     path: Path, found: tuple[int, ...], expected: tuple[int, int], source: str = "as its image"
 ) -> None:
@@ -192,12 +163,12 @@ def read_class_png(path: Path, height: int, width: int) -> np.ndarray:
     """A SegmentationClass PNG.
 
     Returns:
-        (H, W) uint8, 0..20 and `VOID`.
+        (H, W) uint8, 0..20 and `IGNORE`.
 
     Raises:
         DataError: missing, damaged, not 8-bit palette or grey, wrong size, other values.
     """
-    return _check_classes(path, read_labels(path, height, width))
+    return read_label(path, height, width, len(VOC_CLASSES) + 1)
 
 
 def read_voc_instances(
@@ -206,12 +177,12 @@ def read_voc_instances(
     """VOC's own instance masks. An instance has the class that most of its pixels have.
 
     Returns:
-        Label map (H, W) uint8 with `VOID`, and its instances in label order.
+        Label map (H, W) uint8 with `IGNORE`, and its instances in label order.
 
     Raises:
         DataError: as `read_class_png`, or an instance none of whose pixels has a class.
     """
-    labels = read_labels(object_png, height, width)
+    labels = read_label(object_png, height, width)
     classes = read_class_png(class_png, height, width)
     categories = {}
     for label in _labels_of(labels):
@@ -253,7 +224,8 @@ def read_sbd_classes(path: Path, height: int, width: int) -> np.ndarray:
     """
     classes = _read_mat(path, "GTcls", ("Segmentation",))["Segmentation"].astype(np.uint8)
     check_size(path, classes.shape, (height, width))
-    return _check_classes(path, classes)
+    check_values(classes, len(VOC_CLASSES) + 1, path)
+    return classes
 
 
 def match_instances(
@@ -305,7 +277,7 @@ def match_instances(
 
 
 def _labels_of(labels: np.ndarray) -> list[int]:
-    return [int(label) for label in np.unique(labels) if label not in (0, VOID)]
+    return [int(label) for label in np.unique(labels) if label not in (0, IGNORE)]
 
 
 def _instances(labels: np.ndarray, categories: dict[int, int]) -> list[VocInstance]:
@@ -316,14 +288,6 @@ def _instances(labels: np.ndarray, categories: dict[int, int]) -> list[VocInstan
         x0, y0, x1, y1 = box.tolist()
         instances.append(VocInstance(label, category_id, (x0, y0, x1, y1)))
     return instances
-
-
-def _check_classes(path: Path, classes: np.ndarray) -> np.ndarray:
-    values = np.unique(classes)
-    wrong = values[(values > len(VOC_CLASSES)) & (values != VOID)]
-    if wrong.size:
-        raise DataError(f"{path}: found label {wrong[0]}, expected 0..20 or {VOID}")
-    return classes
 
 
 def _read_mat(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:

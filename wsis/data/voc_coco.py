@@ -12,7 +12,6 @@ from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
 from wsis.data.prepare import image_size, require_folder
 from wsis.data.voc import (
     VOC_CLASSES,
-    VOID,
     VocInstance,
     VocObject,
     check_size,
@@ -27,7 +26,7 @@ from wsis.data.voc import (
     train_aug_names,
 )
 from wsis.errors import DataError
-from wsis.structures.pseudo_labels import write_label
+from wsis.structures.pseudo_labels import IGNORE, write_label
 from wsis.structures.rle import RLE, encode_mask, rle_area
 
 CATEGORIES = [
@@ -211,7 +210,7 @@ def _image(name: str, labels: np.ndarray) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
-    void = labels == VOID
+    void = labels == IGNORE
     if void.any():
         image["void"] = encode_mask(void)
     return image

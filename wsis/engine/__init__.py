@@ -4,8 +4,8 @@ from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.cli import (
     argument_parser,
     check_weights,
+    checked_model,
     launch_processes,
-    loaded_model,
     only_training,
     output_path,
     run_tool,
@@ -24,7 +24,7 @@ __all__ = [
     "freeze_modules",
     "launch",
     "launch_processes",
-    "loaded_model",
+    "checked_model",
     "only_training",
     "output_path",
     "run_tool",

@@ -16,6 +16,9 @@ from torch import nn
 
 from wsis.errors import ConfigError
 from wsis.modeling.weight_names import with_our_names
+from wsis.structures.proxy_file import atomic_writer, remove_torn
+
+NO_WEIGHTS = "MODEL.WEIGHTS: found nothing, expected a file of trained weights"
 
 # What a pickle may refer to: builtin containers and NumPy arrays. ``_codecs.encode`` is how Python
 # writes bytes under the old protocols; it maps text to bytes and nothing else.
@@ -89,16 +92,20 @@ class WsisCheckpointer(DetectionCheckpointer):
         """Loads the model and what else the file holds.
 
         Args:
-            path: a file, or anything that Detectron2's path manager knows; "" loads nothing.
+            path: a file, or anything that Detectron2's path manager knows; "" loads nothing, which only a model
+                without parameters and one that is to be trained can do with.
             args, kwargs: ``checkpointables``: names of those to load; None = all.
 
         Returns:
             What the file holds beyond them.
 
         Raises:
-            ConfigError: there is no such file, it cannot be read as data, or it does not fit the model.
+            ConfigError: there is no path and must be one, or no such file, or it cannot be read as data or does not fit
+                the model.
         """
         if not path:
+            if self.strict and self.model.state_dict():
+                raise ConfigError(NO_WEIGHTS)
             return super().load(path, *args, **kwargs)
         self._path = path
         return super().load(_local_path(path, self.path_manager), *args, **kwargs)
@@ -165,30 +172,16 @@ class WsisCheckpointer(DetectionCheckpointer):
             {key: each.state_dict() for key, each in self.checkpointables.items()}, **kwargs
         )
         self.logger.info("Saving checkpoint to %s", os.path.join(self.save_dir, f"{name}.pth"))
-        with _replacing(os.path.join(self.save_dir, f"{name}.pth")) as stream:
+        remove_torn(os.path.join(self.save_dir, f"{name}.pth"))
+        with atomic_writer(os.path.join(self.save_dir, f"{name}.pth"), "wb") as stream:
             torch.save(data, stream)
         self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Notes the file that ``--resume`` starts from."""
-        with _replacing(os.path.join(self.save_dir, "last_checkpoint")) as stream:
-            stream.write(last_filename_basename.encode())
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """A file that takes its name only once it is complete and on disk."""
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.part")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        remove_torn(os.path.join(self.save_dir, "last_checkpoint"))
+        with atomic_writer(os.path.join(self.save_dir, "last_checkpoint")) as stream:
+            stream.write(last_filename_basename)
 
 
 def _local_path(path: str, path_manager: Any) -> str:

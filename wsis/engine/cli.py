@@ -203,10 +203,7 @@ def check_weights(cfg: CfgNode, purpose: Purpose, resume: bool = False) -> None:
         checkpointer = WsisCheckpointer(
             model, cfg.OUTPUT_DIR, strict=purpose != "train", save_to_disk=False
         )
-        resuming = resume and checkpointer.has_checkpoint()
-        if purpose != "train" and not resuming and not cfg.MODEL.WEIGHTS and model.state_dict():
-            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resuming)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if purpose != "train":  # a training starts from random numbers that are drawn later
         _checked[:] = [(on_cpu.dump(), resume, model)]
 
@@ -222,7 +219,7 @@ def _on_cpu(cfg: CfgNode) -> CfgNode:
     return on_cpu
 
 
-def loaded_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
+def checked_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
     """The model of a config with all its weights, on ``MODEL.DEVICE``; the one that :func:`setup` has built to check
     them, where that was in this process.
 

@@ -27,9 +27,10 @@ from wsis.config import load_cfg
 from wsis.data.registration import get_source, register_custom
 from wsis.data.source import CocoSource
 from wsis.engine.plan import Plan, TeacherPlan
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, WsisError, counted
 from wsis.evaluation import share_of_upper_bound
 from wsis.modeling.teacher import Teacher
+from wsis.parallel import cores
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ TRUE_MASKS = "true masks"
 
 def true_masks(images: int = 0) -> str:
     """The row of the upper bound on so many training images; 0 = all."""
-    return f"{TRUE_MASKS}, {images} images" if images else TRUE_MASKS
+    return f"{TRUE_MASKS}, {counted(images, 'image')}" if images else TRUE_MASKS
 
 
 class StepError(WsisError):
@@ -136,10 +137,7 @@ class Comparison:
         if name in self.plan.teachers:
             return self._teacher_row(name, self.plan.teachers[name], detector)
         _, masks = self._data(self._images(name))
-        return {
-            **self._student(name, self.custom, masks, "mask", detector),
-            "proxy_mIoU": 1.0,
-        }
+        return self._student(name, self.custom, masks, "mask", detector) | {"proxy_mIoU": 1.0}
 
     def folder(self, row: str) -> Path:
         """Where a row's files lie."""
@@ -166,13 +164,11 @@ class Comparison:
 
     def _images(self, row: str) -> int:
         """How many training images a row has; 0 = all."""
-        if row in self.plan.teachers:
-            return self.plan.teachers[row].images or self.plan.images
-        return next(
-            n
-            for n in (self.plan.images, *(t.images for t in self.plan.teachers.values()))
-            if true_masks(n) == row
-        )
+        teachers = self.plan.teachers
+        if row in teachers:
+            return teachers[row].images or self.plan.images
+        numbers = (self.plan.images, *(teacher.images for teacher in teachers.values()))
+        return next(number for number in numbers if true_masks(number) == row)
 
     def _names(self, images: int) -> tuple[str, str]:
         """Names of the training data without and with masks."""
@@ -188,11 +184,8 @@ class Comparison:
                 continue
             source = get_source(whole, bad_box="skip")
             path = str(self.output / f"{name}.json")
-            self.step(
-                f"data-{name}",
-                ["datasets/take_images.py", "--json", str(source.json_file)]
-                + ["--count", str(images), "--output", path],
-            )
+            command = ["datasets/take_images.py", "--json", str(source.json_file)]
+            self.step(f"data-{name}", [*command, "--count", str(images), "--output", path])
             self.custom.append([name, path, source.image_root])
             self._register()
         return names
@@ -210,48 +203,34 @@ class Comparison:
     def _teacher_row(self, name: str, teacher: TeacherPlan, detector: str) -> dict[str, Any]:
         boxes, _ = self._data(self._images(name))
         folder, proxies = self.folder(name), self.proxy_file(name)
-        keys = {"OUTPUT_DIR": str(folder), "DATASETS__TRAIN": f"('{boxes}',)"}
+        weights = {"MODEL.WEIGHTS": detector} if teacher.weights else {}
         if teacher.weights == "own":
-            own = folder / "teacher"
-            trained = {**keys, "OUTPUT_DIR": str(own), "DATASETS__TEST": "()"}
-            self.step(
-                f"{folder.name}-teacher",
-                ["tools/train_net.py", "--resume", "--config-file", teacher.config]
-                + self._opts(self.custom, **trained)
-                + teacher.opts,
-            )
-            keys["MODEL__WEIGHTS"] = str(own / "model_final.pth")
-        elif teacher.weights:
-            keys["MODEL__WEIGHTS"] = detector
-        several = ["--num-gpus", str(teacher.processes)] if teacher.processes > 1 else []
-        self.step(
-            f"{folder.name}-proxies",
-            ["tools/generate_proxy_masks.py", "--resume", "--config-file", teacher.config]
-            + several
-            + self._opts(self.custom, **keys)
-            + teacher.opts,
+            own, test = folder / "teacher", {"DATASETS.TEST": "()"}
+            command = self._command("train_net", teacher.config, self.custom, boxes, own, **test)
+            self.step(f"{folder.name}-teacher", command + teacher.opts)
+            weights = {"MODEL.WEIGHTS": str(own / "model_final.pth")}
+        command = self._command(
+            "generate_proxy_masks", teacher.config, self.custom, boxes, folder, **weights
         )
+        if teacher.processes > 1:
+            command[4:4] = ["--num-gpus", str(teacher.processes)]
+        self.step(f"{folder.name}-proxies", command + teacher.opts)
         quality = folder / "proxy_quality.json"
-        truth = str(self.truth(name).json_file)
-        self.step(
-            f"{folder.name}-quality",
-            ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies), "--gt", truth]
-            + ["--output", str(quality)],
-        )
+        command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
+        command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
+        self.step(f"{folder.name}-quality", command)
         dataset = f"{boxes}_{folder.name}"
         root = get_source(boxes, bad_box="skip").image_root
         custom = [*self.custom, [dataset, str(proxies), root]]
         row = self._student(name, custom, dataset, "proxy", detector)
         scores = read_json(quality)
-        row["proxy_mIoU"] = scores["overall"]["mIoU"]
-        row["status"] = scores["status"]
-        return row
+        return {**row, "proxy_mIoU": scores["overall"]["mIoU"], "status": scores["status"]}
 
     def _student(
         self, row: str, custom: list[Any], dataset: str, supervision: str, weights: str
     ) -> dict[str, Any]:
         folder = self.folder(row) / "student"
-        keys = {"MODEL__WEIGHTS": weights, "WSIS__SUPERVISION": supervision}
+        keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
         step = f"{folder.parent.name}-student"
         self._train(step, self.plan.student, custom, dataset, folder, **keys)
         scores = _scores(folder, self.plan.val)["segm"]
@@ -260,22 +239,18 @@ class Comparison:
     def _train(
         self, step: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
     ) -> None:
-        self.step(
-            step,
-            ["tools/train_net.py", "--resume", "--config-file", config]
-            + self._opts(
-                custom,
-                OUTPUT_DIR=str(folder),
-                DATASETS__TRAIN=f"('{dataset}',)",
-                DATASETS__TEST=f"('{self.plan.val}',)",
-                **keys,
-            )
-            + self.plan.opts,
-        )
+        keys = {"DATASETS.TEST": f"('{self.plan.val}',)", **keys}
+        command = self._command("train_net", config, custom, dataset, folder, **keys)
+        self.step(step, command + self.plan.opts)
 
-    def _opts(self, custom: list[Any], **keys: str) -> list[str]:
-        opts = [text for key, value in keys.items() for text in (key.replace("__", "."), value)]
-        return opts + (["DATASETS.CUSTOM", repr(custom)] if custom else [])
+    def _command(
+        self, tool: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
+    ) -> list[str]:
+        keys = {"OUTPUT_DIR": str(folder), "DATASETS.TRAIN": f"('{dataset}',)", **keys}
+        if custom:
+            keys["DATASETS.CUSTOM"] = repr(custom)
+        words = [text for pair in keys.items() for text in pair]
+        return [f"tools/{tool}.py", "--resume", "--config-file", config, *words]
 
     def step(self, name: str, command: Sequence[str]) -> None:
         """Runs one command in its own process, unless its mark says that it is done.
@@ -318,21 +293,10 @@ def _scores(folder: Path, dataset: str) -> dict[str, Any]:
     return read_json(folder / "inference" / "results.json")[dataset]
 
 
-def cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _machine() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return {
-        "cpu_cores": cores(),
-        "device": device,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {"cpu_cores": cores(), "device": device, **versions}
 
 
 def format_results(results: dict[str, Any]) -> str:

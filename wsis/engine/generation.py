@@ -22,10 +22,12 @@ from wsis.data.images import UnreadableImageError, check_image_files
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import Image
+from wsis.engine.checkpoint import NO_WEIGHTS
 from wsis.engine.journal import (
     ImageId,
     JournalWriter,
     failure_line,
+    finished_is_kept,
     header_line,
     journal_path,
     locked,
@@ -35,15 +37,10 @@ from wsis.engine.launch import patient_barrier
 from wsis.engine.progress import Progress
 from wsis.engine.provenance import differences, provenance, weights_sha256
 from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
-from wsis.engine.workers import (
-    RefineTask,
-    limited_threads,
-    number_of_workers,
-    refine_all,
-    seed_for_image,
-)
-from wsis.errors import ConfigError, WsisError
+from wsis.engine.workers import RefineTask, refine_all, seed_for_image
+from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.teacher import Teacher, is_teacher
+from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn
 
@@ -116,10 +113,10 @@ def generate_proxy_masks(
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {type(teacher).__name__} is not a teacher")
     weights = _on_main(partial(weights_sha256, cfg))
     if weights is None and teacher.state_dict():
-        raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
+        raise ConfigError(NO_WEIGHTS)
     if cfg.PROXY.SEM_SEG and not teacher.label_names:
         raise ConfigError(f"PROXY.SEM_SEG: {type(teacher).__name__} makes no semantic labels")
-    jobs = [replace(job, label_names=teacher.label_names) for job in _jobs(cfg)]
+    jobs = _jobs(cfg, teacher.label_names)
     without_pixel = _on_main(partial(_check_sources, jobs))
     jobs = [
         replace(job, provenance=provenance(cfg, teacher, job.source, weights), no_pixel=no_pixel)
@@ -136,18 +133,21 @@ def generate_proxy_masks(
         failed: dict[str, str] = {}
         for job, state in zip(jobs, states, strict=True):
             if not state.finished:
-                with _errors_in_one_line(job.folder):
+                with finished_is_kept(job.folder):
                     _work(cfg, teacher, job, state)
                 wait_for_all()
                 state = _on_main(partial(_finish, job), job.path)
             failed.update(state.failed)
-            logger.info(f"{job.path}: {len(job.source.annotations)} annotations, complete")
+            logger.info(
+                f"{job.path}: {counted(len(job.source.annotations), 'annotation')}, complete"
+            )
     for reason in list(failed.values())[:_NAMED_FAILURES]:
         logger.error(reason)
     if failed:
+        whose, them = ("its", "it") if len(failed) == 1 else ("their", "them")
         logger.error(
-            f"{len(failed)} images could not be read; their annotations have the status failed; "
-            "mend them and run again with --resume"
+            f"{counted(len(failed), 'image')} could not be read; {whose} annotations have the status failed; "
+            f"mend {them} and run again with --resume"
         )
     return GenerationResult(tuple(job.path for job in jobs), tuple(failed))
 
@@ -167,7 +167,7 @@ def check_generation(cfg: CfgNode) -> None:
         job.check_true_masks()
 
 
-def _jobs(cfg: CfgNode) -> list[ProxyJob]:
+def _jobs(cfg: CfgNode, label_names: tuple[str, ...] = ()) -> list[ProxyJob]:
     """One job per dataset, each still without provenance."""
     names = tuple(dict.fromkeys(cfg.DATASETS.TRAIN))
     if not names:
@@ -189,6 +189,7 @@ def _jobs(cfg: CfgNode) -> list[ProxyJob]:
             supervision="image" if cfg.WSIS.SUPERVISION == "image" else "box",
             class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
             keep_true_masks=cfg.PROXY.KEEP_TRUE_MASKS,
+            label_names=label_names,
         )
         for name in names
     ]
@@ -209,7 +210,7 @@ def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
     outcome: tuple[Any, WsisError | None] = None, None
     if comm.is_main_process():
         try:
-            with _errors_in_one_line(path):
+            with finished_is_kept(path):
                 outcome = function(), None
         except WsisError as error:
             outcome = None, error
@@ -217,18 +218,6 @@ def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
     if failure is not None:
         raise failure
     return result
-
-
-@contextlib.contextmanager
-def _errors_in_one_line(path: Path | None) -> Iterator[None]:
-    """Turns an error of the file system into one line; ``path`` is named if the error names none."""
-    try:
-        yield
-    except OSError as error:
-        raise WsisError(
-            f"{error.filename or path}: {error.strerror or error}; what is finished is kept: "
-            "continue with --resume"
-        ) from error
 
 
 def _examine(
@@ -315,37 +304,35 @@ def _seeds(
         except UnreadableImageError as error:
             return failure_line(image["id"], str(error))
 
-    for image, inputs in _ahead(load, images):
+    for inputs in _ahead(load, images):
         if isinstance(inputs, bytes):
             yield inputs
             continue
-        seed_for_image(cfg.SEED, image["id"])
+        image_id = inputs["image_id"]
+        seed_for_image(cfg.SEED, image_id)
         with torch.no_grad():
             (seed,) = teacher.propose([inputs])
-        if seed.image_id != image["id"] or list(seed.annotation_ids) != job.asked_ids(image["id"]):
+        made, asked = list(seed.annotation_ids), job.asked_ids(image_id)
+        if seed.image_id != image_id or made != asked:
             raise WsisError(
-                f"image {image['id']!r}: {type(teacher).__name__} returned a seed of image "
-                f"{seed.image_id!r}, annotations {list(seed.annotation_ids)}, expected "
-                f"{job.asked_ids(image['id'])}"
+                f"image {image_id!r}: {type(teacher).__name__} returned a seed of image "
+                f"{seed.image_id!r}, annotations {made}, expected {asked}"
             )
-        wanted = job.label_names or teacher.needs_void
-        seed.void = job.void(image["id"]) if wanted else []
+        if job.label_names or teacher.needs_void:
+            seed.void = job.void(image_id)
         yield seed
 
 
-def _ahead(
-    function: Callable[[Image], T], images: Iterable[Image]
-) -> Generator[tuple[Image, T], None, None]:
-    """Each image with ``function(image)``, computed a little ahead in another thread."""
+def _ahead(function: Callable[[Image], T], images: Iterable[Image]) -> Iterator[T]:
+    """``function(image)`` of each image, computed a little ahead in another thread."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[tuple[Image, Future[T]]] = deque()
+        waiting: deque[Future[T]] = deque()
         for image in images:
-            waiting.append((image, pool.submit(function, image)))
+            waiting.append(pool.submit(function, image))
             if len(waiting) > _LOOK_AHEAD:
-                image, future = waiting.popleft()
-                yield image, future.result()
-        for image, future in waiting:
-            yield image, future.result()
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
 
 
 def _finish(job: ProxyJob) -> _State:

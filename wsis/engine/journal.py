@@ -1,8 +1,8 @@
-"""The journal of a generation run: one line per finished image, on disk before the next one is.
+"""The journal of a run: one line per finished image, on disk before the next one is.
 
-``OUTPUT_DIR/proxy/<dataset>.rank<k>.jsonl`` starts with a header that holds the run's provenance;
-each further line is what a teacher made for one image, or why the image could not be read. A process
-that is killed leaves at most one incomplete line, at the end, which the next run drops.
+A journal starts with a header that holds the run's provenance; each further line is what was made for
+one image, or why the image could not be read. A process that is killed leaves at most one incomplete
+line, at the end, which the next run drops. Masks have ``OUTPUT_DIR/proxy/<dataset>.rank<k>.jsonl``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import json
 import logging
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,14 @@ _CACHED_ENTRIES = 32
 """Images whose entries stay parsed while a file is written: annotations need not be grouped."""
 
 
-def _line(value: Entry) -> bytes:
+def journal_line(value: Entry) -> bytes:
+    """One line of a journal."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def header_line(provenance: dict[str, Any]) -> bytes:
     """The first line of a journal."""
-    return _line({"journal": 1, "wsis": provenance})
+    return journal_line({"journal": 1, "wsis": provenance})
 
 
 def mask_records(masks: ProxyMasks) -> list[Entry]:
@@ -51,29 +51,25 @@ def mask_records(masks: ProxyMasks) -> list[Entry]:
     """
     records = []
     for i, annotation_id in enumerate(masks.annotation_ids):
-        score, status, ignore = float(masks.scores[i]), masks.status[i], masks.ignore_masks[i]
+        score, status = float(masks.scores[i]), masks.status[i]
         if not 0 <= score <= 1 or status not in STATUSES:
             raise ValueError(f"annotation {annotation_id}: score {score}, status {status!r}")
-        record = {
-            "id": annotation_id,
-            "segmentation": masks.masks[i],
-            "score": score,
-            "status": status,
-        }
-        if ignore is not None:
-            record["ignore_segmentation"] = ignore
+        record = {"id": annotation_id, "segmentation": masks.masks[i]}
+        record |= {"score": score, "status": status}
+        if masks.ignore_masks[i] is not None:
+            record["ignore_segmentation"] = masks.ignore_masks[i]
         records.append(record)
     return records
 
 
 def result_line(image_id: ImageId, records: list[Entry]) -> bytes:
     """The line of a finished image, see :func:`mask_records`."""
-    return _line({"image_id": image_id, "masks": records})
+    return journal_line({"image_id": image_id, "masks": records})
 
 
 def failure_line(image_id: ImageId, reason: str) -> bytes:
     """The line of an image that could not be read."""
-    return _line({"image_id": image_id, "failed": reason})
+    return journal_line({"image_id": image_id, "failed": reason})
 
 
 def journal_path(folder: Path, dataset: str, rank: int) -> Path:
@@ -114,6 +110,18 @@ def locked(folder: Path, work: str = "run is writing proxy masks") -> Iterator[N
                 raise
             logger.warning("%s: no locks on this file system: start one run at a time", folder)
         yield
+
+
+@contextlib.contextmanager
+def finished_is_kept(path: Path | None) -> Iterator[None]:
+    """Turns an error of the file system into one line; ``path`` is named if the error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise WsisError(
+            f"{error.filename or path}: {error.strerror or error}; what is finished is kept: "
+            "continue with --resume"
+        ) from error
 
 
 class JournalWriter:
@@ -175,132 +183,97 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@dataclass
 class JournalIndex:
-    """What the journals of one dataset hold; of each image only the place is in memory.
+    """What journals hold; of each image only the place is in memory.
+
+    Args:
+        paths: any number of journals; those that do not exist or lack a complete header are empty.
+        provenance: what their headers must hold.
+        fits: whether a line, given its image id and content, is one that the run can have written.
+        advice: what to do with a journal of other settings.
 
     Attributes:
         ends: bytes of each journal that are good, by file name.
         done: finished images, each with its journal and the offset there.
         failed: images that could not be read, each with the reason.
         provenance: of the headers; None where no journal has one.
+
+    Raises:
+        WsisError: a journal was made with other settings; says which.
+        DataError: a line before the last good one is damaged, or two lines of one image differ.
     """
 
-    ends: dict[str, int] = field(default_factory=dict)
-    done: dict[ImageId, tuple[Path, int]] = field(default_factory=dict)
-    failed: dict[ImageId, str] = field(default_factory=dict)
-    provenance: dict[str, Any] | None = None
-    _cache: OrderedDict[ImageId, dict[int, Entry]] = field(default_factory=OrderedDict)
-
-    @classmethod
-    def read(
-        cls,
+    def __init__(
+        self,
         paths: Iterable[Path],
         provenance: dict[str, Any],
-        expected: Callable[[ImageId], list[int] | None],
-    ) -> JournalIndex:
-        """Reads and checks journals.
-
-        Args:
-            paths: any number of them; those that do not exist or lack a complete header are empty.
-            provenance: what their headers must hold.
-            expected: image id to the ids of the annotations that its line must hold, in order;
-                None for an image that the source does not have.
-
-        Raises:
-            WsisError: a journal was made with other settings; says which.
-            DataError: a line before the last good one is damaged, or two lines of one image differ.
-        """
-        index = cls()
+        fits: Callable[[ImageId, Entry], bool],
+        advice: str = "set another OUTPUT_DIR, or delete the journals to start anew",
+    ) -> None:
+        self.ends: dict[str, int] = {}
+        self.done: dict[ImageId, tuple[Path, int]] = {}
+        self.failed: dict[ImageId, str] = {}
+        self.provenance: dict[str, Any] | None = None
+        self._fits = fits
+        self.masks_of = lru_cache(_CACHED_ENTRIES)(self._masks_of)
         for path in paths:
-            index._read_one(path, provenance, expected)
-        for image_id in index.done:
-            index.failed.pop(image_id, None)
-        return index
+            self.ends[path.name] = 0
+            for number, offset, end, entry in _entries(path) if path.exists() else ():
+                if number > 1:
+                    self._add(path, number, offset, entry)
+                elif entry.get("journal") != 1:
+                    raise DataError(f"{path}: not a journal; delete it to start anew")
+                else:
+                    self.provenance = entry.get("wsis")
+                    changed = "; ".join(differences(self.provenance, provenance))
+                    if changed:
+                        raise WsisError(
+                            f"{path} was made otherwise, so it cannot be continued: {changed}; {advice}"
+                        )
+                self.ends[path.name] = end
+        for image_id in self.done:
+            self.failed.pop(image_id, None)
 
-    def _read_one(
-        self,
-        path: Path,
-        provenance: dict[str, Any],
-        expected: Callable[[ImageId], list[int] | None],
-    ) -> None:
-        self.ends[path.name] = 0
-        if not path.exists():
-            return
-        for number, (offset, length, entry) in enumerate(journal_entries(path), start=1):
-            if number == 1:
-                self._check_header(path, entry, provenance)
-            else:
-                self._add(path, number, offset, entry, expected)
-            self.ends[path.name] = offset + length
-
-    def _check_header(self, path: Path, entry: Entry, provenance: dict[str, Any]) -> None:
-        if entry.get("journal") != 1:
-            raise DataError(f"{path}: not a journal of proxy masks; delete it to start anew")
-        self.provenance = entry.get("wsis")
-        changed = differences(self.provenance, provenance)
-        if changed:
-            raise WsisError(
-                f"{path} was made otherwise, so it cannot be continued: {'; '.join(changed)}; set "
-                "another OUTPUT_DIR, or delete the journals to start anew"
-            )
-
-    def _add(
-        self,
-        path: Path,
-        number: int,
-        offset: int,
-        entry: Entry,
-        expected: Callable[[ImageId], list[int] | None],
-    ) -> None:
+    def _add(self, path: Path, number: int, offset: int, entry: Entry) -> None:
         image_id = entry.get("image_id")
-        ids = expected(image_id) if isinstance(image_id, int | str) else None
-        masks = entry.get("masks", [])
-        complete = "failed" in entry or [mask.get("id") for mask in masks] == ids
-        if image_id is None or ids is None or not complete:
+        if not isinstance(image_id, int | str) or not self._fits(image_id, entry):
             raise DataError(
                 f"{path}: line {number}: not what image {image_id!r} of the source needs; delete "
                 "the journals to start anew"
             )
         if "failed" in entry:
             self.failed[image_id] = entry["failed"]
-            return
-        if image_id in self.done and self._load(image_id) != {m["id"]: m for m in masks}:
+        elif image_id in self.done and self.entry_of(image_id) != entry:
             raise DataError(
                 f"{path}: line {number}: image {image_id!r} has another result in "
                 f"{self.done[image_id][0]}; delete one of the two journals"
             )
-        self.done.setdefault(image_id, (path, offset))
+        else:
+            self.done.setdefault(image_id, (path, offset))
 
-    def masks_of(self, image_id: ImageId) -> dict[int, Entry]:
-        """The masks of a finished image by annotation id, read from disk."""
-        if image_id in self._cache:
-            self._cache.move_to_end(image_id)
-            return self._cache[image_id]
-        self._cache[image_id] = self._load(image_id)
-        if len(self._cache) > _CACHED_ENTRIES:
-            self._cache.popitem(last=False)
-        return self._cache[image_id]
-
-    def _load(self, image_id: ImageId) -> dict[int, Entry]:
+    def entry_of(self, image_id: ImageId) -> Entry:
+        """The line of a finished image, read from disk."""
         path, offset = self.done[image_id]
         with open(path, "rb") as stream:
             stream.seek(offset)
-            entry = json.loads(stream.readline())
-        return {mask["id"]: mask for mask in entry["masks"]}
+            return json.loads(stream.readline())
+
+    def _masks_of(self, image_id: ImageId) -> dict[int, Entry]:
+        """The masks of a finished image by annotation id; those of the last images are kept."""
+        return {mask["id"]: mask for mask in self.entry_of(image_id)["masks"]}
 
 
-def journal_entries(path: Path) -> Iterator[tuple[int, int, Entry]]:
-    """Offset, length in bytes and content of each good line; bad lines at the end are left out: one
+def _entries(path: Path) -> Iterator[tuple[int, int, int, Entry]]:
+    """Number, first byte, end and content of each good line; bad lines at the end are left out: one
     after a kill, several after a failure of the machine.
 
     Raises:
         DataError: a damaged line is followed by a good one.
     """
-    offset, damaged = 0, 0
+    end, damaged = 0, 0
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
-            entry = None
+            start, end, entry = end, end + len(line), None
             if line.endswith(b"\n"):
                 with contextlib.suppress(ValueError):
                     entry = json.loads(line)
@@ -311,5 +284,4 @@ def journal_entries(path: Path) -> Iterator[tuple[int, int, Entry]]:
                     f"{path}: line {damaged} is damaged; delete the journals to start anew"
                 )
             else:
-                yield offset, len(line), entry
-            offset += len(line)
+                yield number, start, end, entry

@@ -17,7 +17,7 @@ from torch import distributed as dist
 from torch import nn
 
 from wsis.compat import create_local_process_group, gather_timeout
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, WsisError, counted
 
 # Long enough for what one process does alone while the others wait: scoring, merging the journals of a generation.
 TIMEOUT = timedelta(hours=1)
@@ -59,7 +59,7 @@ def check_device(device: str) -> None:
     number = torch.cuda.device_count()
     if (found.index or 0) >= number:
         raise ConfigError(
-            f"MODEL.DEVICE: found {device}, but PyTorch sees {number} CUDA devices, counted from 0"
+            f"MODEL.DEVICE: found {device}, but PyTorch sees {counted(number, 'CUDA device')}, counted from 0"
         )
 
 
@@ -115,7 +115,20 @@ def launch(
         )
     with tempfile.TemporaryDirectory(prefix="wsis-launch-") as folder:
         url = f"file://{folder}/rendezvous" if dist_url == "auto" else dist_url
-        return _spawn(main, num_processes, num_machines, machine_rank, url, device, args)
+        world_size = num_machines * num_processes
+        group = partial(
+            _process_group, local_size=num_processes, world_size=world_size, url=url, device=device
+        )
+        worker_args = main, machine_rank * num_processes, group
+        outcomes = mp.get_context("spawn").SimpleQueue()
+        try:
+            mp.spawn(_worker, nprocs=num_processes, args=(*worker_args, outcomes, args))
+        except mp.ProcessRaisedException:
+            errors = [each for each in _drain(outcomes) if isinstance(each, WsisError)]
+            if errors:
+                raise errors[0] from None
+            raise
+        return max(each for each in _drain(outcomes) if isinstance(each, int))
 
 
 def _check_devices(num_processes: int, device: str) -> None:
@@ -123,35 +136,13 @@ def _check_devices(num_processes: int, device: str) -> None:
         return
     if num_processes > torch.cuda.device_count():
         raise ConfigError(
-            f"--num-gpus {num_processes}: this machine has {torch.cuda.device_count()} CUDA devices; MODEL.DEVICE cpu "
-            "starts processes on the CPU"
+            f"--num-gpus {num_processes}: this machine has {counted(torch.cuda.device_count(), 'CUDA device')}; "
+            "MODEL.DEVICE cpu starts processes on the CPU"
         )
     if num_processes > 1 and device != "cuda":
         raise ConfigError(
             f"MODEL.DEVICE {device}: several processes take one GPU each; set it to cuda"
         )
-
-
-def _spawn(
-    main: Callable[..., int | None],
-    num_processes: int,
-    num_machines: int,
-    machine_rank: int,
-    url: str,
-    device: str,
-    args: tuple[Any, ...],
-) -> int:
-    context = mp.get_context("spawn")
-    outcomes = context.SimpleQueue()
-    worker_args = (main, num_processes, num_machines, machine_rank, url, device, outcomes, args)
-    try:
-        mp.spawn(_worker, nprocs=num_processes, args=worker_args)
-    except mp.ProcessRaisedException:
-        errors = [each for each in _drain(outcomes) if isinstance(each, WsisError)]
-        if errors:
-            raise errors[0] from None
-        raise
-    return max(each for each in _drain(outcomes) if isinstance(each, int))
 
 
 def _drain(queue: Any) -> Iterator[int | WsisError]:
@@ -162,17 +153,13 @@ def _drain(queue: Any) -> Iterator[int | WsisError]:
 def _worker(
     local_rank: int,
     main: Callable[..., int | None],
-    num_processes: int,
-    num_machines: int,
-    machine_rank: int,
-    url: str,
-    device: str,
+    first_rank: int,
+    group: Callable[..., contextlib.AbstractContextManager[None]],
     outcomes: Any,
     args: tuple[Any, ...],
 ) -> None:
-    rank, world_size = machine_rank * num_processes + local_rank, num_machines * num_processes
     try:
-        with _process_group(local_rank, num_processes, rank, world_size, url, device):
+        with group(local_rank, rank=first_rank + local_rank):
             outcomes.put(main(*args) or 0)
     except WsisError as error:
         outcomes.put(error)

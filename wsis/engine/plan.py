@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from wsis.errors import ConfigError
-
-WEIGHTS = ("", "detector", "own")
 
 
 def _is_texts(value: Any) -> bool:
@@ -29,6 +28,7 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prepare": (_is_texts, "a list of texts, numbers in quotes"),
     "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
     "teachers": (lambda value: isinstance(value, dict), "names and configs"),
+    "weights": (lambda value: value in ("", "detector", "own"), "one of detector, own"),
 }
 """What the value of a key must be; all others are texts."""
 
@@ -104,44 +104,28 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8; no such date
         raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
-    _check_keys(path, "", document, Plan)
-    for key in ("title", "train_boxes", "train_masks", "val", "detector", "student", "teachers"):
-        if not document.get(key):
-            raise ConfigError(f"{path}: key '{key}' is missing")
+    plan = _read(f"{path}: ", document, Plan)
     teachers = {
-        str(name): _teacher(path, str(name), entry) for name, entry in document["teachers"].items()
+        str(name): TeacherPlan(entry)
+        if isinstance(entry, str)
+        else _read(f"{path}: teachers: {name}: ", entry, TeacherPlan)
+        for name, entry in plan.teachers.items()
     }
-    return Plan(**{**document, "teachers": teachers})
+    return dataclasses.replace(plan, teachers=teachers)
 
 
-def _teacher(path: str | os.PathLike[str], name: str, entry: Any) -> TeacherPlan:
-    if isinstance(entry, str):
-        return TeacherPlan(entry)
-    where = f"teachers: {name}: "
-    _check_keys(path, where, entry, TeacherPlan)
-    if not entry.get("config"):
-        raise ConfigError(f"{path}: {where}key 'config' is missing")
-    teacher = TeacherPlan(**entry)
-    if teacher.weights not in WEIGHTS:
-        raise ConfigError(
-            f"{path}: {where}key 'weights': found {teacher.weights!r}, expected one of {', '.join(WEIGHTS[1:])}"
-        )
-    return teacher
-
-
-def _check_keys(path: str | os.PathLike[str], where: str, document: Any, kind: type) -> None:
+def _read(where: str, document: Any, kind: Any) -> Any:
     if not isinstance(document, dict):
-        raise ConfigError(
-            f"{path}: {where}found {type(document).__name__}, expected keys and values"
-        )
-    known = {f.name for f in fields(kind)}
-    for key in document:
+        raise ConfigError(f"{where}found {type(document).__name__}, expected keys and values")
+    known = {spec.name: spec for spec in dataclasses.fields(kind)}
+    for key, value in document.items():
         if key not in known:
-            raise ConfigError(
-                f"{path}: {where}no such key {key}; known: {', '.join(sorted(known))}"
-            )
+            raise ConfigError(f"{where}no such key {key}; known: {', '.join(sorted(known))}")
         right, expected = _FORMS.get(key, (lambda value: isinstance(value, str), "text"))
-        if not right(document[key]):
-            raise ConfigError(
-                f"{path}: {where}key '{key}': found {document[key]!r}, expected {expected}"
-            )
+        if not right(value):
+            raise ConfigError(f"{where}key '{key}': found {value!r}, expected {expected}")
+    for key, spec in known.items():
+        needed = spec.default is spec.default_factory is dataclasses.MISSING
+        if needed and not document.get(key):
+            raise ConfigError(f"{where}key '{key}' is missing")
+    return kind(**document)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -13,25 +13,25 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 import wsis
-from wsis.config import flatten
 from wsis.data.build import dataset_source
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
-from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import (
+    Entry,
+    ImageId,
+    JournalIndex,
     JournalWriter,
     failure_line,
     header_line,
-    journal_entries,
+    journal_line,
     locked,
 )
-from wsis.engine.launch import check_device
-from wsis.engine.provenance import differences, weights_sha256
-from wsis.errors import ConfigError, DataError, WsisError
+from wsis.engine.provenance import keys_under, weights_sha256
+from wsis.engine.proxy_predictor import load_model
+from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.teacher import is_teacher
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
@@ -76,11 +76,7 @@ class Predictor:
                 f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes masks for given boxes: use "
                 "tools/generate_proxy_masks.py"
             )
-        if not cfg.MODEL.WEIGHTS:
-            raise ConfigError("MODEL.WEIGHTS: found nothing, expected a file of trained weights")
-        check_device(cfg.MODEL.DEVICE)
-        self.model = build_model(cfg).eval()
-        WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+        self.model = load_model(cfg)
         self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
@@ -180,25 +176,19 @@ def _numbered(
     for key, number in (("ROI_HEADS", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
         node = cfg.MODEL[key]
         if node.NUM_CLASSES not in (0, len(names) + number):
-            raise ConfigError(
-                f"MODEL.{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but there are {len(names)} classes"
-            )
+            there = f"there {'is' if len(names) == 1 else 'are'} {counted(len(names), 'class', 'classes')}"
+            raise ConfigError(f"MODEL.{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but {there}")
         node.NUM_CLASSES = len(names) + number
     return [{"id": ids.get(i, i + 1), "name": name} for i, name in enumerate(names)]
 
 
 def prediction_provenance(cfg: CfgNode, categories: Categories, threshold: float) -> dict[str, Any]:
     """What the predictions follow from, as ``info.wsis`` holds it; no path, time or host."""
-    flat = {
-        key: value
-        for key, value in flatten(cfg).items()
-        if any(key == p or key.startswith(f"{p}.") for p in _RESULT_KEYS)
-    }
     return {
         "version": wsis.__version__,
         "method": cfg.MODEL.META_ARCHITECTURE,
         "device": torch.device(cfg.MODEL.DEVICE).type,
-        "config": json.loads(json.dumps(flat, sort_keys=True)),
+        "config": keys_under(cfg, _RESULT_KEYS),
         "weights_sha256": weights_sha256(cfg),
         "score_threshold": threshold,
         "classes": [category["name"] for category in categories],
@@ -223,7 +213,6 @@ class PredictionFolder:
         self.path = folder / "predictions.json"
         self._journal = folder / "predictions.jsonl"
         self._stack = ExitStack()
-        self._writer: JournalWriter | None = None
 
     def __enter__(self) -> PredictionFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +222,7 @@ class PredictionFolder:
     def __exit__(self, *unused: object) -> None:
         self._stack.close()
 
-    def start(self, resume: bool, pictures: Iterable[Path] = ()) -> set[str]:
+    def start(self, resume: bool, pictures: Iterable[Path] = ()) -> set[ImageId]:
         """Opens the journal; returns the names of the images that are finished.
 
         Args:
@@ -244,76 +233,53 @@ class PredictionFolder:
             WsisError: the folder has predictions and ``resume`` is false, or they were made otherwise.
             DataError: the journal is damaged.
         """
-        done, end = set(), 0
-        if self._journal.exists():
-            if not resume:
-                raise WsisError(
-                    f"{self.folder}: has predictions already; continue them with --resume, or name another folder"
-                )
-            for number, (offset, length, entry) in enumerate(journal_entries(self._journal)):
-                end = offset + length
-                if number == 0:
-                    self._check(entry)
-                elif "annotations" in entry:
-                    if not isinstance(entry.get("image_id"), str) or "size" not in entry:
-                        raise DataError(
-                            f"{self._journal}: line {number + 1}: no image's predictions; delete it to start anew"
-                        )
-                    done.add(entry["image_id"])
+        if self._journal.exists() and not resume:
+            raise WsisError(
+                f"{self.folder}: has predictions already; continue them with --resume, or name another folder"
+            )
+        index = self._index()
         remove_torn(self.path, *pictures)
+        end = index.ends[self._journal.name]
         writer = JournalWriter(self._journal, header_line(self.provenance), end)
         self._writer = self._stack.enter_context(writer)
-        return done
+        return set(index.done)
 
-    def _check(self, header: dict[str, Any]) -> None:
-        changed = differences(header.get("wsis"), self.provenance)
-        if changed:
-            raise WsisError(
-                f"{self._journal} was made otherwise: {'; '.join(changed)}; name another folder"
-            )
+    def _index(self) -> JournalIndex:
+        return JournalIndex([self._journal], self.provenance, _fits, "name another folder")
 
     def add(self, name: str, size: tuple[int, int], annotations: list[dict[str, Any]]) -> None:
         """A finished image: its name, height and width, and what :func:`to_annotations` returns."""
         entry = {"image_id": name, "size": size, "annotations": annotations}
-        self._append(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        self._writer.append(journal_line(entry))
 
     def add_failure(self, name: str, reason: str) -> None:
         """An image that cannot be read."""
-        self._append(failure_line(name, reason))
-
-    def _append(self, line: bytes) -> None:
-        assert self._writer is not None, "start first"
-        self._writer.append(line)
+        self._writer.append(failure_line(name, reason))
 
     def finish(self, names: Sequence[str]) -> int:
         """Writes the COCO file of the finished ones among these images, in this order; returns the number of its
         annotations.
         """
-        places: dict[str, tuple[int, list[int]]] = {}
-        for offset, _, entry in journal_entries(self._journal):
-            if "annotations" in entry:
-                places[entry["image_id"]] = offset, entry["size"]
-        found = [name for name in names if name in places]
-        images: list[dict[str, Any]] = [
-            {"id": number, "file_name": name, "height": height, "width": width}
-            for number, name in enumerate(found, start=1)
-            for height, width in (places[name][1],)
-        ]
-        count = 0
-
-        def annotations() -> Iterator[dict[str, Any]]:
-            nonlocal count
-            with open(self._journal, "rb") as stream:
-                for image in images:
-                    stream.seek(places[image["file_name"]][0])
-                    for annotation in json.loads(stream.readline())["annotations"]:
-                        count += 1
-                        yield {"id": count, "image_id": image["id"], **annotation}
-
+        index = self._index()
+        images: list[dict[str, Any]] = []
+        for name in [name for name in names if name in index.done]:
+            height, width = index.entry_of(name)["size"]
+            place = {"id": len(images) + 1, "file_name": name}
+            images.append({**place, "height": height, "width": width})
+        ids = itertools.count(1)
+        annotations = (
+            {"id": next(ids), "image_id": image["id"], **annotation}
+            for image in images
+            for annotation in index.entry_of(image["file_name"])["annotations"]
+        )
         method, version = self.provenance["method"], self.provenance["version"]
         info = {
             "description": f"Predictions of {method}, wsis {version}",
             "wsis": self.provenance,
         }
-        write_proxy_file(self.path, info, images, self.categories, annotations())
-        return count
+        write_proxy_file(self.path, info, images, self.categories, annotations)
+        return next(ids) - 1
+
+
+def _fits(name: ImageId, entry: Entry) -> bool:
+    return isinstance(name, str) and ("failed" in entry or {"size", "annotations"} <= entry.keys())

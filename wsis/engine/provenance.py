@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from importlib import metadata
 from typing import Any
 
@@ -56,16 +57,20 @@ def weights_sha256(cfg: CfgNode) -> str | None:
         ) from error
 
 
-def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
-    """The config keys that bear on the masks, as one level, sorted by name, ready for JSON."""
-    prefixes = (*COMMON_KEYS, *teacher.result_keys)
-    left_out = _NOT_KEYS.union(teacher.location_keys)
+def keys_under(cfg: CfgNode, prefixes: Collection[str]) -> dict[str, Any]:
+    """The config keys that have one of these names or lie below it, as one level, sorted by name, ready for JSON."""
     flat = {
         key: value
         for key, value in flatten(cfg).items()
-        if key not in left_out and any(key == p or key.startswith(f"{p}.") for p in prefixes)
+        if any(key == p or key.startswith(f"{p}.") for p in prefixes)
     }
     return json.loads(json.dumps(flat, sort_keys=True))
+
+
+def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
+    """The config keys that bear on the masks, see :func:`keys_under`."""
+    keys = keys_under(cfg, (*COMMON_KEYS, *teacher.result_keys))
+    return {k: v for k, v in keys.items() if k not in _NOT_KEYS.union(teacher.location_keys)}
 
 
 def versions(teacher: Teacher) -> dict[str, str]:
@@ -117,24 +122,17 @@ def differences(old: Any, new: dict[str, Any]) -> list[str]:
     """What differs between two provenances, each as ``name: old -> new``; empty if nothing does."""
     if not isinstance(old, dict):
         return ["it says nothing about what made it"]
-    before, after = _one_level(old), _one_level(new)
-    return [
-        f"{name}: {_show(before, name)} -> {_show(after, name)}"
-        for name in sorted(before.keys() | after.keys())
-        if _show(before, name) != _show(after, name)
-    ]
+    before, after = _texts(old), _texts(new)
+    pairs = {n: (before.get(n, "absent"), after.get(n, "absent")) for n in before | after}
+    return [f"{name}: {a} -> {b}" for name, (a, b) in sorted(pairs.items()) if a != b]
 
 
-def _one_level(value: dict[str, Any]) -> dict[str, Any]:
-    """Config keys by their own name, the rest as ``group.name``."""
+def _texts(value: dict[str, Any]) -> dict[str, str]:
+    """JSON by name, on one level: config keys by their own name, the rest as ``group.name``."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, dict):
             flat.update({k if key == "config" else f"{key}.{k}": v for k, v in item.items()})
         else:
             flat[key] = item
-    return flat
-
-
-def _show(flat: dict[str, Any], name: str) -> str:
-    return json.dumps(flat[name], sort_keys=True) if name in flat else "absent"
+    return {name: json.dumps(item, sort_keys=True) for name, item in flat.items()}

@@ -11,13 +11,13 @@ from typing import Any
 
 from wsis.data.dicts import to_dicts
 from wsis.data.source import Annotation, CocoSource, Image
-from wsis.engine.journal import ImageId, JournalIndex, find_journals, journal_path
+from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
 from wsis.engine.label_folder import LabelFolder
-from wsis.errors import DataError, WsisError
+from wsis.errors import WsisError, counted
 from wsis.structures import RLE
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import proxy_annotation, read_proxy_file, write_proxy_file
-from wsis.structures.rle import encode_box, rle_area, segmentation_to_rle
+from wsis.structures.rle import encode_box, read_mask, rle_area
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +98,16 @@ class ProxyJob:
             if self.status_without_teacher(annotation) is None
         ]
 
-    def asked_ids(self, image_id: ImageId) -> list[int] | None:
-        """Their ids; None if the source has no such image."""
-        if image_id not in self.images:
-            return None
+    def asked_ids(self, image_id: ImageId) -> list[int]:
+        """Their ids."""
         return [annotation["id"] for annotation in self.asked(image_id)]
+
+    def fits(self, image_id: ImageId, entry: Entry) -> bool:
+        """Whether a journal's line is of an image of the source, and has all its masks."""
+        if image_id not in self.images:
+            return False
+        made = [mask.get("id") for mask in entry.get("masks", [])]
+        return "failed" in entry or made == self.asked_ids(image_id)
 
     def record(self, image: Image) -> dict[str, Any]:
         """Detectron2's standard dict of one image, with the asked annotations and no mask."""
@@ -111,14 +116,10 @@ class ProxyJob:
 
     def void(self, image_id: ImageId) -> list[RLE]:
         """Regions of objects that the teacher is not asked about: crowds and given masks."""
-        statuses = (
-            (annotation, self.status_without_teacher(annotation))
-            for annotation in self.source.annotations_of(image_id)
-        )
         return [
             self._without_teacher(annotation, status)["segmentation"]
-            for annotation, status in statuses
-            if status in ("crowd", "given")
+            for annotation in self.source.annotations_of(image_id)
+            if (status := self.status_without_teacher(annotation)) in ("crowd", "given")
         ]
 
     def read_journals(self, ranks: int = 0) -> JournalIndex:
@@ -129,11 +130,11 @@ class ProxyJob:
                 new files late.
 
         Raises:
-            WsisError: see :meth:`JournalIndex.read`.
+            WsisError: see :class:`JournalIndex`.
         """
         paths = dict.fromkeys(find_journals(self.folder, self.name))
         paths.update(dict.fromkeys(journal_path(self.folder, self.name, r) for r in range(ranks)))
-        return JournalIndex.read(paths, self.provenance, self.asked_ids)
+        return JournalIndex(paths, self.provenance, self.fits)
 
     def missing(self, index: JournalIndex) -> list[ImageId]:
         """The images that are in no journal."""
@@ -154,7 +155,7 @@ class ProxyJob:
         if missing:
             raise WsisError(
                 f"{self.folder}: the journals of {self.name} lack {len(missing)} of "
-                f"{len(self.images)} images, the first is {missing[0]!r}; run again with --resume"
+                f"{counted(len(self.images), 'image')}, the first is {missing[0]!r}; run again with --resume"
             )
         readable = (image for image in self.source.images if image["id"] not in index.failed)
         class_names = ["object"] if self.class_agnostic else self.source.class_names
@@ -173,41 +174,33 @@ class ProxyJob:
             image_id = annotation["image_id"]
             status = self.status_without_teacher(annotation)
             if image_id in index.failed:
-                status = "failed"
-            if status is None:
-                made = index.masks_of(image_id)[annotation["id"]]
-                yield proxy_annotation(
-                    annotation,
-                    made["segmentation"],
-                    made.get("ignore_segmentation"),
-                    made["score"],
-                    made["status"],
-                )
-            else:
+                yield self._without_teacher(annotation, "failed")
+            elif status is not None:
                 yield self._without_teacher(annotation, status)
+            else:
+                made = index.masks_of(image_id)[annotation["id"]]
+                ignore = made.get("ignore_segmentation")
+                mask, score = made["segmentation"], made["score"]
+                yield proxy_annotation(annotation, mask, ignore, score, made["status"])
 
     def _without_teacher(self, annotation: Annotation, status: str) -> dict[str, Any]:
         image = self.images[annotation["image_id"]]
         own_mask = self.keep_true_masks and annotation.get("segmentation")
+        ignore = None
         if status == "given" or (status == "crowd" and own_mask):
-            ignore = None
+            mask = self._copy(annotation)
             if status == "given" and annotation.get("ignore_segmentation"):
                 ignore = self._copy(annotation, "ignore_segmentation")
-            score = 1.0 if status == "given" else 0.0
-            return proxy_annotation(annotation, self._copy(annotation), ignore, score, status)
-        box = xywh_to_xyxy(annotation["bbox"])
-        filled = encode_box(box, image["height"], image["width"])
-        ignore = None if status == "crowd" else filled
-        return proxy_annotation(annotation, filled, ignore, 0.0, status)
+        else:
+            box = xywh_to_xyxy(annotation["bbox"])
+            mask = encode_box(box, image["height"], image["width"])
+            ignore = None if status == "crowd" else mask
+        return proxy_annotation(annotation, mask, ignore, float(status == "given"), status)
 
     def _copy(self, annotation: Annotation, key: str = "segmentation") -> RLE:
         image = self.images[annotation["image_id"]]
-        try:
-            return segmentation_to_rle(annotation[key], image["height"], image["width"])
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{self.source.json_file}: annotation {annotation['id']}: key '{key}': {error}"
-            ) from error
+        label = f"{self.source.json_file}: annotation {annotation['id']}"
+        return read_mask(annotation, key, (image["height"], image["width"]), label)
 
 
 def read_provenance(path: Path) -> Any:

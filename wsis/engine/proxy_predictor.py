@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode, Instances
+from torch import nn
 
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.engine.checkpoint import WsisCheckpointer
@@ -16,6 +17,19 @@ from wsis.engine.launch import check_device
 from wsis.errors import ConfigError, DataError
 from wsis.modeling.teacher import is_teacher
 from wsis.structures.boxes import clip_boxes
+
+
+def load_model(cfg: CfgNode) -> nn.Module:
+    """A model in eval mode, with its ``MODEL.WEIGHTS``.
+
+    Raises:
+        ConfigError: no such device, or the weights are missing or do not fit.
+    """
+    check_device(cfg.MODEL.DEVICE)
+    model = build_model(cfg).eval()
+    if model.state_dict():
+        WsisCheckpointer(model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+    return model
 
 
 class ProxyPredictor:
@@ -34,14 +48,7 @@ class ProxyPredictor:
             raise ConfigError(
                 f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no teacher"
             )
-        check_device(cfg.MODEL.DEVICE)
-        self.model = build_model(cfg).eval()
-        if self.model.state_dict():
-            if not cfg.MODEL.WEIGHTS:
-                raise ConfigError(
-                    "MODEL.WEIGHTS: found nothing, expected a file of trained weights"
-                )
-            WsisCheckpointer(self.model, strict=True, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
+        self.model = load_model(cfg)
         self.mapper = TeacherDatasetMapper(cfg, keep_original=True)
 
     def __call__(

@@ -3,10 +3,9 @@
 from wsis.evaluation.build import build_evaluator
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
-from wsis.evaluation.proxy_quality import proxy_quality, share_of_upper_bound
+from wsis.evaluation.proxy_quality import format_quality, proxy_quality, share_of_upper_bound
 from wsis.evaluation.semantic import SemanticEvaluator
 from wsis.evaluation.semantic_quality import format_semantic, semantic_quality
-from wsis.evaluation.tables import format_quality
 
 __all__ = [
     "InstanceEvaluator",

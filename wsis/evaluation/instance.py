@@ -12,14 +12,105 @@ from typing import Any
 import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from wsis.evaluation.ground_truth import GroundTruth, first_id_of_classes
+from wsis.evaluation.proxy_pairs import segmentation_kind
 from wsis.structures.proxy_file import write_json_atomic
+from wsis.structures.rle import RLE, decode_mask, encode_mask, rle_area, segmentation_to_rle
 
 logger = logging.getLogger(__name__)
 
 EXTRA_IOUS = (0.25, 0.70)
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Nothing of what pycocotools prints."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+class GroundTruth(COCO):
+    """A COCO document, copied and completed: stock ``COCOeval`` needs ``area`` and ``iscrowd`` on each annotation and
+    takes annotation id 0 for "no match", so missing keys are filled in and ids counted from 1.
+
+    Masks that are scored against it lose the image's void pixels first (key ``void``, a run-length code).
+
+    Args:
+        dataset: the document: ``images``, ``categories``, ``annotations``.
+        id_to_contiguous: category id to contiguous class; classes that share a number are merged under their first id.
+            None leaves all as they are.
+    """
+
+    def __init__(
+        self, dataset: dict[str, Any], id_to_contiguous: dict[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.kind = segmentation_kind(dataset["annotations"])
+        first_ids = first_id_of_classes(id_to_contiguous or {})
+        merged = {c: first_ids[index] for c, index in (id_to_contiguous or {}).items()}
+        sizes = {image["id"]: (image["height"], image["width"]) for image in dataset["images"]}
+        annotations = []
+        for number, source in enumerate(dataset["annotations"], start=1):
+            annotation = {"iscrowd": 0, **source, "id": number}
+            annotation["category_id"] = merged.get(source["category_id"], source["category_id"])
+            if "area" not in annotation:
+                annotation["area"] = _area(annotation, sizes[annotation["image_id"]])
+            annotations.append(annotation)
+        kept = set(merged.values())
+        categories = [c for c in dataset["categories"] if not merged or c["id"] in kept]
+        self.dataset = {
+            "images": dataset["images"],
+            "categories": categories,
+            "annotations": annotations,
+        }
+        with _quiet():
+            self.createIndex()
+        self._without_void: dict[Any, RLE] = {}
+
+    @property
+    def num_without_mask(self) -> int:
+        """Instances (crowds aside) that have no mask."""
+        return sum(
+            not a.get("segmentation") and not a["iscrowd"] for a in self.dataset["annotations"]
+        )
+
+    def loadRes(self, results: list[dict[str, Any]]) -> COCO:
+        """Predictions in COCO's result format; see there. An empty list is one, too."""
+        with _quiet():
+            if results:
+                return super().loadRes([self._outside_void(r) for r in results])
+            nothing = COCO()
+            nothing.dataset = {**self.dataset, "annotations": []}
+            nothing.createIndex()
+            return nothing
+
+    def _outside_void(self, result: dict[str, Any]) -> dict[str, Any]:
+        image = self.imgs.get(result["image_id"], {})
+        if not image.get("void") or "segmentation" not in result:
+            return result
+        if image["id"] not in self._without_void:
+            void = segmentation_to_rle(image["void"], image["height"], image["width"])
+            self._without_void[image["id"]] = encode_mask(~decode_mask(void))
+        mask = coco_mask.merge(
+            [result["segmentation"], self._without_void[image["id"]]], intersect=True
+        )
+        return {**result, "segmentation": mask}
+
+
+def first_id_of_classes(id_to_contiguous: dict[int, int]) -> dict[int, int]:
+    """Contiguous class to the first of the category ids that it stands for."""
+    first: dict[int, int] = {}
+    for category_id, index in id_to_contiguous.items():
+        first.setdefault(index, category_id)
+    return first
+
+
+def _area(annotation: dict[str, Any], size: tuple[int, int]) -> float:
+    """Pixels of the mask, else area of the box."""
+    if annotation.get("segmentation"):
+        return float(rle_area(segmentation_to_rle(annotation["segmentation"], *size)))
+    return float(annotation["bbox"][2] * annotation["bbox"][3])
 
 
 class InstanceEvaluator(COCOEvaluator):
@@ -74,14 +165,11 @@ class InstanceEvaluator(COCOEvaluator):
                 "Ground truth of %s: %s masks", self._metadata.name, self._coco_api.kind or "no"
             )
             if self._output_dir:
-                record = {
-                    "dataset": self._metadata.name,
-                    "ground_truth": self._coco_api.kind,
-                    **{
-                        task: {k: _or_none(v) for k, v in values.items()}
-                        for task, values in results.items()
-                    },
-                }
+                record = {"dataset": self._metadata.name, "ground_truth": self._coco_api.kind}
+                for task, values in results.items():
+                    record[task] = {
+                        k: float(v) if math.isfinite(v) else None for k, v in values.items()
+                    }
                 write_json_atomic(os.path.join(self._output_dir, "metrics.json"), record, indent=2)
         return results
 
@@ -91,12 +179,8 @@ class InstanceEvaluator(COCOEvaluator):
         without = self._coco_api.num_without_mask
         total = sum(not a["iscrowd"] for a in self._coco_api.dataset["annotations"])
         if without or not total:
-            logger.warning(
-                "%s: %d of %d objects of the ground truth have no mask: box AP only",
-                self._metadata.name,
-                without,
-                total,
-            )
+            text = "%s: %d of %d objects of the ground truth have no mask: box AP only"
+            logger.warning(text, self._metadata.name, without, total)
             return ["bbox"]
         has_masks = not predictions or any("segmentation" in p for p in predictions)
         return ["bbox", "segm"] if has_masks else ["bbox"]
@@ -106,7 +190,7 @@ class InstanceEvaluator(COCOEvaluator):
     ) -> dict[str, float]:
         if coco_eval is None:  # Detectron2's way to say that there is no prediction at all
             coco_eval = COCOeval(self._coco_api, self._coco_api.loadRes([]), iou_type)
-            with contextlib.redirect_stdout(io.StringIO()):
+            with _quiet():
                 coco_eval.evaluate()
                 coco_eval.accumulate()
                 coco_eval.summarize()
@@ -126,14 +210,12 @@ def _extra_ap(coco_eval: COCOeval) -> dict[str, float]:
     again.params.maxDets = coco_eval.params.maxDets[-1:]
     again.params.areaRng = coco_eval.params.areaRng[:1]
     again.params.areaRngLbl = coco_eval.params.areaRngLbl[:1]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet():
         again.evaluate()
         again.accumulate()
     out = {}
-    for iou, precision in zip(
-        EXTRA_IOUS, again.eval["precision"], strict=True
-    ):  # each (recall, class, 1, 1)
-        known = precision[precision > -1]
+    for iou, precision in zip(EXTRA_IOUS, again.eval["precision"], strict=True):
+        known = precision[precision > -1]  # of (recall, class, 1, 1)
         out[f"AP{round(100 * iou)}"] = 100 * float(known.mean()) if known.size else float("nan")
     return out
 
@@ -154,7 +236,3 @@ def _best_overlap(coco_eval: COCOeval) -> dict[str, float]:
     everything = [overlap for overlaps in of_class.values() for overlap in overlaps]
     means = [np.mean(overlaps) for overlaps in of_class.values()]
     return {"ABO": 100 * float(np.mean(everything)), "ABO-class": 100 * float(np.mean(means))}
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

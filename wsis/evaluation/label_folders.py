@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wsis.data.semantic import (
+from wsis.data.labels import (
     check_label_classes,
     instances_to_label,
     read_label,
@@ -52,7 +52,7 @@ def _labels_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def truth_of_instances(source: CocoSource) -> Truth:
-    """True labels from the masks of a COCO file, see :func:`wsis.data.semantic.instances_to_label`.
+    """True labels from the masks of a COCO file, see :func:`wsis.data.labels.instances_to_label`.
 
     Raises:
         DataError: it has no masks.

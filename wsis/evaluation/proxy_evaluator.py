@@ -8,17 +8,14 @@ import os
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
 from detectron2.utils import comm
 
 from wsis.data.registration import get_source
 from wsis.data.source import Annotation
-from wsis.evaluation.proxy_quality import proxy_quality
-from wsis.evaluation.tables import format_quality
+from wsis.evaluation.proxy_quality import format_quality, proxy_quality
+from wsis.structures import ProxyMasks
 from wsis.structures.proxy_file import proxy_annotation, write_json_atomic
-from wsis.structures.rle import encode_mask
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +54,7 @@ class ProxyEvaluator(DatasetEvaluator):
         """
         for given, output in zip(inputs, outputs, strict=True):
             sources = {a["id"]: a for a in self._source.annotations_of(given["image_id"])}
-            self._annotations[given["image_id"]] = _annotations(sources, output["proxy"].to("cpu"))
+            self._annotations[given["image_id"]] = _annotations(sources, output["proxy"].masks)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Returns:
@@ -70,46 +67,39 @@ class ProxyEvaluator(DatasetEvaluator):
             parts = comm.gather(self._annotations, dst=0)
             if not comm.is_main_process():
                 return {}
-        done = dict(itertools.chain.from_iterable(part.items() for part in parts))
+        source, done = self._source, {key: made for part in parts for key, made in part.items()}
         if not done:
-            logger.warning("No image of %s was processed", self._source.json_file)
+            logger.warning("No image of %s was processed", source.json_file)
             return {}
-        truth = replace(
-            self._source,
-            images=[image for image in self._source.images if image["id"] in done],
-            annotations=[a for a in self._source.annotations if a["image_id"] in done],
-        )
-        proxy = replace(
-            truth,
-            json_file="the teacher's result",
-            annotations=list(itertools.chain(*done.values())),
-        )
+        images = [image for image in source.images if image["id"] in done]
+        annotations = [a for a in source.annotations if a["image_id"] in done]
+        truth = replace(source, images=images, annotations=annotations)
+        masks = list(itertools.chain(*done.values()))
+        proxy = replace(truth, json_file="the teacher's result", annotations=masks)
         if not truth.has_masks:
-            logger.warning(
-                "%s: no masks in the ground truth: fit to the boxes only", self._source.json_file
-            )
+            text = "%s: no masks in the ground truth: fit to the boxes only"
+            logger.warning(text, source.json_file)
         quality = proxy_quality(proxy, truth if truth.has_masks else None)
         logger.info("Proxy masks:\n%s", format_quality(quality))
         if self._output_dir:
-            write_json_atomic(
-                os.path.join(self._output_dir, "proxy_quality.json"), quality, indent=2
-            )
+            path = os.path.join(self._output_dir, "proxy_quality.json")
+            write_json_atomic(path, quality, indent=2)
         return {"proxy": _flat(quality)}
 
 
-def _annotations(sources: dict[int, Annotation], proxy: Instances) -> list[Annotation]:
+def _annotations(sources: dict[int, Annotation], made: ProxyMasks) -> list[Annotation]:
     """One annotation of the proxy-mask file per source annotation of an image."""
-    has_ignored = proxy.has("ignore_masks")
-    done = {}
-    for i, annotation_id in enumerate(proxy.annotation_ids.tolist()):
-        ignored = np.asarray(proxy.ignore_masks[i]) if has_ignored else np.zeros((1, 1), dtype=bool)
-        done[annotation_id] = proxy_annotation(
-            sources[annotation_id],
-            encode_mask(np.asarray(proxy.pred_masks[i])),
-            encode_mask(ignored) if ignored.any() else None,
-            float(proxy.scores[i]),
-            proxy.status[i],
+    done = {
+        key: proxy_annotation(sources[key], mask, ignore, score, status)
+        for key, mask, ignore, score, status in zip(
+            made.annotation_ids,
+            made.masks,
+            made.ignore_masks,
+            made.scores,
+            made.status,
+            strict=True,
         )
+    }
     return [done.get(key) or {**source, "status": "empty"} for key, source in sources.items()]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from wsis.data.source import Annotation, CocoSource
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.proxy_masks import STATUSES
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import RLE, read_mask, rle_area
 
 BOX_TOLERANCE = 1.0
 """Pixels by which two files may give a coordinate of one box: rounding passes, another box does not."""
@@ -64,7 +64,6 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
     sizes = _image_sizes(proxy)
     void_of = _void_of_images(proxy if gt is None else gt)
     rows: list[tuple[Any, ...]] = []
-    boxes, scores = [], []
     num_crowd = 0
     for annotation in proxy.annotations:
         truth = true_of.get(annotation["id"], {})
@@ -73,31 +72,26 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
             continue
         size = sizes[annotation["image_id"]]
         status, mask = _status_and_mask(annotation, size, proxy.json_file)
-        true_mask = _code(truth, "segmentation", size, gt.json_file) if gt is not None else None
-        ignored = (
-            None
-            if mask is None
-            else _code(annotation, "ignore_segmentation", size, proxy.json_file)
-        )
+        ignored = mask and _code(annotation, "ignore_segmentation", size, proxy.json_file)
+        true_mask = gt and _code(truth, "segmentation", size, gt.json_file)
         class_index = proxy.id_to_contiguous[annotation["category_id"]]
-        void = void_of.get(annotation["image_id"])
-        rows.append((annotation["id"], class_index, status, mask, ignored, true_mask, void))
-        boxes.append(clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size))
-        scores.append(0.0 if mask is None else float(annotation.get("score", 1.0)))
-    ids, classes, statuses, masks, ignores, true_masks, voids = (
-        zip(*rows, strict=True) if rows else ((),) * 7
-    )
+        score = float(annotation.get("score", 1.0)) if mask else 0.0
+        box = clip_boxes(xywh_to_xyxy(annotation["bbox"]), *size)
+        codes = mask, ignored, true_mask, void_of.get(annotation["image_id"])
+        rows.append((annotation["id"], class_index, status, score, box, *codes))
+    columns = [[row[i] for row in rows] for i in range(9)]
+    ids, classes, statuses, scores, boxes, masks, ignores, true_masks, voids = columns
     return MaskPairs(
         class_names=proxy.class_names,
         ids=np.array(ids, dtype=np.int64),
         classes=np.array(classes, dtype=np.int64),
-        status=list(statuses),
+        status=statuses,
         scores=np.array(scores, dtype=np.float64),
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        masks=list(masks),
-        ignored=list(ignores),
-        true_masks=list(true_masks),
-        void=list(voids),
+        masks=masks,
+        ignored=ignores,
+        true_masks=true_masks,
+        void=voids,
         num_crowd=num_crowd,
     )
 
@@ -115,7 +109,8 @@ def segmentation_kind(annotations: list[Annotation]) -> str | None:
 def _require_masks(source: CocoSource) -> None:
     if source.annotations and not any(a.get("segmentation") for a in source.annotations):
         raise DataError(
-            f"{source.json_file}: none of {len(source.annotations)} annotations has a 'segmentation', expected masks"
+            f"{source.json_file}: none of {counted(len(source.annotations), 'annotation')} has a 'segmentation', "
+            "expected masks"
         )
 
 
@@ -125,18 +120,13 @@ def _image_sizes(source: CocoSource) -> dict[Any, tuple[int, int]]:
 
 def _void_of_images(source: CocoSource) -> dict[Any, RLE]:
     """Image id to the code of its void pixels, for images that have a key ``void``."""
-    void = {}
-    for image in source.images:
-        if image.get("void"):
-            try:
-                void[image["id"]] = segmentation_to_rle(
-                    image["void"], image["height"], image["width"]
-                )
-            except ValueError as error:
-                raise DataError(
-                    f"{source.json_file}: image {image['id']}: key 'void': {error}"
-                ) from error
-    return void
+    codes = {
+        image["id"]: _code(
+            image, "void", (image["height"], image["width"]), source.json_file, "image"
+        )
+        for image in source.images
+    }
+    return {image_id: code for image_id, code in codes.items() if code is not None}
 
 
 def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotation]:
@@ -158,29 +148,22 @@ def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annota
     for annotation in proxy.annotations:
         truth = true_of[annotation["id"]]
         image_id, category_id = annotation["image_id"], annotation["category_id"]
+        box: Any = annotation["bbox"]
+        true_box: Any = truth.get("bbox", box)
+        same_box = np.abs(np.subtract(box, true_box)).max() <= BOX_TOLERANCE
         for what, found, expected in (
             ("key 'image_id'", image_id, truth["image_id"]),
             ("height and width of its image", proxy_sizes[image_id], gt_sizes[truth["image_id"]]),
             ("key 'category_id'", category_id, truth["category_id"]),
             ("name of its category", proxy_names[category_id], gt_names[truth["category_id"]]),
+            ("key 'bbox'", box, box if same_box else true_box),
         ):
             if found != expected:
-                _refuse(annotation, what, found, expected, proxy, gt)
-        if (
-            "bbox" in truth
-            and np.abs(np.subtract(annotation["bbox"], truth["bbox"])).max() > BOX_TOLERANCE
-        ):
-            _refuse(annotation, "key 'bbox'", annotation["bbox"], truth["bbox"], proxy, gt)
+                raise DataError(
+                    f"{proxy.json_file}: annotation {annotation['id']}: {what}: found {found!r}, "
+                    f"expected {expected!r} as in {gt.json_file}"
+                )
     return true_of
-
-
-def _refuse(
-    annotation: Annotation, what: str, found: Any, expected: Any, proxy: CocoSource, gt: CocoSource
-) -> None:
-    raise DataError(
-        f"{proxy.json_file}: annotation {annotation['id']}: {what}: found {found!r}, "
-        f"expected {expected!r} as in {gt.json_file}"
-    )
 
 
 def _status_and_mask(
@@ -196,12 +179,11 @@ def _status_and_mask(
     return (status if status in STATUSES else "ok"), mask
 
 
-def _code(annotation: Annotation, key: str, size: tuple[int, int], name: str) -> RLE | None:
-    """The mask under ``key``, None where it is missing or has no pixel."""
-    if not annotation.get(key):
+def _code(
+    entry: dict[str, Any], key: str, size: tuple[int, int], name: str, kind: str = "annotation"
+) -> RLE | None:
+    """The mask under ``key`` of an annotation or image, None where it is missing or has no pixel."""
+    if not entry.get(key):
         return None
-    try:
-        code = segmentation_to_rle(annotation[key], *size)
-    except ValueError as error:
-        raise DataError(f"{name}: annotation {annotation['id']}: key '{key}': {error}") from error
+    code = read_mask(entry, key, size, f"{name}: {kind} {entry['id']}")
     return code if rle_area(code) else None

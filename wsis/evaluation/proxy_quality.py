@@ -5,15 +5,18 @@ All metrics are shares in [0, 1].
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
+from tabulate import tabulate
 
 from wsis.data.source import CocoSource
+from wsis.errors import counted
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
-from wsis.layers.iou import class_means
+from wsis.layers.iou import box_iou, class_means
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, rle_area
 
@@ -21,6 +24,15 @@ IOU_THRESHOLDS = (0.25, 0.50, 0.70, 0.75)
 SIZE_NAMES = ("small", "medium", "large")
 SIZE_EDGES = (32**2, 96**2)
 """Areas in pixels where COCO's medium and large objects begin."""
+_COLUMNS = (
+    *("count", "scored", "mIoU", "class_mIoU", "mIoU_outside_ignored"),
+    *("IoU25", "IoU50", "IoU70", "IoU75", "box_fit", "found", "coverage", "ignored"),
+)
+_HEADERS = {
+    "class_mIoU": "class mean",
+    "mIoU_outside_ignored": "outside ignored",
+    "box_fit": "box fit",
+}
 
 
 def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, Any]:
@@ -80,10 +92,8 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
     if pairs.num_crowd:
         result["status"]["crowd"] = pairs.num_crowd
     if gt is not None:
-        of_classes = [
-            group["mIoU"] for group in result["per_class"].values() if group["mIoU"] is not None
-        ]
-        result["overall"]["class_mIoU"] = _mean(np.array(of_classes))
+        of_classes = [group["mIoU"] for group in result["per_class"].values()]
+        result["overall"]["class_mIoU"] = _mean(np.array(of_classes, dtype=np.float64))
     result["void_as_background"] = _void_as_background(pairs, values) if gt is not None else None
     return result
 
@@ -122,7 +132,7 @@ def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndar
     n = len(pairs.masks)
     found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
     masks = [mask for mask in pairs.masks if mask is not None]
-    box_areas = _box_area(pairs.boxes)
+    box_areas = (pairs.boxes[:, 2:] - pairs.boxes[:, :2]).clip(min=0).prod(axis=1)
     values = {"found": found.astype(np.float64), "box_fit": np.zeros(n)}
     values["box_fit"][found] = box_fit(masks, pairs.boxes[found])
     for name, codes in (("coverage", pairs.masks), ("ignored", pairs.ignored)):
@@ -165,13 +175,10 @@ def paired_rle_iou(
         if region is None:
             out[i] = coco_mask.iou([a], [b], [0])[0, 0]
             continue
-        both = coco_mask.merge([a, b], intersect=True)
-        either = coco_mask.merge([a, b])
-        out_of_both, out_of_either = (
-            coco_mask.merge([m, region], intersect=True) for m in (both, either)
-        )
-        areas = coco_mask.area([both, out_of_both, either, out_of_either]).astype(np.int64)
-        out[i] = (areas[0] - areas[1]) / max(areas[2] - areas[3], 1)
+        codes = [coco_mask.merge([a, b], intersect=True), coco_mask.merge([a, b])]
+        codes += [coco_mask.merge([code, region], intersect=True) for code in codes]
+        both, either, out_of_both, out_of_either = coco_mask.area(codes).astype(np.int64)
+        out[i] = (both - out_of_both) / max(either - out_of_either, 1)
     return out
 
 
@@ -187,12 +194,7 @@ def box_fit(masks: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
     """
     if not masks:
         return np.zeros(0)
-    tight = xywh_to_xyxy(coco_mask.toBbox(list(masks)))
-    given = np.asarray(boxes, dtype=np.float64)
-    overlap = np.minimum(tight[:, 2:], given[:, 2:]) - np.maximum(tight[:, :2], given[:, :2])
-    intersection = overlap.clip(min=0).prod(axis=1)
-    union = _box_area(tight) + _box_area(given) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return box_iou(xywh_to_xyxy(coco_mask.toBbox(list(masks))), boxes)
 
 
 def share_of_upper_bound(ap: float, upper_bound: float) -> float:
@@ -200,19 +202,10 @@ def share_of_upper_bound(ap: float, upper_bound: float) -> float:
     return ap / upper_bound if upper_bound > 0 else float("nan")
 
 
-def _box_area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
-
-
 def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:
     """IoU with the true mask for the rows (N,) bool, all of which have both masks."""
-    both = [
-        (m, t, w)
-        for m, t, w, row in zip(pairs.masks, pairs.true_masks, without, rows, strict=True)
-        if row
-    ]
-    masks, true_masks, regions = zip(*both, strict=True) if both else ((), (), ())
-    return paired_rle_iou(masks, true_masks, regions)
+    every: tuple[Any, ...] = pairs.masks, pairs.true_masks, without
+    return paired_rle_iou(*(list(itertools.compress(codes, rows)) for codes in every))
 
 
 def _areas(codes: Sequence[RLE | None]) -> np.ndarray:
@@ -243,3 +236,44 @@ def _mean(values: np.ndarray) -> float | None:
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else None
+
+
+def format_quality(quality: dict[str, Any]) -> str:
+    """The result of :func:`proxy_quality` as one table: all masks, then by class, size,
+    status, and score above a threshold; rows and columns that say nothing are left out.
+    """
+    overall = quality["overall"]
+    columns = [c for c in _COLUMNS if c in overall and not (c == "ignored" and not overall[c])]
+    if not overall["ignored"] and "mIoU_outside_ignored" in columns:
+        columns.remove("mIoU_outside_ignored")
+    groups = [("all", overall)]
+    for kind in ("class", "size", "status"):
+        full = {n: group for n, group in quality[f"per_{kind}"].items() if group["count"]}
+        if kind != "status" or len(full) > 1:
+            groups += [(f"{kind} {name}", group) for name, group in full.items()]
+    groups += [(f"score > {group['above']:.2f}", group) for group in quality["per_score"]]
+    rows = [[name, *(group.get(column) for column in columns)] for name, group in groups]
+    table = tabulate(
+        rows,
+        headers=["", *(_HEADERS.get(c, c) for c in columns)],
+        floatfmt=".3f",
+        tablefmt="simple",
+        missingval="-",
+    )
+    numbers = ", ".join(f"{name} {number}" for name, number in quality["status"].items())
+    notes = [f"status: {numbers}"]
+    if quality["ground_truth"]:
+        notes.append(
+            f"ground truth: {quality['ground_truth']} masks, "
+            f"{counted(quality['without_true_mask'], 'annotation')} without one"
+        )
+        background = quality["void_as_background"]
+        if abs(background["class_mIoU"] - (overall["class_mIoU"] or 0)) > 1e-9:
+            shares = ", ".join(f"{background[f'IoU{k}'] or 0:.3f}" for k in (25, 50, 70, 75))
+            notes.append(
+                f"void as background, 0 for classes without a mask (BoxCaseg's mIoU*): class mean "
+                f"{background['class_mIoU']:.3f}, IoU25/50/70/75 {shares}"
+            )
+    else:
+        notes.append("ground truth: none; how well masks fit their boxes")
+    return "\n".join([table, *notes])

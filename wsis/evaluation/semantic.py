@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from numpy.typing import ArrayLike
 
+from wsis.data.labels import LabelReader, truth_reader
 from wsis.data.registration import get_source
-from wsis.data.semantic import LabelReader, truth_reader
 from wsis.errors import ConfigError
 from wsis.evaluation.semantic_quality import (
     count_pixels,
@@ -25,6 +23,7 @@ from wsis.evaluation.semantic_quality import (
     metrics_of,
     semantic_quality,
 )
+from wsis.parallel import WorkerPool, number_of_workers
 from wsis.structures.proxy_file import write_json_atomic
 from wsis.structures.pseudo_labels import IGNORE, label_path, write_label
 
@@ -71,18 +70,18 @@ class SemanticEvaluator(DatasetEvaluator):
         self.class_names = ["background", *names]
         self._images = {image["id"]: image for image in source.images}
         self._output_dir = output_dir
-        self._save_labels = save_labels and output_dir is not None
+        self._label_dir = output_dir if save_labels else None
         self._truth = self._find_truth(dataset_name, class_agnostic)
-        self._num_workers = num_workers
+        self._num_workers = number_of_workers(num_workers, comm.get_local_size())
         self._distributed = distributed
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: WorkerPool | None = None
         self.reset()
 
     def _find_truth(self, dataset_name: str, class_agnostic: bool) -> LabelReader:
         try:
             return truth_reader(dataset_name, class_agnostic)
         except ConfigError as error:
-            if not self._save_labels:
+            if self._label_dir is None:
                 raise
             logger.warning("%s: label maps are written, and nothing is scored", error)
             return lambda image: np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
@@ -90,7 +89,7 @@ class SemanticEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         """Forgets all counts."""
         self._counts: dict[str, np.ndarray] = {}
-        self._pending: dict[Future[np.ndarray], str] = {}
+        self._close()
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Takes the results of one batch.
@@ -106,52 +105,36 @@ class SemanticEvaluator(DatasetEvaluator):
             image = self._images[given["image_id"]]
             truth = self._truth(image)
             for name, labels in _named_labels(output).items():
-                place = self._place(name, image["file_name"])
-                number = len(self.class_names)
+                file, number, place = image["file_name"], len(self.class_names), None
+                if self._label_dir is not None:
+                    place = label_path(self._label_dir, name, file)
                 # known now, so that the results' order is not that in which workers finish
                 self._counts.setdefault(name, np.zeros((number, number + 1), dtype=np.int64))
-                arguments = labels, truth, number, image["file_name"], place
+                arguments = name, labels, truth, number, file, place
                 if isinstance(labels, torch.Tensor) or self._num_workers == 0:
-                    self._add(name, _count(*arguments))
+                    self._add(_count(*arguments))
                 else:
-                    self._pending[self._workers().submit(_count, *arguments)] = name
-                    self._collect(2 * self._number_of_workers())
+                    self._pool = self._pool or WorkerPool(_count, self._num_workers)
+                    self._pool.submit(*arguments)
+                    self._add(*self._pool.take())
 
-    def _place(self, name: str, file_name: str) -> Path | None:
-        if not self._save_labels or self._output_dir is None:
-            return None
-        return label_path(self._output_dir, name, file_name)
+    def _add(self, *counted: tuple[str, np.ndarray]) -> None:
+        for name, counts in counted:
+            self._counts[name] += counts
 
-    def _add(self, name: str, counts: np.ndarray) -> None:
-        self._counts[name] += counts
-
-    def _number_of_workers(self) -> int:
-        cores = len(os.sched_getaffinity(0)) // comm.get_local_size()
-        return max(1, cores) if self._num_workers < 0 else self._num_workers
-
-    def _workers(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            self._pool = ProcessPoolExecutor(self._number_of_workers(), mp_context=context)
-        return self._pool
-
-    def _collect(self, most: int) -> None:
-        """Adds up what is finished until at most so many maps are still being made."""
-        while len(self._pending) > most:
-            done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._add(self._pending.pop(future), future.result())
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = None
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Returns:
         ``{"sem_seg": metrics}``, or ``{"sem_seg_<name>": metrics}`` for each named map, in percent; on all but the main
         process nothing. See :func:`wsis.evaluation.semantic_quality.metrics_of`.
         """
-        self._collect(0)
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        while self._pool is not None and self._pool.pending:
+            self._add(*self._pool.take(wait_for_one=True))
+        self._close()
         parts = [self._counts]
         if self._distributed:
             comm.synchronize()
@@ -180,12 +163,12 @@ def _named_labels(output: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count(
-    labels: ArrayLike, truth: np.ndarray, num_classes: int, name: str, place: Path | None
-) -> np.ndarray:
+    name: str, labels: ArrayLike, truth: np.ndarray, num_classes: int, file: str, place: Path | None
+) -> tuple[str, np.ndarray]:
     if isinstance(labels, torch.Tensor):
         labels = labels.cpu().numpy()
     label = np.asarray(labels)
-    counts = count_pixels(label, truth, num_classes, name)
+    counts = count_pixels(label, truth, num_classes, file)
     if place is not None:
         write_label(place, label)
-    return counts
+    return name, counts

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def line_maxima(maps: torch.Tensor) -> torch.Tensor:
+def line_maxima(maps: Tensor) -> Tensor:
     """The largest value of every column, then of every row.
 
     Args:
@@ -19,7 +20,7 @@ def line_maxima(maps: torch.Tensor) -> torch.Tensor:
     return torch.cat([columns, rows], dim=1)
 
 
-def tightness_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def tightness_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Multiple-instance loss of a tight box: each row and each column that meets the box has a foreground pixel, and
     the others have none.
 
@@ -37,7 +38,7 @@ def tightness_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(bags, targets, reduction="none").mean(dim=1)
 
 
-def smoothness_loss(logits: torch.Tensor) -> torch.Tensor:
+def smoothness_loss(logits: Tensor) -> Tensor:
     """Mean squared difference of neighbouring probabilities, in all eight directions; around the map they are 0.
 
     L_n = 1 / (8 H W) sum over pixels p and their eight neighbours q of (s_p - s_q)^2, s = sigmoid of the logits. Pixels
@@ -61,7 +62,7 @@ def smoothness_loss(logits: torch.Tensor) -> torch.Tensor:
     return (2 * inside + border) / (8 * s[0].numel())
 
 
-def _neighbours_outside(maps: torch.Tensor) -> torch.Tensor:
+def _neighbours_outside(maps: Tensor) -> Tensor:
     """(H, W) number of each pixel's neighbours that lie outside of the (N, H, W) maps."""
     reach = []
     for size in maps.shape[1:]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from fvcore.nn.weight_init import c2_msra_fill
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 _EPS = 1e-12
 """Smallest norm that a vector is divided by."""
 
 
-def cosine_scores(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def cosine_scores(features: Tensor, weight: Tensor) -> Tensor:
     """Cosine of every pixel's feature with every class's weight.
 
     The features are not normalised: the product is divided by their norm, which costs C instead of D channels.
@@ -43,7 +43,7 @@ class CosineClassifier(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, in_channels, 1, 1))
         nn.init.normal_(self.weight, std=0.01)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """(N, D, h, w) to (N, C, h, w) in [-1, 1]."""
         return cosine_scores(features, self.weight[:, :, 0, 0])
 
@@ -107,7 +107,7 @@ class AtrousSum(nn.Module):
             nn.init.normal_(branch.weight, std=0.01)
         self.branches = nn.ModuleList(branches)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """(N, in, h, w) to (N, out, h, w), not negative."""
         total = self.branches[0](features)
         for branch in self.branches[1:]:
@@ -115,7 +115,7 @@ class AtrousSum(nn.Module):
         return total.relu()
 
 
-def resize_scores(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize_scores(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, corner pixels on corner pixels.
 
     Args:

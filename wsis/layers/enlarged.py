@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import torch
+from torch import Tensor
 from torch.nn import functional
 
 from wsis.layers.bilinear import (
@@ -28,27 +28,27 @@ class Enlarged:
         size: height and width of the enlarged map.
     """
 
-    def __init__(self, features: torch.Tensor, size: tuple[int, int]) -> None:
+    def __init__(self, features: Tensor, size: tuple[int, int]) -> None:
         self.features = features
         self.size = size
         self.points = grid_points(size, (features.shape[1], features.shape[2]))
 
     @cached_property
-    def norms(self) -> torch.Tensor:
+    def norms(self) -> Tensor:
         """|f(p)|, (H, W), at least 1e-12."""
         square = sampled_square_norms(neighbour_products(self.features[None]), self.points)
         return square.sqrt().clamp(min=EPS).view(self.size)
 
-    def products(self, vectors: torch.Tensor) -> torch.Tensor:
+    def products(self, vectors: Tensor) -> Tensor:
         """v . f(p): (M, C) to (M, H, W)."""
         table = (vectors @ self.features.flatten(1)).T.contiguous()
         return sample(table, self.points).T.reshape(-1, *self.size)
 
-    def cosines(self, vectors: torch.Tensor) -> torch.Tensor:
+    def cosines(self, vectors: Tensor) -> Tensor:
         """cos(v, f(p)): (M, C) to (M, H, W); 0 where either is 0."""
         return self.products(functional.normalize(vectors, dim=1, eps=EPS)) / self.norms
 
-    def mean(self, mask: torch.Tensor) -> torch.Tensor:
+    def mean(self, mask: Tensor) -> Tensor:
         """Mean of f over the pixels of a mask: (H, W) bool to (C,); 0 for an empty mask."""
         flat = self.features.flatten(1)
         weights = spread(mask.flatten().float(), self.points, flat.shape[1])

@@ -1,53 +1,14 @@
-"""Overlap of masks and of boxes. Two empty regions have IoU 0."""
+"""Overlap of boxes, and of masks with boxes. Two empty regions have IoU 0."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wsis.structures.boxes import mask_to_box
 
-
-def _ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+def ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     """intersection / union, 0 where the union is empty."""
     return np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
-
-
-def mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of paired masks.
-
-    Args:
-        first, second: (..., H, W) bool or integer, non-zero = inside; leading axes broadcast.
-
-    Returns:
-        (...) float64 in [0, 1].
-    """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    if a.shape[-2:] != b.shape[-2:]:
-        raise ValueError(f"masks of {a.shape[-2:]} and {b.shape[-2:]} pixels")
-    intersection = np.count_nonzero(a & b, axis=(-2, -1))
-    union = np.count_nonzero(a | b, axis=(-2, -1))
-    return _ratio(np.asarray(intersection), np.asarray(union))
-
-
-def mask_iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of every mask with every other.
-
-    Args:
-        first: (N, H, W) bool or integer, non-zero = inside.
-        second: (M, H, W) likewise.
-
-    Returns:
-        (N, M) float64 in [0, 1]. Counts are exact up to 2^24 pixels per mask.
-    """
-    if first.shape[1:] != second.shape[1:]:
-        raise ValueError(f"masks of {first.shape[1:]} and {second.shape[1:]} pixels")
-    pixels = first.shape[1] * first.shape[2]
-    a = np.asarray(first, dtype=bool).reshape(len(first), pixels).astype(np.float32)
-    b = np.asarray(second, dtype=bool).reshape(len(second), pixels).astype(np.float32)
-    intersection = (a @ b.T).astype(np.float64)
-    union = a.sum(axis=1)[:, None] + b.sum(axis=1)[None] - intersection
-    return _ratio(intersection, union)
 
 
 def box_iou(first: ArrayLike, second: ArrayLike, inclusive: bool = False) -> np.ndarray:
@@ -70,21 +31,7 @@ def box_iou(first: ArrayLike, second: ArrayLike, inclusive: bool = False) -> np.
 
     intersection = area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
     union = area(a[..., :2], a[..., 2:]) + area(b[..., :2], b[..., 2:]) - intersection
-    return _ratio(np.asarray(intersection), np.asarray(union))
-
-
-def box_fit(mask: np.ndarray, box: ArrayLike) -> float:
-    """How well a mask fills its box: IoU of the mask's tight box with it.
-
-    Args:
-        mask: (H, W) bool or integer, non-zero = inside.
-        box: (4,) XYXY in continuous pixel coordinates.
-
-    Returns:
-        In [0, 1]; 0 for an empty mask.
-    """
-    tight = mask_to_box(mask)
-    return 0.0 if tight is None else float(box_iou(tight, box))
+    return ratio(np.asarray(intersection), np.asarray(union))
 
 
 def class_means(values: ArrayLike, classes: ArrayLike, num_classes: int) -> np.ndarray:

@@ -1,39 +1,16 @@
-"""From per-class score maps to one label map, and from the maps of several scales to one."""
+"""From the score maps of several scales to one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
+from torch import Tensor
 from torch.nn import functional
 
 
-def labels_from_maps(
-    maps: np.ndarray, class_ids: np.ndarray, background: float | np.ndarray
-) -> np.ndarray:
-    """The label of the highest map; background wins its ties, else the earlier map.
-
-    Args:
-        maps: (M, H, W) float scores of the classes at hand, M may be 0.
-        class_ids: (M,) integer labels that the maps stand for.
-        background: score of label 0, a constant or (H, W), on the same scale as the maps.
-
-    Returns:
-        (H, W) int64, 0 = background.
-    """
-    if len(maps) == 0:
-        return np.zeros(maps.shape[1:], dtype=np.int64)
-    labels = np.asarray(class_ids, dtype=np.int64)[maps.argmax(axis=0)]
-    return np.where(maps.max(axis=0) > background, labels, 0)
-
-
 def mean_over_scales(
-    maps: Sequence[torch.Tensor],
-    flipped: Sequence[bool],
-    size: tuple[int, int],
-    align_corners: bool,
-) -> torch.Tensor:
+    maps: Sequence[Tensor], flipped: Sequence[bool], size: tuple[int, int], align_corners: bool
+) -> Tensor:
     """The mean of maps resized to one size, mirrored ones turned back first.
 
     Args:

@@ -124,21 +124,3 @@ def bordered_crop(
         max(min(high + 1, size) - low, 0) for high, low, size in ((y1, y0, height), (x1, x0, width))
     )
     return crop[:rows, :columns], (x0, y0, x1, y1)
-
-
-def paste_bordered(
-    probability: np.ndarray, box: ArrayLike, height: int, width: int, threshold: float = 0.5
-) -> np.ndarray:
-    """:func:`bordered_crop` above a threshold, in the image.
-
-    Args:
-        probability: (M, M) float in [0, 1].
-        box: (4,) XYXY in image pixels.
-        height, width: image size in pixels.
-        threshold: strict lower bound of the foreground.
-
-    Returns:
-        (height, width) bool.
-    """
-    crop, (x0, y0, _, _) = bordered_crop(probability, box, height, width)
-    return place_crop(crop > threshold, x0, y0, height, width)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsis.structures.pseudo_labels import IGNORE
+
 
 def confusion_matrix(
-    prediction: np.ndarray, target: np.ndarray, num_classes: int, ignore_label: int = 255
+    prediction: np.ndarray, target: np.ndarray, num_classes: int, ignore_label: int = IGNORE
 ) -> np.ndarray:
     """Pixel counts by true and predicted class; add the matrices of several images.
 

@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
+from torch import Tensor
 
 from wsis.config.params import node, part, read
 from wsis.errors import ConfigError
@@ -39,7 +40,7 @@ class CRFMasks(ROIMasks):
         params: of the dense CRF.
     """
 
-    def __init__(self, tensor: torch.Tensor, image: np.ndarray, params: DenseCRFParams) -> None:
+    def __init__(self, tensor: Tensor, image: np.ndarray, params: DenseCRFParams) -> None:
         super().__init__(tensor)
         self.image, self.params = image, params
 
@@ -47,11 +48,11 @@ class CRFMasks(ROIMasks):
         """See :class:`ROIMasks`."""
         return CRFMasks(self.tensor.to(device), self.image, self.params)
 
-    def __getitem__(self, item: slice | torch.Tensor) -> CRFMasks:
+    def __getitem__(self, item: slice | Tensor) -> CRFMasks:
         return CRFMasks(super().__getitem__(item).tensor, self.image, self.params)
 
     def to_bitmasks(
-        self, boxes: Boxes | torch.Tensor, height: int, width: int, threshold: float = 0.5
+        self, boxes: Boxes | Tensor, height: int, width: int, threshold: float = 0.5
     ) -> BitMasks:
         """The masks at image size.
 

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import ROI_MASK_HEAD_REGISTRY
 from detectron2.structures import Instances
+from torch import Tensor
 
 from wsis.config.params import key, node, read
 from wsis.errors import ConfigError
@@ -85,9 +86,7 @@ class PairMaskHead(ProxyMaskHead):
         region = region_targets(instances, mask_size)
         return targets._replace(ignore=region & ~targets.masks)
 
-    def loss(
-        self, logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, logits: Tensor, targets: MaskTargets, weights: Tensor) -> Tensor:
         """See :meth:`ProxyMaskHead.loss`; a mask of weight 0 is left out."""
         kept = weights > 0
         logits, classes = logits[kept], targets.classes[kept]

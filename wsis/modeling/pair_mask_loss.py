@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import torch
 from detectron2.structures import BitMasks, Instances
+from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.modeling.proxy_mask_head import select_class
+from wsis.modeling.proxy_mask_head import cut_out, select_class
 from wsis.structures.indexed_masks import IndexedBitMasks
 
 GROW_ABOVE, GROW_BELOW = 0.9, 0.1
 
 
-def drop_isolated(cells: torch.Tensor) -> torch.Tensor:
+def drop_isolated(cells: Tensor) -> Tensor:
     """Cells that have at least one of their eight neighbours with them.
 
     Args:
@@ -32,12 +33,12 @@ def drop_isolated(cells: torch.Tensor) -> torch.Tensor:
 
 
 def grown_seeds(
-    probabilities: torch.Tensor,
-    foreground: torch.Tensor,
-    region: torch.Tensor,
+    probabilities: Tensor,
+    foreground: Tensor,
+    region: Tensor,
     above: float = GROW_ABOVE,
     below: float = GROW_BELOW,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """The cells that enter the loss.
 
     fg = (f or s > above) and g, bg = (not g or s < below) and not f, both without isolated cells.
@@ -58,13 +59,13 @@ def grown_seeds(
 
 
 def pair_mask_loss(
-    logits: torch.Tensor,
-    classes: torch.Tensor,
-    foreground: torch.Tensor,
-    region: torch.Tensor,
+    logits: Tensor,
+    classes: Tensor,
+    foreground: Tensor,
+    region: Tensor,
     above: float = GROW_ABOVE,
     below: float = GROW_BELOW,
-) -> torch.Tensor:
+) -> Tensor:
     """Half the mean cross-entropy of grown foreground plus half that of grown background.
 
     The means are over the cells of all masks of the batch.
@@ -85,9 +86,7 @@ def pair_mask_loss(
     return torch.where(fg.any() & bg.any(), loss, torch.zeros_like(loss))
 
 
-def balanced_mask_loss(
-    logits: torch.Tensor, classes: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
+def balanced_mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
     """Half the mean cross-entropy of the foreground plus half that of the background.
 
     For masks without a region of doubt. An empty half counts 0.
@@ -103,7 +102,7 @@ def balanced_mask_loss(
     return _balanced(select_class(logits, classes).float(), targets, ~targets)
 
 
-def region_targets(instances: list[Instances], mask_size: int) -> torch.Tensor:
+def region_targets(instances: list[Instances], mask_size: int) -> Tensor:
     """Foreground or uncertain, cut out for foreground proposals.
 
     Mask and ignored pixels are cut out as one: a cell that each of them covers by less than half,
@@ -118,14 +117,10 @@ def region_targets(instances: list[Instances], mask_size: int) -> torch.Tensor:
     """
     parts = []
     for image in instances:
-        if len(image) == 0 or not image.has("gt_masks"):
-            empty = (len(image), mask_size, mask_size)
-            parts.append(image.gt_classes.new_zeros(empty, dtype=torch.bool))
-            continue
-        masks = image.gt_masks
-        if image.has("gt_ignore_masks"):
+        masks = image.gt_masks if image.has("gt_masks") else None
+        if masks is not None and image.has("gt_ignore_masks"):
             masks = _union(masks, image.gt_ignore_masks)
-        parts.append(masks.crop_and_resize(image.proposal_boxes.tensor, mask_size))
+        parts.append(cut_out(masks, image, mask_size))
     return torch.cat(parts)
 
 
@@ -137,8 +132,8 @@ def _union(first: BitMasks, second: BitMasks) -> BitMasks:
     return BitMasks(first.tensor | second.tensor)
 
 
-def _balanced(logits: torch.Tensor, fg: torch.Tensor, bg: torch.Tensor) -> torch.Tensor:
-    def mean(values: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+def _balanced(logits: Tensor, fg: Tensor, bg: Tensor) -> Tensor:
+    def mean(values: Tensor, cells: Tensor) -> Tensor:
         return (values * cells).sum() / cells.sum().clamp(min=1)
 
     # -log s and -log(1 - s)

@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.roi_heads.mask_head import (
-    ROI_MASK_HEAD_REGISTRY,
-    MaskRCNNConvUpsampleHead,
-)
-from detectron2.structures import Instances
+from detectron2.modeling.roi_heads.mask_head import ROI_MASK_HEAD_REGISTRY, MaskRCNNConvUpsampleHead
+from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import get_event_storage
+from torch import Tensor
 from torch.nn import functional as F
 
 from wsis.config.params import check, key, node, read
@@ -46,19 +44,19 @@ class MaskTargets(NamedTuple):
         scores: (B,) float32 in [0, 1], 0 = no mask.
     """
 
-    classes: torch.Tensor
-    masks: torch.Tensor
-    ignore: torch.Tensor
-    scores: torch.Tensor
+    classes: Tensor
+    masks: Tensor
+    ignore: Tensor
+    scores: Tensor
 
 
 def proxy_mask_loss(
-    logits: torch.Tensor,
-    classes: torch.Tensor,
-    targets: torch.Tensor,
-    ignore: torch.Tensor | None = None,
-    weights: torch.Tensor | None = None,
-) -> torch.Tensor:
+    logits: Tensor,
+    classes: Tensor,
+    targets: Tensor,
+    ignore: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Binary cross-entropy over the cells that are not ignored, weighted per mask.
 
     L = sum_b w_b sum_(p kept in b) BCE(logit_bp, target_bp) / sum_b w_b |kept in b|. With equal
@@ -86,7 +84,7 @@ def proxy_mask_loss(
     return (loss * cell_weights).sum() / total
 
 
-def select_class(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def select_class(logits: Tensor, classes: Tensor) -> Tensor:
     """The (B, M, M) logits of each proposal's own class, from (B, C, M, M) or (B, 1, M, M)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
@@ -107,15 +105,20 @@ def mask_targets(instances: list[Instances], mask_size: int) -> MaskTargets:
     return MaskTargets(*(torch.cat(parts) for parts in zip(*per_image, strict=True)))
 
 
+def cut_out(masks: BitMasks | None, instances: Instances, mask_size: int) -> Tensor:
+    """(N, M, M) bool, each of N masks inside its proposal; nothing where there are none."""
+    if masks is not None and len(instances):
+        return masks.crop_and_resize(instances.proposal_boxes.tensor, mask_size)
+    return instances.gt_classes.new_zeros((len(instances), mask_size, mask_size), dtype=torch.bool)
+
+
 def _image_targets(instances: Instances, mask_size: int) -> MaskTargets:
     classes = instances.gt_classes
     has_masks = len(instances) > 0 and instances.has("gt_masks")
 
-    def cut(name: str) -> torch.Tensor:
-        if has_masks and instances.has(name):
-            boxes = instances.proposal_boxes.tensor
-            return instances.get(name).crop_and_resize(boxes, mask_size)
-        return classes.new_zeros((len(instances), mask_size, mask_size), dtype=torch.bool)
+    def cut(name: str) -> Tensor:
+        found = instances.get(name) if has_masks and instances.has(name) else None
+        return cut_out(found, instances, mask_size)
 
     if has_masks and instances.has("gt_scores"):
         scores = instances.gt_scores
@@ -157,9 +160,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         """Detectron2's keys and those of :class:`ScoreParams`."""
         return super().from_config(cfg, input_shape) | vars(read(cfg, ScoreParams))
 
-    def forward(
-        self, x: torch.Tensor, instances: list[Instances]
-    ) -> dict[str, torch.Tensor] | list[Instances]:
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
         """The loss in training; else Detectron2's inference.
 
         Args:
@@ -174,7 +175,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         _log_accuracy(logits.detach(), targets, weights)
         return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
 
-    def mask_weights(self, scores: torch.Tensor) -> torch.Tensor:
+    def mask_weights(self, scores: Tensor) -> Tensor:
         """(B,) scores to (B,) weights of the masks in the loss."""
         if self.score_mode == "weight":
             return scores
@@ -185,9 +186,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         """See :func:`mask_targets`."""
         return mask_targets(instances, mask_size)
 
-    def loss(
-        self, logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, logits: Tensor, targets: MaskTargets, weights: Tensor) -> Tensor:
         """The mask loss of a batch, a scalar.
 
         Args:
@@ -198,7 +197,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         return proxy_mask_loss(logits, targets.classes, targets.masks, targets.ignore, weights)
 
 
-def _log_accuracy(logits: torch.Tensor, targets: MaskTargets, weights: torch.Tensor) -> None:
+def _log_accuracy(logits: Tensor, targets: MaskTargets, weights: Tensor) -> None:
     """Detectron2's `mask_rcnn/*` numbers, over the cells that enter the loss."""
     kept = ~targets.ignore & (weights > 0)[:, None, None]
     wrong = ((select_class(logits, targets.classes) > 0) != targets.masks) & kept

@@ -96,6 +96,9 @@ class Teacher(Method):
         refine = self.refiner()
         results = []
         for inputs, seed in zip(batched_inputs, seeds, strict=True):
+            if self.needs_void:
+                size = seed.height, seed.width
+                seed.void = [encode_box(box, *size) for box in inputs.get("crowd_boxes", ())]
             masks = refine(seed, inputs["original_image"])
             result: dict[str, Any] = {"proxy": masks.to_instances()}
             if masks.sem_seg:
@@ -116,15 +119,13 @@ def is_teacher(cfg: CfgNode) -> bool:
 def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:
     """The seed of one image of a batch, without or with the method's maps."""
     instances = inputs["instances"]
-    height, width = inputs["height"], inputs["width"]
     return Seed(
         image_id=inputs["image_id"],
         file_name=inputs["file_name"],
-        height=height,
-        width=width,
+        height=inputs["height"],
+        width=inputs["width"],
         boxes=np.asarray(instances.original_boxes, dtype=np.float32).reshape(-1, 4),
         classes=np.asarray(instances.gt_classes, dtype=np.int64),
         annotation_ids=tuple(int(i) for i in instances.annotation_ids),
         maps=maps or {},
-        void=[encode_box(box, height, width) for box in inputs.get("crowd_boxes", ())],
     )

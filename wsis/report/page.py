@@ -29,6 +29,14 @@ SHOWN = 10_000
 """Masks on a page unless one says otherwise; more make the file large."""
 DIGITS = 4
 """Of a share on the page."""
+MEASURES = {
+    "fit": "box_fit",
+    "coverage": "coverage",
+    "ignored": "ignored",
+    "iou": "mIoU",
+    "iouOutsideIgnored": "mIoU_outside_ignored",
+}
+"""Columns of the page that are metrics, and their names in :func:`wsis.evaluation.proxy_quality.measure_pairs`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,6 @@ def write_page(
     values, _ = measure_pairs(pairs, gt is not None)
     order = worst_first(values)[:shown]
     images = _images_of(proxy, pairs, order)
-    _require_images(proxy, images)
     data = page_data(proxy, pairs, values, order)
     strip_of = read_strips(strips, data["files"]) if strips is not None else []
     data["strips"] = [int(strip is not None) for strip in strip_of]
@@ -95,12 +102,8 @@ def write_page(
     try:
         remove_torn(folder / PAGE_NAME)
         with atomic_writer(folder / PAGE_NAME) as stream:
-            for text in template.generate(
-                data=data,
-                pictures=pictures.items,
-                strips=strip_of,
-                **_inlined("page.css", "draw.js", "page.js", "grid.js"),
-            ):
+            parts = {"data": data, "pictures": pictures.items, "strips": strip_of}
+            for text in template.generate(parts, **_inlined("draw.js", "page.js", "grid.js")):
                 stream.write(text)
     except OSError as error:
         raise DataError(
@@ -161,22 +164,15 @@ def page_data(
         "file": [file_index[images[a["image_id"]]["file_name"]] for a in annotations],
         "box": [[round(float(v), 2) for v in a["bbox"]] for a in annotations],
         "score": [a.get("score") for a in annotations],
-        "fit": _numbers(values["box_fit"][order]),
-        "coverage": _numbers(values["coverage"][order]),
-        "ignored": _numbers(values["ignored"][order]),
     }
-    means = {"fit": _mean(values["box_fit"])}
-    if "mIoU" in values:
-        columns["iou"] = _numbers(values["mIoU"][order])
-        columns["iouOutsideIgnored"] = _numbers(values["mIoU_outside_ignored"][order])
-        means["iou"] = _mean(values["mIoU"])
+    columns |= {k: _numbers(values[v][order]) for k, v in MEASURES.items() if v in values}
     return {
         "title": _printable(Path(proxy.json_file).name),
         "origin": _printable(_origin(proxy)),
         "measure": "IoU" if "mIoU" in values else "box fit",
         "total": len(pairs.masks),
         "crowd": pairs.num_crowd,
-        "overall": means,
+        "overall": {k: _mean(values[MEASURES[k]]) for k in ("fit", "iou") if MEASURES[k] in values},
         "classes": pairs.class_names,
         "statuses": statuses,
         "files": files,
@@ -208,19 +204,16 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _images_of(proxy: CocoSource, pairs: MaskPairs, order: np.ndarray) -> list[dict[str, Any]]:
-    """The images that the chosen masks are of."""
+    """The images that the chosen masks are of; single ones may be missing, but not all: that is another folder."""
     chosen = set(pairs.ids[order].tolist())
     ids = {a["image_id"] for a in proxy.annotations if a["id"] in chosen}
-    return [image for image in proxy.images if image["id"] in ids]
-
-
-def _require_images(proxy: CocoSource, images: list[dict[str, Any]]) -> None:
-    """Refuses a folder that is not the images': single ones may be missing, not all."""
+    images = [image for image in proxy.images if image["id"] in ids]
     if images and not any(os.path.isfile(proxy.path_of(image)) for image in images):
         raise DataError(
             f"{proxy.json_file}: none of its {len(images)} images is there (the first: {proxy.path_of(images[0])}), "
             "expected their folder as --images"
         )
+    return images
 
 
 def _template() -> Template:
@@ -241,13 +234,11 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _inlined(style: str, *scripts: str) -> dict[str, str]:
+def _inlined(*scripts: str) -> dict[str, str]:
     """The page's own style and script, and the hashes by which the browser runs these and nothing else."""
     folder = resources.files("wsis.report") / "templates"
-    css = (folder / style).read_text(encoding="utf-8")
-    js = "".join((folder / script).read_text(encoding="utf-8") for script in scripts)
+    css, *js = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", *scripts))
 
-    def digest(text: str) -> str:
-        return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return {"css": css, "js": js, "css_hash": digest(css), "js_hash": digest(js)}
+    texts = {"css": css, "js": "".join(js)}
+    digests = {k: base64.b64encode(hashlib.sha256(v.encode()).digest()) for k, v in texts.items()}
+    return texts | {f"{k}_hash": f"sha256-{v.decode()}" for k, v in digests.items()}

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wsis.data.images import UnreadableImageError, read_image
-from wsis.data.semantic import check_label_files, read_label
+from wsis.data.labels import check_label_files, read_label
 from wsis.data.source import CocoSource
 from wsis.errors import DataError
 from wsis.report.comparison import pick_images

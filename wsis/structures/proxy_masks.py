@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
+from detectron2.structures import Boxes, Instances
 
+from wsis.errors import counted
 from wsis.structures.rle import RLE, decode_mask, encode_box, encode_crop, rle_area
 from wsis.structures.seed import Seed
-
-if TYPE_CHECKING:
-    from detectron2.structures import Instances
 
 STATUSES = ("ok", "fallback", "empty", "failed", "given", "crowd")
 """Mask found; a stated substitute; no mask found; image unreadable; a true mask, copied; crowd region, copied."""
@@ -74,68 +75,108 @@ class ProxyMasks:
         Raises:
             ValueError: a list is not as long as the seed has boxes, or a status is unknown.
         """
-        n = len(seed)
-        ignore = [None] * n if ignore is None else ignore
-        scores = [1.0] * n if scores is None else scores
-        status = ["ok"] * n if status is None else status
-        if not len(crops) == len(ignore) == len(scores) == len(status) == n:
-            raise ValueError(
-                f"{n} boxes, but {len(crops)} masks, {len(ignore)} ignore masks, {len(scores)} scores"
-            )
-        result = cls.all_empty(seed)
-        for i, crop in enumerate(crops):
-            if status[i] not in STATUSES:
-                raise ValueError(f"status {status[i]!r}, expected one of {', '.join(STATUSES)}")
-            if status[i] in ("empty", "failed") or not crop[0].any():
-                result.status[i] = "failed" if status[i] == "failed" else "empty"
-                continue
-            result.masks[i] = encode_crop(*crop, seed.height, seed.width)
-            result.ignore_masks[i] = _encode_ignore(ignore[i], crop, seed.height, seed.width)
-            result.scores[i] = float(scores[i])
-            result.status[i] = status[i]
-        return result
+        size = seed.height, seed.width
+        codes = [encode_crop(*crop, *size) if crop[0].any() else None for crop in crops]
+        regions = None
+        if ignore is not None:
+            regions = [_encode_ignore(*pair, *size) for pair in zip(ignore, crops, strict=True)]
+        return cls.from_codes(seed, codes, ignore=regions, scores=scores, status=status)
 
     @classmethod
-    def all_empty(cls, seed: Seed, status: str = "empty") -> ProxyMasks:
-        """The result where nothing was found: filled boxes, wholly ignored, score 0."""
-        boxes = [encode_box(box, seed.height, seed.width) for box in seed.boxes]
-        n = len(boxes)
-        return cls(
+    def from_codes(
+        cls,
+        seed: Seed,
+        codes: Sequence[RLE | None],
+        *,
+        ignore: Sequence[RLE | None] | None = None,
+        scores: Sequence[float] | None = None,
+        status: Sequence[str] | None = None,
+    ) -> ProxyMasks:
+        """As :meth:`from_crops`, of codes that have a pixel and None for an empty mask; ``ignore`` must be disjoint."""
+        n = len(seed)
+        result = cls(
             height=seed.height,
             width=seed.width,
             annotation_ids=tuple(seed.annotation_ids),
             boxes=np.asarray(seed.boxes, dtype=np.float32).reshape(n, 4),
             classes=np.asarray(seed.classes, dtype=np.int64).reshape(n),
-            masks=list(boxes),
-            ignore_masks=list(boxes),
-            scores=[0.0] * n,
-            status=[status] * n,
+            masks=[],
+            ignore_masks=[None] * n if ignore is None else list(ignore),
+            scores=[1.0] * n if scores is None else [float(score) for score in scores],
+            status=["ok"] * n if status is None else list(status),
         )
+        if not len(codes) == len(result.ignore_masks) == len(result.scores) == len(result.status):
+            raise ValueError(
+                f"{counted(n, 'box', 'boxes')}, but {counted(len(codes), 'mask')}, "
+                f"{counted(len(result.ignore_masks), 'ignore mask')}, {counted(len(result.scores), 'score')}"
+            )
+        for i, code in enumerate(codes):
+            if result.status[i] not in STATUSES:
+                raise ValueError(
+                    f"status {result.status[i]!r}, expected one of {', '.join(STATUSES)}"
+                )
+            if code is None or result.status[i] in ("empty", "failed"):
+                code = encode_box(seed.boxes[i], seed.height, seed.width)
+                result.ignore_masks[i], result.scores[i] = code, 0.0
+                result.status[i] = "failed" if result.status[i] == "failed" else "empty"
+            result.masks.append(code)
+        return result
 
-    def to_instances(self) -> Instances:
+    @classmethod
+    def all_empty(cls, seed: Seed) -> ProxyMasks:
+        """The result where nothing was found: filled boxes, wholly ignored, score 0."""
+        return cls.from_codes(seed, [None] * len(seed))
+
+    def to_instances(self) -> ProxyInstances:
         """The dense form of the teacher protocol: ``gt_boxes``, ``gt_classes``, ``annotation_ids``, ``pred_masks``
         (N, H, W) bool, ``scores`` (N,), ``status``, and ``ignore_masks`` (N, H, W) bool where any mask has one.
         """
-        import torch
-        from detectron2.structures import Boxes, Instances
+        return ProxyInstances(self)
 
-        def dense(codes: Sequence[RLE | None]) -> torch.Tensor:
-            out = np.zeros((len(codes), self.height, self.width), dtype=bool)
-            for i, code in enumerate(codes):
-                if code is not None:
-                    out[i] = decode_mask(code)
-            return torch.from_numpy(out)
 
-        instances = Instances((self.height, self.width))
-        instances.gt_boxes = Boxes(torch.from_numpy(self.boxes))
-        instances.gt_classes = torch.from_numpy(self.classes)
-        instances.annotation_ids = torch.tensor(self.annotation_ids, dtype=torch.int64)
-        instances.pred_masks = dense(self.masks)
-        if any(code is not None for code in self.ignore_masks):
-            instances.ignore_masks = dense(self.ignore_masks)
-        instances.scores = torch.tensor(self.scores, dtype=torch.float32)
-        instances.status = list(self.status)
-        return instances
+class ProxyInstances(Instances):
+    """The dense form of masks, which is made when it is first looked at.
+
+    Args:
+        masks: what it is made of; :attr:`masks` gives them back.
+    """
+
+    def __init__(self, masks: ProxyMasks) -> None:
+        self._image_size = masks.height, masks.width
+        self._masks = masks
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of a copy that is being made, which has no masks yet
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+    @property
+    def masks(self) -> ProxyMasks:
+        """The same, not dense."""
+        return self._masks
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        masks = self._masks
+        fields = {
+            "gt_boxes": Boxes(torch.from_numpy(masks.boxes)),
+            "gt_classes": torch.from_numpy(masks.classes),
+            "annotation_ids": torch.tensor(masks.annotation_ids, dtype=torch.int64),
+            "pred_masks": _dense(masks.masks, self._image_size),
+            "scores": torch.tensor(masks.scores, dtype=torch.float32),
+            "status": list(masks.status),
+        }
+        if any(code is not None for code in masks.ignore_masks):
+            fields["ignore_masks"] = _dense(masks.ignore_masks, self._image_size)
+        return fields
+
+
+def _dense(codes: Sequence[RLE | None], size: tuple[int, int]) -> torch.Tensor:
+    out = np.zeros((len(codes), *size), dtype=bool)
+    for i, code in enumerate(codes):
+        if code is not None:
+            out[i] = decode_mask(code)
+    return torch.from_numpy(out)
 
 
 def _encode_ignore(ignore: Crop | None, mask: Crop, height: int, width: int) -> RLE | None:

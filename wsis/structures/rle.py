@@ -5,12 +5,14 @@ An :data:`RLE` here is ready for JSON: ``{"size": [height, width], "counts": str
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
 from numpy.typing import ArrayLike
 
+from wsis.errors import DataError
 from wsis.structures.boxes import box_to_slices
 
 RLE = dict[str, Any]
@@ -108,6 +110,24 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
     if isinstance(counts, list):
         return _as_text(coco_mask.frPyObjects(segmentation, height, width))
     return _as_text(segmentation)
+
+
+def read_mask(entry: Mapping[str, Any], key: str, size: tuple[int, int], label: str) -> RLE:
+    """The mask that an entry of a COCO file has under a key.
+
+    Args:
+        entry: an annotation or image that has the key.
+        key: such as ``segmentation``, in any form that :func:`segmentation_to_rle` knows.
+        size: height and width of the image.
+        label: file and entry, for the message.
+
+    Raises:
+        DataError: it is malformed.
+    """
+    try:
+        return segmentation_to_rle(entry[key], *size)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{label}: key '{key}': {error}") from error
 
 
 def _brief(value: object) -> str:

@@ -21,7 +21,8 @@ class Seed:
         classes: (N,) int64, contiguous class index (0-based).
         annotation_ids: the source's N annotation ids, same order as ``boxes``.
         maps: whatever the method's refiner needs, by name.
-        void: codes of regions that the teacher was not asked about: crowds, and in a generation given masks.
+        void: codes of regions that the teacher was not asked about: crowds, and in a generation given masks; filled in
+            by who calls ``propose``, and only where someone looks at them.
     """
 
     image_id: int | str

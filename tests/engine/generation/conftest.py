@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.generating import generate
-from tests.noise import make_cfg, write_data
+from tests.noise import NoiseTeacher, make_cfg, write_data
 
 
 @pytest.fixture
@@ -16,17 +18,53 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def expected(data: Path, tmp_path: Path) -> bytes:
-    """The file that every way of making it must give."""
-    return generate(make_cfg(data, tmp_path / "expected")).files[0].read_bytes()
+def run(data: Path, tmp_path: Path) -> Callable[..., Any]:
+    """``run(output="out", resume=False, source=data, **keys)``: a generation, after which ``out`` has its results."""
+
+    def run(output: str = "out", *, resume: bool = False, source: Path = data, **keys: Any) -> Any:
+        return generate(make_cfg(source, tmp_path / output, **keys), resume=resume)
+
+    return run
 
 
 @pytest.fixture
-def unfinished(data: Path, tmp_path: Path) -> Path:
+def expected(run: Callable[..., Any]) -> bytes:
+    """The file that every way of making it must give."""
+    return run("expected").files[0].read_bytes()
+
+
+@pytest.fixture
+def unfinished(run: Callable[..., Any], tmp_path: Path) -> Path:
     """OUTPUT_DIR of a run that has done some images and torn a line."""
-    generate(make_cfg(data, tmp_path / "out"))
-    (tmp_path / "out/proxy/noise.json").unlink()
+    run().files[0].unlink()
     journal = tmp_path / "out/proxy/noise.rank0.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:6]) + lines[6][:-9])
     return tmp_path / "out"
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Callable[[str], Path]:
+    """``trap(name)``: what the teacher in ``out`` shall do besides, see :class:`tests.noise.NoiseRefiner`."""
+
+    def trap(name: str) -> Path:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
+        return tmp_path / "out" / name
+
+    return trap
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, Any]]:
+    """Image id to what the teacher's network is given, in that order."""
+    seen: dict[int, dict[str, Any]] = {}
+    original = NoiseTeacher.propose
+
+    def propose(self: NoiseTeacher, batched_inputs: list[dict[str, Any]]) -> Any:
+        (inputs,) = batched_inputs
+        seen[inputs["image_id"]] = inputs
+        return original(self, batched_inputs)
+
+    monkeypatch.setattr(NoiseTeacher, "propose", propose)
+    return seen

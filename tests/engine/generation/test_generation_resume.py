@@ -14,56 +14,45 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tests.generating import generate, read, wait_for
-from tests.noise import SIZE, NoiseTeacher, make_cfg, write_json
+from tests.generating import edited, generate, hidden, killed_while_writing, read, wait_for
+from tests.noise import SIZE, NoiseTeacher, make_cfg
 from wsis.engine import progress
 from wsis.engine.journal import locked
 from wsis.engine.label_folder import LabelFolder
-from wsis.engine.workers import (
-    RefineTask,
-    _finished,
-    limited_threads,
-    number_of_workers,
-    refine_all,
-)
+from wsis.engine.workers import RefineTask, refine_all
 from wsis.errors import DataError, WsisError
+from wsis.parallel import WorkerPool, limited_threads, number_of_workers
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.iterdir()}
+
+
 class TestResume:
-    def test_makes_only_what_is_missing(self, data, unfinished, expected, monkeypatch):
-        asked: list[int] = []
-        original = NoiseTeacher.propose
+    def test_makes_only_what_is_missing(self, run, unfinished, expected, seen):
+        seen.clear()
+        assert run(resume=True).files[0].read_bytes() == expected
+        assert list(seen) == [6, 7, 8, 9, 10, 11]
 
-        def propose(self, batched_inputs):
-            asked.extend(inputs["image_id"] for inputs in batched_inputs)
-            return original(self, batched_inputs)
-
-        monkeypatch.setattr(NoiseTeacher, "propose", propose)
-        result = generate(make_cfg(data, unfinished), resume=True)
-        assert result.files[0].read_bytes() == expected
-        assert asked == [6, 7, 8, 9, 10, 11]
-
-    def test_is_asked_for_where_a_journal_lies(self, data, unfinished):
-        before = (unfinished / "proxy/noise.rank0.jsonl").read_bytes()
+    def test_is_asked_for_where_a_journal_lies(self, run, unfinished):
+        before = contents(unfinished / "proxy")
         with pytest.raises(WsisError, match=r"journals of noise; continue it with --resume"):
-            generate(make_cfg(data, unfinished))
-        assert (unfinished / "proxy/noise.rank0.jsonl").read_bytes() == before
+            run()
+        assert contents(unfinished / "proxy") == before
         assert not (unfinished / "proxy/noise.json").exists()
 
-    def test_removes_what_a_killed_writer_of_the_file_has_left(self, data, unfinished, expected):
+    def test_removes_what_a_killed_writer_of_the_file_has_left(self, run, unfinished, expected):
         (unfinished / "proxy/.noise.json.ab12cd_9").write_bytes(expected[:100])
         (unfinished / "proxy/.noise.json.jsonl").touch()
-        assert generate(make_cfg(data, unfinished), resume=True).files[0].read_bytes() == expected
-        hidden = {path.name for path in (unfinished / "proxy").glob(".*")}
-        assert hidden == {".lock", ".noise.json.jsonl"}
+        assert run(resume=True).files[0].read_bytes() == expected
+        assert hidden(unfinished / "proxy") == {".lock", ".noise.json.jsonl"}
 
-    def test_of_nothing_is_a_start(self, data, tmp_path, expected):
-        assert (
-            generate(make_cfg(data, tmp_path / "o"), resume=True).files[0].read_bytes() == expected
-        )
+    def test_of_nothing_is_a_start(self, run, expected):
+        assert run("o", resume=True).files[0].read_bytes() == expected
 
     @pytest.mark.parametrize("finished", [False, True])
     @pytest.mark.parametrize(
@@ -74,79 +63,74 @@ class TestResume:
             ("MODEL__PIXEL_MEAN", [1.0, 1.0, 1.0], "MODEL.PIXEL_MEAN: .* -> .1.0, 1.0, 1.0."),
         ],
     )
-    def test_says_which_key_differs(self, data, unfinished, finished, key, value, named):
+    def test_says_which_key_differs(self, run, unfinished, finished, key, value, named):
         if finished:
-            generate(make_cfg(data, unfinished), resume=True)
-        before = {p: p.read_bytes() for p in (unfinished / "proxy").iterdir()}
+            run(resume=True)
+        before = contents(unfinished / "proxy")
         for resume in (True, False) if finished else (True,):
             with pytest.raises(WsisError, match=named):
-                generate(make_cfg(data, unfinished, **{key: value}), resume=resume)
-        assert {p: p.read_bytes() for p in (unfinished / "proxy").iterdir()} == before
+                run(resume=resume, **{key: value})
+        assert contents(unfinished / "proxy") == before
 
     def test_says_that_weights_source_or_versions_differ(
-        self, data, unfinished, tmp_path, monkeypatch
+        self, data, run, unfinished, tmp_path, monkeypatch
     ):
         torch.save({"model": {"scale": torch.tensor(2.0)}}, tmp_path / "other.pth")
         with pytest.raises(WsisError, match='weights_sha256: "[0-9a-f]{64}" -> "[0-9a-f]{64}";'):
-            cfg = make_cfg(data, unfinished, MODEL__WEIGHTS=str(tmp_path / "other.pth"))
-            generate(cfg, resume=True)
-        document = json.loads((data / "boxes.json").read_text())
-        document["annotations"][0]["bbox"][0] += 1
-        shutil.copytree(data, tmp_path / "other")
-        write_json(tmp_path / "other", document)
+            run(resume=True, MODEL__WEIGHTS=str(tmp_path / "other.pth"))
+        other = shutil.copytree(data, tmp_path / "other")
+        with edited(other) as document:
+            document["annotations"][0]["bbox"][0] += 1
         with pytest.raises(WsisError, match="source_sha256: "):
-            generate(make_cfg(tmp_path / "other", unfinished), resume=True)
+            run(resume=True, source=other)
         monkeypatch.setattr(torch, "__version__", "9.9")
         with pytest.raises(WsisError, match='versions.torch: ".*" -> "9.9"'):
-            generate(make_cfg(data, unfinished), resume=True)
+            run(resume=True)
 
     @pytest.mark.parametrize("resume", [False, True])
     @pytest.mark.parametrize("journals", [False, True])
-    def test_a_finished_run_is_finished_at_once(
-        self, data, tmp_path, expected, resume, journals, monkeypatch
-    ):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=1)
-        result = generate(make_cfg(data, tmp_path / "out"))
+    def test_a_finished_run_is_finished_at_once(self, tmp_path, run, resume, journals, monkeypatch):
+        result = run()
         if not journals:
             (tmp_path / "out/proxy/noise.rank0.jsonl").unlink()
         before = result.files[0].stat()
         monkeypatch.setattr(NoiseTeacher, "propose", None)
-        assert generate(cfg, resume=resume) == result
+        assert run(resume=resume, PROXY__NUM_WORKERS=1) == result
         assert result.files[0].stat().st_mtime_ns == before.st_mtime_ns
 
     @pytest.mark.parametrize("content", ["{}", '{"info": {}, "images": []', "[]", '{"info": 3}'])
-    def test_a_foreign_file_is_left_alone(self, data, tmp_path, content):
+    def test_a_foreign_file_is_left_alone(self, tmp_path, run, content):
         (tmp_path / "out/proxy").mkdir(parents=True)
         path = tmp_path / "out/proxy/noise.json"
         path.write_text(content)
         for resume in (False, True):
             with pytest.raises(WsisError, match=r"proxy/noise\.json"):
-                generate(make_cfg(data, tmp_path / "out"), resume=resume)
+                run(resume=resume)
         assert path.read_text() == content
 
-    def test_a_second_run_at_the_same_time_is_refused(self, data, unfinished):
-        before = sorted(p.read_bytes() for p in (unfinished / "proxy").iterdir())
+    def test_a_second_run_at_the_same_time_is_refused(self, run, unfinished):
+        before = contents(unfinished / "proxy")
         with locked(unfinished / "proxy"):
             for resume in (False, True):
                 with pytest.raises(WsisError, match="another run is writing"):
-                    generate(make_cfg(data, unfinished), resume=resume)
-        assert sorted(p.read_bytes() for p in (unfinished / "proxy").iterdir()) == before
+                    run(resume=resume)
+        assert contents(unfinished / "proxy") == before
 
 
 class TestUnreadableImages:
-    @pytest.mark.parametrize("method", ["NoiseTeacher", "FilledBox"])
-    def test_fail_alone_and_are_tried_again(self, data, tmp_path, method, caplog):
-        changes = {"MODEL__META_ARCHITECTURE": method}
-        if method == "FilledBox":
-            changes["MODEL__WEIGHTS"] = ""
-        cfg = make_cfg(data, tmp_path / "out", **changes)
-        kept = (data / "2.png").read_bytes(), (data / "5.png").read_bytes()
-        (data / "2.png").write_bytes(kept[0][:200])
-        (data / "5.png").unlink()
-        result = generate(cfg)
+    @pytest.mark.parametrize(
+        "keys", [{}, {"MODEL__META_ARCHITECTURE": "FilledBox", "MODEL__WEIGHTS": ""}]
+    )
+    def test_fail_alone_and_are_tried_again(self, data, run, keys, caplog):
+        second, fifth = data / "2.png", data / "5.png"
+        kept = second.read_bytes(), fifth.read_bytes()
+        second.write_bytes(kept[0][:200])
+        fifth.unlink()
+        result = run(**keys)
         assert result.exit_status == 3
-        assert result.failed == (str(data / "2.png"), str(data / "5.png"))
+        assert result.failed == (str(second), str(fifth))
         assert "2.png: cannot be read" in caplog.text and "5.png: cannot be read" in caplog.text
+        assert "2 images could not be read; their annotations have the status failed" in caplog.text
         for a in read(result)["annotations"]:
             assert (a["status"] == "failed") == (a["image_id"] in (2, 5))
             if a["status"] == "failed" and a["id"] < 9000:
@@ -154,80 +138,90 @@ class TestUnreadableImages:
                 assert a["segmentation"] == encode_box([x, y, x + w, y + h], *SIZE)
                 assert a["ignore_segmentation"] == a["segmentation"]
                 assert a["score"] == 0
-        assert generate(cfg) == result, "finished, and says so again"
-        (data / "2.png").write_bytes(kept[0])
-        result = generate(cfg, resume=True)
-        assert result.failed == (str(data / "5.png"),)
-        (data / "5.png").write_bytes(kept[1])
-        result = generate(cfg, resume=True)
+        assert run(**keys) == result, "finished, and says so again"
+        second.write_bytes(kept[0])
+        assert run(resume=True, **keys).failed == (str(fifth),)
+        assert "1 image could not be read; its annotations have" in caplog.text
+        fifth.write_bytes(kept[1])
+        result = run(resume=True, **keys)
         assert result.exit_status == 0
-        fresh = generate(make_cfg(data, tmp_path / "fresh", **changes))
-        assert result.files[0].read_bytes() == fresh.files[0].read_bytes()
+        assert result.files[0].read_bytes() == run("fresh", **keys).files[0].read_bytes()
 
-    def test_without_journals_cannot_be_tried_again(self, data, tmp_path):
-        cfg = make_cfg(data, tmp_path / "out")
+    def test_without_journals_cannot_be_tried_again(self, data, tmp_path, run):
         (data / "5.png").unlink()
-        result = generate(cfg)
+        result = run()
         (tmp_path / "out/proxy/noise.rank0.jsonl").unlink()
-        assert generate(cfg) == result
+        assert run() == result
         with pytest.raises(WsisError, match="its journals are gone"):
-            generate(cfg, resume=True)
+            run(resume=True)
 
-    def test_of_another_size_end_the_run_before_it_starts(self, data, tmp_path):
-        shutil.copy(data / "3.png", tmp_path / "3.png")
-        document = json.loads((data / "boxes.json").read_text())
-        document["images"][2]["height"] = 23
-        shutil.copytree(data, tmp_path / "other")
-        write_json(tmp_path / "other", document)
+    def test_of_another_size_end_the_run_before_it_starts(self, data, tmp_path, run):
+        with edited(data) as document:
+            document["images"][2]["height"] = 23
         with pytest.raises(DataError, match=r"3\.png: the image is 32x24 .* say 32x23"):
-            generate(make_cfg(tmp_path / "other", tmp_path / "out"))
+            run()
         assert not (tmp_path / "out").exists()
 
 
 class TestWriting:
-    def test_a_folder_that_cannot_be_written(self, data, tmp_path):
+    def test_a_folder_that_cannot_be_written(self, tmp_path, run):
         (tmp_path / "file").touch()
         with pytest.raises(WsisError, match="file/proxy: Not a directory") as caught:
-            generate(make_cfg(data, tmp_path / "file"))
+            run("file")
         assert caught.value.exit_status == 2
 
     @pytest.mark.parametrize("room", [3_000, 8_000])
-    def test_a_full_disk_keeps_what_is_finished(self, data, tmp_path, expected, room):
+    def test_a_full_disk_keeps_what_is_finished(self, tmp_path, run, expected, room):
         """At 3,000 bytes the journal does not fit, at 8,000 the final file."""
-        cfg = make_cfg(data, tmp_path / "out")
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        text = "File too large; what is finished is kept"
         try:
-            with pytest.raises(
-                WsisError, match="File too large; what is finished is kept"
-            ) as error:
-                generate(cfg)
+            with pytest.raises(WsisError, match=text) as error:
+                run()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "\n" not in str(error.value)
         assert str(tmp_path / "out/proxy") in str(error.value)
         names = {p.name for p in (tmp_path / "out/proxy").iterdir()}
         assert names == {".lock", "noise.rank0.jsonl"}
-        assert generate(cfg, resume=True).files[0].read_bytes() == expected
+        assert run(resume=True).files[0].read_bytes() == expected
+
+    @pytest.mark.parametrize("resume", [True, False])
+    def test_half_a_label_of_a_killed_run_is_removed_by_the_next_and_nothing_else(
+        self, tmp_path, run, trap, monkeypatch, resume
+    ):
+        monkeypatch.setattr(NoiseTeacher, "label_names", ("y",))
+        trap("sem_seg")  # the teacher makes a label too
+        labels = tmp_path / "out/pseudo_labels/noise/y"
+        half = killed_while_writing(".4.png.*", labels, run)
+        assert half.startswith(".4.png.") and not (labels / "4.png").exists()
+        others = {".4.png.backup", ".99.png.ab12cd_9", ".notes"}
+        for name in others:
+            (labels / name).touch()
+        if not resume:
+            for journal in (tmp_path / "out/proxy").glob("*.jsonl"):
+                journal.unlink()
+        run(resume=resume)
+        assert hidden(labels) == others
+        assert len(list(labels.glob("*.png"))) == 12
+        with Image.open(labels / "4.png") as label:
+            assert label.size == (32, 24)
 
 
 class TestWorkers:
-    def test_a_killed_worker_ends_the_run_which_can_be_continued(self, data, tmp_path, expected):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=2)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "kill-7").touch()
+    def test_a_killed_worker_ends_the_run_which_can_be_continued(self, run, trap, expected):
+        killer = trap("kill-7")
         with pytest.raises(WsisError, match="worker process .* has died") as caught:
-            generate(cfg)
+            run(PROXY__NUM_WORKERS=2)
         assert "\n" not in str(caught.value)
-        (tmp_path / "out" / "kill-7").unlink()
-        assert generate(cfg, resume=True).files[0].read_bytes() == expected
+        killer.unlink()
+        assert run(resume=True, PROXY__NUM_WORKERS=2).files[0].read_bytes() == expected
 
-    def test_an_error_in_a_worker_arrives(self, data, tmp_path):
-        cfg = make_cfg(data, tmp_path / "out", PROXY__NUM_WORKERS=1)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "ids").touch()
+    def test_an_error_in_a_worker_arrives(self, run, trap):
+        trap("ids")
         with pytest.raises(WsisError, match="made masks of annotations"):
-            generate(cfg)
+            run(PROXY__NUM_WORKERS=1)
 
     def test_seeds_are_not_drawn_far_ahead(self, data):
         drawn = 0
@@ -236,13 +230,10 @@ class TestWorkers:
             nonlocal drawn
             for number in range(30):
                 drawn += 1
-                box = np.array([[0, 0, 5, 5]], dtype=np.float32)
-                yield Seed(number, str(data / "1.png"), *SIZE, box, np.zeros(1), (number,))
+                yield make_seed(number, data)
 
-        task = RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
-        ahead = []
-        lines = []
-        for batch in refine_all(seeds(), task, 2, 1):
+        ahead, lines = [], []
+        for batch in refine_all(seeds(), make_task(data), 2, 1):
             lines.extend(json.loads(line)["image_id"] for line in batch)
             ahead.append(drawn - len(lines))
         assert sorted(lines) == list(range(30))
@@ -253,17 +244,15 @@ class TestWorkers:
         good.set_result(b"1")
         bad.set_exception(ValueError("bad"))
         other.set_result(b"2")
-        pending = {good, bad, other}
-        assert sorted(_finished(pending, timeout=0)) == [b"1", b"2"]
+        pool = WorkerPool(print, 2)
+        pool._pending = {good, bad, other}
+        assert sorted(pool.take()) == [b"1", b"2"]
         with pytest.raises(ValueError, match="bad"):
-            _finished(pending, timeout=0)
+            pool.take()
 
     def test_have_the_wanted_number_of_threads(self, data):
-        seed = Seed(1, str(data / "1.png"), *SIZE, np.array([[0, 0, 5, 5]]), np.zeros(1), (1,))
         with limited_threads(3):
-            ((line,),) = refine_all(
-                [seed], RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, "")), 1, 3
-            )
+            ((line,),) = refine_all([make_seed(1, data)], make_task(data), 1, 3)
         assert json.loads(line)["masks"][0]["score"] == 0.3
         assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "3"
 
@@ -272,10 +261,9 @@ class TestWorkers:
         assert [number_of_workers(n, 1) for n in (-1, 0, 3)] == [8, 0, 3]
         assert [number_of_workers(-1, ranks) for ranks in (2, 3, 20)] == [4, 2, 1]
 
-    def test_end_when_their_main_process_is_killed(self, data, tmp_path):
-        numbers = tmp_path / "out" / "pids"
-        numbers.mkdir(parents=True)
-        (tmp_path / "out" / "slow").touch()
+    def test_end_when_their_main_process_is_killed(self, data, tmp_path, trap):
+        numbers = trap("slow").with_name("pids")
+        numbers.mkdir()
         run = multiprocessing.get_context("forkserver").Process(
             target=generate_with_workers, args=(data, tmp_path / "out")
         )
@@ -298,6 +286,15 @@ def is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def make_seed(number: int, data: Path) -> Seed:
+    box = np.array([[0, 0, 5, 5]], dtype=np.float32)
+    return Seed(number, str(data / "1.png"), *SIZE, box, np.zeros(1), (number,))
+
+
+def make_task(data: Path) -> RefineTask:
+    return RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
 
 
 def workers_test_refine(seed: Seed, image: np.ndarray) -> Any:

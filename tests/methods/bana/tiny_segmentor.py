@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 
 from tests.tiny import SIZE, write_dataset
 from wsis.config import load_cfg
-from wsis.data.semantic import instances_to_label
+from wsis.data.labels import instances_to_label
 from wsis.data.source import load_source
 from wsis.structures.boxes import box_to_slices, xywh_to_xyxy
 from wsis.structures.pseudo_labels import write_label, write_manifest

@@ -1,7 +1,5 @@
 """The explainer as the paper has it, one box at a time, to compare with."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional
 
@@ -13,7 +11,7 @@ from wsis.methods.bbam.targets import Target
 def plain_explain(
     detector: ToyDetector, image: torch.Tensor, target: Target, params: ExplainerParams
 ) -> torch.Tensor:
-    """The mask of one box after all steps, from the formulas of the spec alone.
+    """The mask of one box after all steps, from the formulas of the paper alone.
 
     Args:
         detector: with parameters that may require gradient, as in the reference.

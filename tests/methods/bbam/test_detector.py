@@ -1,7 +1,5 @@
 """The detectors' answers for given proposals are those that Detectron2 gives."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from detectron2.modeling import SemanticSegmentor
@@ -19,19 +17,12 @@ TWO_STAGE = [kind for kind in KINDS if kind != "retina"]
 STRIDE = StrideParams(4, 12)
 
 
-def unpadded_inputs():
-    """An image that the detector has to pad: 52 x 61."""
+def unpadded(view):
+    """An image that the detector has to pad, 52 x 61: inputs, and as the view takes it."""
     inputs = make_inputs()
     inputs["image"] = inputs["image"][:, :52, :61]
     inputs.update(height=52, width=61)
-    return inputs
-
-
-def proposals_in(height, width):
-    jitter = torch.rand(10, 4) * 4
-    boxes = Boxes(BOXES.repeat(3, 1)[:10] + jitter)
-    boxes.clip((height, width))
-    return boxes.tensor
+    return inputs, view.normalise(inputs["image"])
 
 
 def by_score(scores, boxes):
@@ -53,54 +44,55 @@ def detectron2_answers(model, inputs, proposals):
     return by_score(found.scores, found.pred_boxes.tensor)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kind", TWO_STAGE)
 def test_two_stage_answers_are_detectron2s(kind):
-    model = make_view(kind).model
-    inputs, view = unpadded_inputs(), explainable(model)
-    proposals = proposals_in(52, 61)
-    expected = detectron2_answers(model, inputs, proposals)
-    image = view.normalise(inputs["image"])
-    with torch.no_grad():
-        logits, deltas = view.forward(image[None], [proposals])
+    view = make_view(kind)
+    inputs, image = unpadded(view)
+    proposals = Boxes(BOXES.repeat(3, 1)[:10] + torch.rand(10, 4) * 4)
+    proposals.clip((52, 61))
+    expected = detectron2_answers(view.model, inputs, proposals.tensor)
+    logits, deltas = view.forward(image[None], [proposals.tensor])
     scores = logits.softmax(1)[:, :-1]
-    boxes = view.decode(deltas, proposals, 52, 61).unflatten(1, (-1, 4)).expand(-1, 2, 4)
+    boxes = view.decode(deltas, proposals.tensor, 52, 61).unflatten(1, (-1, 4)).expand(-1, 2, 4)
     found = by_score(scores.flatten(), boxes.flatten(0, 1))
     assert torch.allclose(found[0], expected[0], atol=1e-5)
     assert torch.allclose(found[1], expected[1], atol=1e-3)
     assert scores.std() > 0.01
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kind", TWO_STAGE)
 def test_images_of_a_batch_answer_for_their_own_proposals(kind):
-    view = make_view(kind)
+    view, parts = make_view(kind), [BOXES[:3], BOXES[1:]]
     images = torch.stack([view.normalise(make_inputs(seed=s)["image"]) for s in (0, 1)])
-    parts = [BOXES[:3], BOXES[1:]]
-    with torch.no_grad():
-        together = view.forward(images, parts)
-        alone = [view.forward(images[i : i + 1], parts[i : i + 1]) for i in (0, 1)]
+    together = view.forward(images, parts)
+    alone = [view.forward(images[i : i + 1], parts[i : i + 1]) for i in (0, 1)]
     for found, expected in zip(together, zip(*alone, strict=True), strict=True):
         assert torch.allclose(found, torch.cat(expected), atol=1e-5)
 
 
+def keep_everything(model):
+    model.test_nms_thresh = 1.0
+    model.max_detections_per_image = model.test_topk_candidates = 10_000
+
+
 @torch.no_grad()
 def test_one_stage_answers_are_detectron2s():
-    model = make_view("retina").model
-    model.test_score_thresh, model.test_nms_thresh = 0.0, 1.0
-    model.test_topk_candidates = model.max_detections_per_image = 10_000
-    inputs, view = unpadded_inputs(), explainable(model)
-    found = model([inputs])[0]["instances"]
+    view = make_view("retina")
+    keep_everything(view.model)
+    view.model.test_score_thresh = 0.0
+    inputs, image = unpadded(view)
+    found = view.model([inputs])[0]["instances"]
     expected = by_score(found.scores, found.pred_boxes.tensor)
-    image = view.normalise(inputs["image"])
     answers, anchors = view.all_anchors(image)
-    index = torch.arange(len(answers.logits)).flip(0)
-    logits, deltas = view.forward(image[None], [index])
+    logits, deltas = view.forward(image[None], [torch.arange(len(answers.logits)).flip(0)])
     assert torch.allclose(logits.flip(0), answers.logits, atol=1e-5)
     assert torch.allclose(deltas.flip(0), answers.deltas, atol=1e-5)
     assert torch.equal(view.decode(answers.deltas, anchors, 52, 61), answers.decoded)
     boxes = answers.decoded[:, None].expand(-1, 2, 4).flatten(0, 1)
-    scores = answers.logits.sigmoid().flatten()
     kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    found = by_score(scores[kept], boxes[kept])
+    found = by_score(answers.logits.sigmoid().flatten()[kept], boxes[kept])
     assert torch.allclose(found[0], expected[0], atol=1e-5)
     assert torch.allclose(found[1].sum(0), expected[1].sum(0), rtol=1e-4)
 
@@ -119,32 +111,27 @@ def test_many_proposals_go_through_the_heads_in_parts(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threshold", [0.4, 0.6])
 def test_detections_are_detectron2s_above_a_score(kind, threshold):
-    model = make_view(kind).model
-    inputs, view = unpadded_inputs(), explainable(model)
+    view = make_view(kind)
+    inputs, image = unpadded(view)
     if kind == "retina":  # Detectron2 suppresses before it cuts boxes to the image
-        model.test_nms_thresh = 1.0
-        model.max_detections_per_image = model.test_topk_candidates = 10_000
+        keep_everything(view.model)
     with torch.no_grad():
-        expected = model([inputs])[0]["instances"]
+        expected = view.model([inputs])[0]["instances"]
     expected = expected[expected.scores > threshold]
-    found = view.detections(view.normalise(inputs["image"]), threshold, STRIDE)
+    found = view.detections(image, threshold, STRIDE)
     assert 0 < len(found.targets) == len(expected)
     assert torch.allclose(found.scores, expected.scores, atol=1e-5)
-    rows = [torch.cat([found.boxes, found.classes[:, None]], dim=1)]  # equal scores may be swapped
-    rows.append(torch.cat([expected.pred_boxes.tensor, expected.pred_classes[:, None]], dim=1))
-    assert torch.allclose(rows[0].sort(dim=0).values, rows[1].sort(dim=0).values, atol=2e-3)
+    pairs = (found.boxes, found.classes), (expected.pred_boxes.tensor, expected.pred_classes)
+    # equal scores may be swapped
+    ours, theirs = (torch.cat([b, c[:, None]], dim=1).sort(dim=0).values for b, c in pairs)
+    assert torch.allclose(ours, theirs, atol=2e-3)
     for target, label, score in zip(found.targets, found.classes, found.scores, strict=True):
-        assert len(target.proposals) == 1
-        assert target.class_index == label
+        assert len(target.proposals) == 1 and target.class_index == label
         assert torch.allclose(target.scores, score, atol=1e-5)
         assert target.mask.any()
-    index = torch.cat([target.proposals for target in found.targets])
-    if kind == "retina":
-        assert torch.equal(
-            view.all_anchors(view.normalise(inputs["image"]))[1][index], found.proposals
-        )
-    else:
-        assert torch.equal(index, found.proposals)
+    proposals = torch.cat([target.proposals for target in found.targets])
+    shown = view.all_anchors(image)[1][proposals] if kind == "retina" else proposals
+    assert torch.equal(shown, found.proposals)
 
 
 def test_one_stage_detections_do_not_repeat_each_other():
@@ -152,9 +139,8 @@ def test_one_stage_detections_do_not_repeat_each_other():
     image = view.normalise(make_inputs()["image"])
     kept = view.detections(image, 0.6, STRIDE)
     overlap = pairwise_iou(Boxes(kept.boxes), Boxes(kept.boxes)).fill_diagonal_(0)
-    same = kept.classes[:, None] == kept.classes
     assert len(kept.boxes) > 1
-    assert overlap[same].max() <= view.model.test_nms_thresh
+    assert overlap[kept.classes[:, None] == kept.classes].max() <= view.model.test_nms_thresh
     view.model.max_detections_per_image = 1
     assert torch.equal(view.detections(image, 0.6, STRIDE).boxes, kept.boxes[:1])
 
@@ -167,8 +153,7 @@ def test_given_boxes_never_run_the_rpn(kind, monkeypatch):
     params = TargetParams(ProposalParams(12, 0.1, (0.7,), 5), STRIDE, seed=0)
     image = view.normalise(make_inputs()["image"])
     targets = view.targets(image, BOXES, [0] * 4, list(range(4)), params)
-    assert [len(target.proposals) > 0 for target in targets] == [True] * 4
-    assert max(len(target.proposals) for target in targets) <= 5
+    assert len(targets) == 4 and all(0 < len(target.proposals) <= 5 for target in targets)
 
 
 def test_show_reverses_normalise():
@@ -179,18 +164,18 @@ def test_show_reverses_normalise():
 
 def test_inclusive_boxes_end_on_the_last_pixel():
     view = explainable(make_view().model, inclusive=True)
-    box = torch.tensor([[3.0, 4, 70, 9]])
-    moved = view.decode(torch.zeros(1, 8), box, 52, 61)
+    moved = view.decode(torch.zeros(1, 8), torch.tensor([[3.0, 4, 70, 9]]), 52, 61)
     assert torch.allclose(moved, torch.tensor([[3.0, 4, 60, 9] * 2]))
 
 
 def test_what_cannot_be_explained_is_refused():
-    with pytest.raises(ConfigError, match="found Linear, expected RetinaNet"):
-        explainable(nn.Linear(1, 1))
-    cfg = make_cfg("fpn", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
-    with pytest.raises(ConfigError, match="found SemanticSegmentor"):
-        explainable(SemanticSegmentor(cfg))
+    segmentor = SemanticSegmentor(make_cfg("fpn", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3))
     rcnn = make_view().model
     rcnn.roi_heads = nn.Identity()
-    with pytest.raises(ConfigError, match="found GeneralizedRCNN with Identity"):
-        explainable(rcnn)
+    for model, name in (
+        (nn.Linear(1, 1), "Linear, expected RetinaNet"),
+        (segmentor, "SemanticSegmentor"),
+        (rcnn, "GeneralizedRCNN with Identity"),
+    ):
+        with pytest.raises(ConfigError, match=f"found {name}"):
+            explainable(model)

@@ -1,7 +1,5 @@
 """Weights in the form of the original release load into Detectron2's models."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -9,7 +7,8 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 
-from tests.methods.bbam.tiny_detector import BOXES, make_cfg, make_inputs, needs_crf
+from tests.masks import needs_crf
+from tests.methods.bbam.tiny_detector import BOXES, make_cfg, make_inputs
 from wsis.engine import WsisCheckpointer
 from wsis.errors import ConfigError
 from wsis.methods.bbam.detector import explainable
@@ -25,7 +24,7 @@ RESNET = [
     *("MODEL.ROI_MASK_HEAD.NAME", "ProxyMaskHead", "MODEL.ROI_MASK_HEAD.NUM_CONV", 4),
     *("MODEL.ROI_MASK_HEAD.CONV_DIM", 8),
 ]
-# one of each kind, from section 3.1 of the specification
+# one of each kind
 PAIRS = {
     "backbone.body.stem.conv1.weight": "backbone.bottom_up.stem.conv1.weight",
     "backbone.body.stem.bn1.bias": "backbone.bottom_up.stem.conv1.norm.bias",
@@ -95,23 +94,23 @@ def model():
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_names_are_those_of_the_specification(prefix):
+def test_names_are_detectron2s(prefix):
     weights = {prefix + old: torch.zeros(3) for old in PAIRS}
     assert is_original_release(weights)
     assert sorted(from_original_release(weights)) == sorted(PAIRS.values())
 
 
-def test_classes_move():
-    rows = torch.arange(4.0)
-    weights = {
-        "roi_heads.box.predictor.cls_score.bias": rows,
-        "roi_heads.box.predictor.bbox_pred.weight": torch.arange(16.0)[:, None],
-        "roi_heads.mask.predictor.mask_fcn_logits.weight": rows[:, None, None, None],
-    }
-    found = from_original_release(weights)
-    assert found["roi_heads.box_predictor.cls_score.bias"].tolist() == [1, 2, 3, 0]
-    assert found["roi_heads.box_predictor.bbox_pred.weight"][:, 0].tolist() == list(range(4, 16))
-    assert found["roi_heads.mask_head.predictor.weight"].flatten().tolist() == [1, 2, 3]
+@pytest.mark.parametrize(
+    ("old", "new", "rows", "left"),
+    [
+        ("box.predictor.cls_score.bias", "box_predictor.cls_score.bias", 4, [1, 2, 3, 0]),
+        ("box.predictor.bbox_pred.weight", "box_predictor.bbox_pred.weight", 16, range(4, 16)),
+        ("mask.predictor.mask_fcn_logits.weight", "mask_head.predictor.weight", 4, [1, 2, 3]),
+    ],
+)
+def test_classes_move(old, new, rows, left):
+    found = from_original_release({f"roi_heads.{old}": torch.arange(rows)})
+    assert found[f"roi_heads.{new}"].tolist() == list(left)
 
 
 def test_a_frozen_norm_gives_what_it_gave():
@@ -121,19 +120,17 @@ def test_a_frozen_norm_gives_what_it_gave():
     norm = FrozenBatchNorm2d(5)
     norm.load_state_dict({name.rpartition(".")[2]: value for name, value in new.items()})
     x = torch.randn(2, 5, 3, 3)
-    scale = old["weight"] * old["running_var"].rsqrt()
-    shift = old["bias"] - old["running_mean"] * scale
-    expected = x * scale[:, None, None] + shift[:, None, None]
-    assert torch.allclose(norm(x), expected, atol=1e-5)
+    mean, var, scale, shift = (
+        old[name][:, None, None] for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    assert torch.allclose(norm(x), (x - mean) * var.rsqrt() * scale + shift, atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("teacher", [False, pytest.param(True, marks=needs_crf)])
 def test_a_checkpoint_of_that_form_loads(model, tmp_path, teacher):
-    path = tmp_path / "release.pth"
-    torch.save(
-        {"model": published(model.state_dict()), "optimizer": {"state": {}}, "iteration": 7}, path
-    )
+    path, beside = tmp_path / "release.pth", {"optimizer": {"state": {}}, "iteration": 7}
+    torch.save({"model": published(model.state_dict())} | beside, path)
     torch.manual_seed(99)
     name = ["MODEL.META_ARCHITECTURE", "BBAM"] if teacher else []
     other = build_model(make_cfg("fpn", *RESNET, *name)).eval()
@@ -148,12 +145,9 @@ def test_a_checkpoint_of_that_form_loads(model, tmp_path, teacher):
 
 
 def test_what_lacks_is_named(model, tmp_path):
+    assert not is_original_release(model.state_dict()), "Detectron2's own weights are left alone"
     weights = published(model.state_dict())
     del weights["module.roi_heads.box.feature_extractor.fc7.bias"]
     torch.save({"model": weights}, tmp_path / "release.pth")
     with pytest.raises(ConfigError, match=r"roi_heads.box_head.fc2.bias: missing"):
         WsisCheckpointer(model, strict=True).load(str(tmp_path / "release.pth"))
-
-
-def test_detectron2s_own_weights_are_left_alone(model):
-    assert not is_original_release(model.state_dict())

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -14,27 +12,23 @@ from wsis.methods.bbam.losses import (
 )
 
 
-def masks(*sizes: tuple[int, int]) -> list[torch.Tensor]:
+def masks(*sizes):
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(size, generator=generator, dtype=torch.float64) for size in sizes]
-
-
-def test_each_diagonal_direction_counts_twice() -> None:
-    mask = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
-    assert total_variation(mask, 3.0).item() == 1 + 1 + 2 * 0 + 2 * 1
-    assert total_variation(torch.tensor([[0.0, 0.5], [0.0, 0.0]]), 3.0).item() == 4 / 8
 
 
 @pytest.mark.parametrize(
     ("mask", "value"),
     [
+        ([[0.0, 1.0], [0.0, 0.0]], 1 + 1 + 2 * 0 + 2 * 1),  # each diagonal direction counts twice
+        ([[0.0, 0.5], [0.0, 0.0]], 4 / 8),
         ([[0.3]], 0.0),
         ([[0.0, 1.0, 0.5]], 1.125),
         ([[0.0], [1.0], [0.5]], 1.125),
         ([[0.7] * 4] * 5, 0.0),
     ],
 )
-def test_thin_and_flat_masks_are_finite(mask: list[list[float]], value: float) -> None:
+def test_total_variation_and_its_gradient_are_finite(mask, value):
     values = torch.tensor(mask, requires_grad=True)
     out = total_variation(values, 3.0)
     out.backward()
@@ -42,45 +36,41 @@ def test_thin_and_flat_masks_are_finite(mask: list[list[float]], value: float) -
 
 
 @pytest.mark.parametrize("power", [2.0, 3.0])
-def test_gradients_are_those_of_finite_differences(power: float) -> None:
+def test_gradients_are_those_of_finite_differences(power):
     params = ObjectiveParams(0.3, 0.7, power)
     for mask in masks((3, 4), (1, 5), (1, 1)):
         assert torch.autograd.gradcheck(lambda m: regulariser(m, params), mask.requires_grad_())
 
 
-def test_padding_adds_nothing() -> None:
-    params = ObjectiveParams(0.3, 0.7)
-    alone = masks((3, 4), (5, 2), (1, 1))
+def test_padding_adds_nothing():
+    params, alone = ObjectiveParams(0.3, 0.7), masks((3, 4), (5, 2), (1, 1))
     padded, valid = torch.zeros(2, 3, 5, 4, dtype=torch.float64)
     for i, mask in enumerate(alone):
         padded[i, : len(mask), : mask.shape[1]] = mask
         valid[i, : len(mask), : mask.shape[1]] = 1
-    padded.requires_grad_()
-    values = regulariser(padded, params, valid)
+    values = regulariser(padded.requires_grad_(), params, valid)
     values.sum().backward()
     assert (padded.grad * (1 - valid)).abs().max() == 0
     for i, mask in enumerate(alone):
-        mask.requires_grad_()
-        value = regulariser(mask, params)
+        value = regulariser(mask.requires_grad_(), params)
         value.backward()
         torch.testing.assert_close(values[i], value)
         torch.testing.assert_close(padded.grad[i, : len(mask), : mask.shape[1]], mask.grad)
 
 
-def test_cells_are_summed_not_averaged() -> None:
+def test_cells_are_summed_not_averaged():
     params = ObjectiveParams(sparsity_weight=0.5, tv_weight=0.0)
     assert regulariser(torch.full((4, 6), 0.25), params).item() == 0.5 * 24 * 0.25
 
 
-def test_fidelity_is_half_score_half_mean_of_four() -> None:
+def test_fidelity_is_half_score_half_mean_of_four():
     deltas = torch.tensor([[1.0, -2.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
     clean = torch.tensor([[0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]])
     found = fidelity(torch.tensor([0.2, 0.9]), deltas, torch.tensor([0.6, 0.8]), clean)
     torch.testing.assert_close(found, torch.tensor([0.5 * 1.0 + 0.5 * 0.4, 0.5 + 0.05]))
 
 
-def test_means_of_groups_of_any_size() -> None:
+def test_means_of_groups_of_any_size():
     values = torch.tensor([1.0, 2.0, 3.0, 10.0, 7.0, 9.0], dtype=torch.float64)
-    means = mean_over_groups([3, 1, 2], values) @ values
-    assert means.tolist() == [2.0, 10.0, 8.0]
+    assert (mean_over_groups([3, 1, 2], values) @ values).tolist() == [2.0, 10.0, 8.0]
     assert math.isclose(mean_over_groups([100], values).sum().item(), 1)

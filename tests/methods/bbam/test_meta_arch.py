@@ -1,7 +1,5 @@
 """BBAM as a teacher: it is its detector, and leaves it as it was."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from pathlib import Path
@@ -14,23 +12,17 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from tests.methods.bbam.tiny_detector import (
-    BOXES,
-    KINDS,
-    SIZE,
-    make_bbam,
-    make_cfg,
-    make_inputs,
-    needs_crf,
-)
+from tests.masks import needs_crf, overlap
+from tests.methods.bbam.tiny_detector import BOXES, KINDS, SIZE, make_bbam, make_cfg, make_inputs
 from wsis.engine import WsisCheckpointer
+from wsis.engine.provenance import result_config
 from wsis.errors import ConfigError
 from wsis.methods.bbam.meta_arch import frozen
 from wsis.structures.boxes import box_to_slices
 
 pytestmark = needs_crf
 
-F64 = {"atol": 1e-6, "rtol": 0}
+BBAM = ("MODEL.META_ARCHITECTURE", "BBAM")
 
 
 def maps_of(model, inputs=None):
@@ -41,46 +33,60 @@ def maps_of(model, inputs=None):
     return dict(zip(seed.annotation_ids, seed.maps.values(), strict=True))
 
 
-def training_batch():
-    image = make_inputs()["image"]
-    instances = Instances(
-        (SIZE, SIZE), gt_boxes=Boxes(BOXES), gt_classes=torch.tensor([0, 1, 0, 1])
-    )
-    return [{"image": image, "instances": instances, "height": SIZE, "width": SIZE}]
+def seeded(*keys):
+    torch.manual_seed(0)
+    return make_bbam(*keys)
+
+
+def with_another_class():
+    """Inputs whose second box is of a class that the detector does not see."""
+    inputs = make_inputs()
+    inputs["instances"].gt_classes[1] = 1
+    return inputs
+
+
+def assert_close(found, expected, atol=1e-6):
+    for number, mask in found.items():
+        assert np.allclose(mask, expected[number], atol=atol, rtol=0)
+
+
+def differ(first, second, least):
+    return any(np.abs(first[n] - mask).max() > least for n, mask in second.items())
 
 
 class TestIsItsDetector:
     @pytest.mark.parametrize("kind", KINDS)
     def test_names_are_the_detectors(self, kind):
-        plain = build_model(make_cfg(kind))
-        bbam = make_bbam(kind)
+        plain, bbam = build_model(make_cfg(kind)), make_bbam(kind)
         assert list(bbam.state_dict()) == list(plain.state_dict())
         for name in ("named_parameters", "named_buffers", "named_children"):
             ours, theirs = (dict(getattr(m, name)()) for m in (bbam, plain))
             assert list(ours) == list(theirs)
 
     def test_checkpoints_go_both_ways(self, tmp_path):
-        plain, bbam = build_model(make_cfg()), make_bbam()
-        WsisCheckpointer(bbam, str(tmp_path), save_to_disk=True).save("bbam")
-        WsisCheckpointer(plain, strict=True).load(str(tmp_path / "bbam.pth"))
+        bbam, plain, other = (
+            make_bbam(),
+            build_model(make_cfg()),
+            build_model(make_cfg("fpn", *BBAM)),
+        )
+        for source, target, name in ((bbam, plain, "bbam"), (plain, other, "plain")):
+            WsisCheckpointer(source, str(tmp_path), save_to_disk=True).save(name)
+            WsisCheckpointer(target, strict=True).load(str(tmp_path / f"{name}.pth"))
         for key, value in bbam.state_dict().items():
             assert torch.equal(plain.state_dict()[key], value)
-        WsisCheckpointer(plain, str(tmp_path), save_to_disk=True).save("plain")
-        other = build_model(make_cfg("fpn", "MODEL.META_ARCHITECTURE", "BBAM"))
-        WsisCheckpointer(other, strict=True).load(str(tmp_path / "plain.pth"))
-        for key, value in other.detector.state_dict().items():
-            assert torch.equal(bbam.state_dict()[key], value)
+            assert torch.equal(other.detector.state_dict()[key], value)
 
     @pytest.mark.parametrize("kind", ["fpn", "retina"])
     def test_it_trains_as_the_detector(self, kind):
-        bbam = make_bbam(kind).train()
-        plain = build_model(make_cfg(kind)).train()
+        bbam, plain = make_bbam(kind).train(), build_model(make_cfg(kind)).train()
         plain.load_state_dict(bbam.state_dict())
-        losses = []
+        instances = Instances((SIZE, SIZE), gt_boxes=Boxes(BOXES))
+        instances.gt_classes = torch.tensor([0, 1, 0, 1])
+        batch, losses = [make_inputs() | {"instances": instances}], []
         for model in (bbam, plain):
             torch.manual_seed(3)
             with EventStorage():
-                found = model(training_batch())
+                found = model(batch)
             sum(found.values()).backward()
             losses.append({name: value.item() for name, value in found.items()})
         assert losses[0] == losses[1] and len(losses[0]) >= 2
@@ -88,7 +94,7 @@ class TestIsItsDetector:
         for (name, ours), theirs in zip(bbam.named_buffers(), plain.buffers(), strict=True):
             assert torch.equal(ours, theirs), name
 
-    def test_modes_types_and_copies_stay_together(self):
+    def test_modes_types_copies_and_children_stay_together(self):
         bbam = make_bbam()
         assert not bbam.detector.training
         bbam.train()
@@ -101,9 +107,6 @@ class TestIsItsDetector:
         twin.load_state_dict({k: torch.zeros_like(v) for k, v in twin.state_dict().items()})
         assert not twin.detector.roi_heads.box_predictor.cls_score.weight.any()
         assert bbam.detector.roi_heads.box_predictor.cls_score.weight.any()
-
-    def test_a_replaced_child_is_the_detectors(self):
-        bbam = make_bbam()
         bbam.backbone = torch.nn.Identity()
         assert bbam.detector.backbone is bbam.backbone
 
@@ -111,25 +114,33 @@ class TestIsItsDetector:
 class TestLeavesTheDetectorAsItWas:
     @pytest.mark.parametrize("kind", KINDS)
     def test_weights_statistics_gradients_and_modes(self, kind, monkeypatch):
-        bbam = make_bbam(kind, "MODEL.BBAM.STEPS", 2)
-        bbam.train()
+        bbam = make_bbam(kind, "MODEL.BBAM.STEPS", 2).train()
         bbam.backbone.eval()
         next(bbam.parameters()).requires_grad_(False)
         if kind != "retina":
             monkeypatch.setattr(bbam.proposal_generator, "forward", None)
-        state = copy.deepcopy(bbam.state_dict())
-        modes = [module.training for module in bbam.modules()]
-        asked = [parameter.requires_grad for parameter in bbam.parameters()]
-        seen = []
-        bbam.view.forward = watched(bbam, bbam.view.forward, seen)
-        maps = maps_of(bbam)
-        assert all(m.any() for m in maps.values())
+
+        def flags():
+            modes = [module.training for module in (bbam.detector, *bbam.modules())]
+            return modes, [parameter.requires_grad for parameter in bbam.parameters()]
+
+        state, before, seen, forward = (
+            copy.deepcopy(bbam.state_dict()),
+            flags(),
+            [],
+            bbam.view.forward,
+        )
+
+        def watched(*given):
+            seen.extend(any(each) for each in flags())
+            return forward(*given)
+
+        bbam.view.forward = watched
+        assert all(m.any() for m in maps_of(bbam).values())
         assert seen and not any(seen)
         for key, value in bbam.state_dict().items():
             assert torch.equal(value, state[key]), key
-        assert [module.training for module in bbam.modules()] == modes
-        assert bbam.detector.training
-        assert [parameter.requires_grad for parameter in bbam.parameters()] == asked
+        assert flags() == before and bbam.detector.training
         assert all(parameter.grad is None for parameter in bbam.parameters())
 
     def test_also_after_an_error(self):
@@ -141,48 +152,29 @@ class TestLeavesTheDetectorAsItWas:
         assert all(parameter.requires_grad for parameter in bbam.parameters())
 
 
-def watched(model, forward, seen):
-    """A detector function that notes whether anything of the detector is in training mode or asks for gradients."""
-
-    def wrapped(images, proposals):
-        training = [module.training for module in (model.detector, *model.modules())]
-        seen.append(any(training) or any(p.requires_grad for p in model.parameters()))
-        return forward(images, proposals)
-
-    return wrapped
-
-
 class TestExplanation:
     @pytest.mark.parametrize("kind", ["fpn", "retina"])
     def test_boxes_together_and_one_by_one_are_the_same(self, kind):
-        found = []
-        for batch in (1, 3, 4):
-            torch.manual_seed(0)
-            bbam = make_bbam(kind, "MODEL.BBAM.BOXES_PER_BATCH", batch).double()
-            found.append(maps_of(bbam))
-        for other in found[1:]:
-            for number, mask in found[0].items():
-                assert np.allclose(mask, other[number], **F64)
-        start = make_bbam(kind, "MODEL.BBAM.STEPS", 1)
-        assert any(np.abs(maps_of(start)[n] - m).max() > 0.1 for n, m in found[0].items())
+        first, *others = (
+            maps_of(seeded(kind, "MODEL.BBAM.BOXES_PER_BATCH", batch).double())
+            for batch in (1, 3, 4)
+        )
+        for other in others:
+            assert_close(first, other)
+        assert differ(maps_of(make_bbam(kind, "MODEL.BBAM.STEPS", 1)), first, 0.1)
 
     def test_a_box_needs_neither_its_neighbours_nor_their_order(self):
-        bbam = make_bbam().double()
+        bbam, inputs = make_bbam().double(), make_inputs()
         expected = maps_of(bbam)
-        order = torch.tensor([2, 0, 3])
-        inputs = make_inputs()
-        inputs["instances"] = inputs["instances"][order]
-        for number, mask in maps_of(bbam, inputs).items():
-            assert np.allclose(mask, expected[number], **F64)
+        inputs["instances"] = inputs["instances"][torch.tensor([2, 0, 3])]
+        assert_close(maps_of(bbam, inputs), expected)
 
     def test_proposals_follow_from_seed_and_annotation_id(self):
         def masks(seed=0, first_id=10):
-            torch.manual_seed(20)
-            bbam = make_bbam("fpn", "MODEL.BBAM.STEPS", 3, "MODEL.BBAM.SEED", seed)
+            bbam = seeded("fpn", "MODEL.BBAM.STEPS", 3, "MODEL.BBAM.SEED", seed)
             torch.manual_seed(seed + first_id)  # of no consequence
-            return np.concatenate(
-                [m.ravel() for m in maps_of(bbam, make_inputs(first_id=first_id)).values()]
-            )
+            maps = maps_of(bbam, make_inputs(first_id=first_id)).values()
+            return np.concatenate([m.ravel() for m in maps])
 
         assert np.array_equal(masks(), masks())
         assert not np.array_equal(masks(), masks(seed=1))
@@ -191,32 +183,22 @@ class TestExplanation:
     @pytest.mark.parametrize("fill", ["blur", "blurrandom"])
     @pytest.mark.parametrize("outside", [False, True])
     def test_fills(self, fill, outside, tmp_path):
-        keys = ("MODEL.BBAM.FILL", fill, "MODEL.BBAM.FILL_OUTSIDE_BOX", outside)
         inputs = make_inputs()
-        torch.manual_seed(0)
-        bbam = make_bbam("fpn", *keys)
+        bbam = seeded("fpn", "MODEL.BBAM.FILL", fill, "MODEL.BBAM.FILL_OUTSIDE_BOX", outside)
         made = maps_of(bbam, inputs)
-        path = tmp_path / "image.png"
-        cv2.imwrite(str(path), inputs.pop("original_image")[:, :, ::-1])
-        inputs["file_name"] = str(path)
-        for number, mask in maps_of(bbam, inputs).items():
-            assert np.array_equal(mask, made[number])
-        torch.manual_seed(0)
-        mean = maps_of(make_bbam())
-        assert any(np.abs(mean[n] - m).max() > 0.01 for n, m in made.items())
+        inputs["file_name"] = str(tmp_path / "image.png")
+        cv2.imwrite(inputs["file_name"], inputs.pop("original_image")[:, :, ::-1])
+        assert_close(maps_of(bbam, inputs), made, atol=0)
+        assert differ(maps_of(seeded()), made, 0.01)
 
     def test_one_stage_needs_anchors_that_agree(self):
-        bbam = make_bbam("retina")
-        inputs = make_inputs()
-        inputs["instances"].gt_classes[1] = 1
-        maps = list(maps_of(bbam, inputs).values())
+        maps = maps_of(make_bbam("retina"), with_another_class()).values()
         assert [bool(m.any()) for m in maps] == [True, False, True, True]
 
 
 class TestProtocol:
     def test_masks_of_all_boxes_at_original_size(self):
-        inputs = make_inputs()
-        (result,) = make_bbam()([inputs])
+        (result,) = make_bbam()([make_inputs()])
         proxy = result["proxy"]
         assert set(result) == {"proxy"}
         assert proxy.annotation_ids.tolist() == [10, 11, 12, 13]
@@ -227,81 +209,71 @@ class TestProtocol:
 
     def test_a_box_that_the_detector_does_not_see_is_a_fallback_and_shifts_no_other(self):
         bbam = make_bbam()
-        whole = bbam([make_inputs()])[0]["proxy"]
-        inputs = make_inputs()
-        inputs["instances"].gt_classes[1] = 1
-        proxy = bbam([inputs])[0]["proxy"]
+        whole, proxy = (bbam([x])[0]["proxy"] for x in (make_inputs(), with_another_class()))
         assert proxy.status[1] in ("fallback", "empty")
-        others = [0, 2, 3]
-        overlap = (whole.pred_masks & proxy.pred_masks).sum((1, 2))
-        union = (whole.pred_masks | proxy.pred_masks).sum((1, 2))
-        assert [proxy.status[i] for i in others] == ["ok"] * 3
-        assert all(overlap[i] > 0.9 * union[i] for i in others)
+        for i in (0, 2, 3):
+            assert proxy.status[i] == "ok"
+            assert overlap(whole.pred_masks[i], proxy.pred_masks[i]) > 0.9
 
     def test_no_boxes_no_masks(self):
-        proxy = make_bbam("fpn", "PROXY.SEM_SEG", True)([make_inputs(BOXES[:0])])[0]
-        assert len(proxy["proxy"]) == 0
-        assert not proxy["sem_seg"]["bbam"].any()
+        result = make_bbam("fpn", "PROXY.SEM_SEG", True)([make_inputs(BOXES[:0])])[0]
+        assert len(result["proxy"]) == 0 and not result["sem_seg"]["bbam"].any()
 
     def test_the_refiner_travels_to_another_process(self):
         bbam, inputs = make_bbam(), make_inputs()
-        (seed,) = bbam.propose([inputs])
-        refine = pickle.loads(pickle.dumps(bbam.refiner()))
-        here = bbam.refiner()(seed, inputs["original_image"])
-        assert (
-            refine(pickle.loads(pickle.dumps(seed)), inputs["original_image"]).masks == here.masks
+        pair = bbam.refiner(), bbam.propose([inputs])[0]
+        here, there = (
+            refine(seed, inputs["original_image"])
+            for refine, seed in (pair, pickle.loads(pickle.dumps(pair)))
         )
+        assert there.masks == here.masks
 
     def test_semantic_label(self):
-        inputs = make_inputs()
-        inputs["instances"].gt_classes[1] = 1
-        bbam = make_bbam(
-            "fpn", "PROXY.SEM_SEG", True, "MODEL.BBAM.TOP_CRF.MISSING_PRIORS", "[0.01]"
-        )
-        (result,) = bbam([inputs])
+        keys = ("PROXY.SEM_SEG", True, "MODEL.BBAM.TOP_CRF.MISSING_PRIORS", "[0.01]")
+        bbam = make_bbam("fpn", *keys)
+        (result,) = bbam([with_another_class()])
         label, proxy = result["sem_seg"]["bbam"], result["proxy"]
         assert label.shape == (SIZE, SIZE) and label.dtype == np.uint8
         assert set(np.unique(label)) == {0, 1, 255}
         assert proxy.status == ["ok", "empty", "ok", "ok"]
         certain = torch.from_numpy(label == 1)
         assert not (certain & ~proxy.pred_masks[[0, 2, 3]].any(0)).any()
-        assert (label[box_to_slices(BOXES[1].numpy(), SIZE, SIZE)] != 0).all(), (
-            "nothing is known there"
-        )
+        unknown = label[box_to_slices(BOXES[1].numpy(), SIZE, SIZE)]
+        assert (unknown != 0).all(), "nothing is known there"
         assert bbam.label_names == ("bbam",) and make_bbam().label_names == ()
 
 
 class TestConfig:
     @pytest.mark.parametrize(
-        ("key", "value", "message"),
+        ("keys", "message"),
         [
-            ("JITTER", 0.5, "JITTER: found 0.5, expected at least 0, below 0.5"),
-            ("MIN_IOU", "[]", r"MIN_IOU: found \[\], expected one or more"),
-            ("STRIDE_BASE", 0.0, "STRIDE_BASE: found 0.0, expected above 0"),
-            ("FILL", "black", "FILL: found 'black', expected one of mean, blur, blurrandom"),
-            ("STEPS", 0, "STEPS: found 0"),
-            ("TOP_CRF.THRESHOLDS", "[0.5]", "THRESHOLDS: found .* expected two"),
-            ("DETECTOR", "Nothing", "DETECTOR: found 'Nothing', expected one of .*GeneralizedRCNN"),
-            ("DETECTOR", "BBAM", "DETECTOR: found 'BBAM'"),
-            ("DETECTOR", "SemanticSegmentor", "DETECTOR: found SemanticSegmentor"),
-            ("USE_MCG", True, "MCG_FOLDERS: none of .* is there"),
+            (("JITTER", 0.5), "JITTER: found 0.5, expected at least 0, below 0.5"),
+            (("MIN_IOU", "[]"), r"MIN_IOU: found \[\], expected one or more"),
+            (("STRIDE_BASE", 0.0), "STRIDE_BASE: found 0.0, expected above 0"),
+            (("FILL", "black"), "FILL: found 'black', expected one of mean, blur, blurrandom"),
+            (("STEPS", 0), "STEPS: found 0"),
+            (("TOP_CRF.THRESHOLDS", "[0.5]"), "THRESHOLDS: found .* expected two"),
+            (
+                ("DETECTOR", "Nothing"),
+                "DETECTOR: found 'Nothing', expected one of .*GeneralizedRCNN",
+            ),
+            (("DETECTOR", "BBAM"), "DETECTOR: found 'BBAM'"),
+            (("DETECTOR", "SemanticSegmentor"), "DETECTOR: found SemanticSegmentor"),
+            (("USE_MCG", True), "MCG_FOLDERS: none of .* is there"),
         ],
     )
-    def test_bad_values_are_named(self, key, value, message, monkeypatch, tmp_path):
+    def test_bad_values_are_named(self, keys, message, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         extra = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
         with pytest.raises(ConfigError, match=message):
-            make_bbam("fpn", f"MODEL.BBAM.{key}", value, *extra)
+            make_bbam("fpn", f"MODEL.BBAM.{keys[0]}", keys[1], *extra)
 
     def test_too_many_classes_for_a_byte(self):
-        keys = ("PROXY.SEM_SEG", True, "MODEL.ROI_HEADS.NUM_CLASSES", 255)
         with pytest.raises(ConfigError, match="PROXY.SEM_SEG: found 255 classes"):
-            make_bbam("fpn", *keys)
+            make_bbam("fpn", "PROXY.SEM_SEG", True, "MODEL.ROI_HEADS.NUM_CLASSES", 255)
 
     def test_folders_leave_no_trace_in_the_result(self):
-        from wsis.engine.provenance import result_config
-
-        cfg = make_cfg("fpn", "MODEL.META_ARCHITECTURE", "BBAM")
+        cfg = make_cfg("fpn", *BBAM)
         keys = result_config(cfg, build_model(cfg))
         assert "MODEL.BBAM.USE_MCG" in keys and "PROXY.SEM_SEG" in keys
         assert "MODEL.BBAM.MCG_FOLDERS" not in keys

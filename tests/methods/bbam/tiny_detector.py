@@ -1,12 +1,8 @@
 """Detectron2 detectors of a few channels that answer with class 0 and roughly the proposal itself."""
 
-from __future__ import annotations
-
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -15,40 +11,28 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn import functional
 
+from tests.masks import needs_crf as needs_crf
 from wsis.config import load_cfg
 from wsis.methods.bbam.detector import ExplainableDetector, explainable
 
-needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 SIZE = 64
 BOXES = torch.tensor([[8.0, 6, 40, 38], [20, 18, 56, 60], [2, 30, 30, 62], [30, 4, 62, 30]])
 KINDS = ("fpn", "agnostic", "c4", "cascade", "retina")
-RPN = {"POST_NMS_TOPK_TEST": 20, "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"]}
+LEVELS = ["p2", "p3", "p4", "p5", "p6"]
+RPN = {"POST_NMS_TOPK_TEST": 20, "IN_FEATURES": LEVELS}
+HEADS = {"NAME": "StandardROIHeads", "NUM_CLASSES": 2, "IN_FEATURES": LEVELS[:4]}
+BOX_HEAD = {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1, "FC_DIM": 16, "POOLER_RESOLUTION": 5}
+RESNET = {"NORM": "BN", "STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 8, "WIDTH_PER_GROUP": 4}
 COMMON: dict[str, Any] = {
     "DEVICE": "cpu",
     "BACKBONE": {"NAME": "tiny_pyramid", "FREEZE_AT": 0},
     "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
     "RPN": RPN,
-    "ROI_HEADS": {
-        "NAME": "StandardROIHeads",
-        "NUM_CLASSES": 2,
-        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-        "BATCH_SIZE_PER_IMAGE": 16,
-    },
-    "ROI_BOX_HEAD": {
-        "NAME": "FastRCNNConvFCHead",
-        "NUM_FC": 1,
-        "FC_DIM": 16,
-        "POOLER_RESOLUTION": 5,
-    },
+    "ROI_HEADS": {**HEADS, "BATCH_SIZE_PER_IMAGE": 16},
+    "ROI_BOX_HEAD": BOX_HEAD,
     "BBAM": {
-        "NUM_PROPOSALS": 12,
-        "JITTER": 0.1,
-        "MIN_IOU": [0.9, 0.7],
-        "MAX_POSITIVES": 6,
-        "STRIDE_BASE": 4.0,
-        "STRIDE_SLOPE": 12.0,
-        "STEPS": 20,
-        "BOXES_PER_BATCH": 2,
+        **{"NUM_PROPOSALS": 12, "JITTER": 0.1, "MIN_IOU": [0.9, 0.7], "MAX_POSITIVES": 6},
+        **{"STRIDE_BASE": 4.0, "STRIDE_SLOPE": 12.0, "STEPS": 20, "BOXES_PER_BATCH": 2},
         "TOP_CRF": {"BLUR_BASE": 2.0, "BLUR_SLOPE": 6.0, "BILATERAL_XY_STD": 20.0},
     },
 }
@@ -57,13 +41,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "agnostic": {"ROI_BOX_HEAD": {"CLS_AGNOSTIC_BBOX_REG": True}},
     "c4": {
         "BACKBONE": {"NAME": "build_resnet_backbone"},
-        "RESNETS": {
-            "NORM": "BN",
-            "STEM_OUT_CHANNELS": 8,
-            "RES2_OUT_CHANNELS": 8,
-            "WIDTH_PER_GROUP": 4,
-            "OUT_FEATURES": ["res4"],
-        },
+        "RESNETS": {**RESNET, "OUT_FEATURES": ["res4"]},
         "RPN": {"IN_FEATURES": ["res4"]},
         "ROI_HEADS": {"NAME": "Res5ROIHeads", "IN_FEATURES": ["res4"]},
         "ANCHOR_GENERATOR": {"SIZES": [[16, 32, 64]]},
@@ -76,11 +54,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "retina": {
         "META_ARCHITECTURE": "RetinaNet",
         "ANCHOR_GENERATOR": {"SIZES": [[s, s * 1.26, s * 1.59] for s in (26, 26, 32, 64, 64)]},
-        "RETINANET": {
-            "NUM_CLASSES": 2,
-            "NUM_CONVS": 1,
-            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-        },
+        "RETINANET": {"NUM_CLASSES": 2, "NUM_CONVS": 1, "IN_FEATURES": LEVELS},
         "BBAM": {"DETECTOR": "RetinaNet"},
     },
 }
@@ -152,20 +126,16 @@ def make_image(seed: int = 0) -> np.ndarray:
 def make_inputs(boxes: torch.Tensor = BOXES, seed: int = 0, first_id: int = 10) -> dict[str, Any]:
     """What a teacher's mapper gives, without resizing; all boxes are of class 0."""
     image = make_image(seed)
-    instances = Instances((SIZE, SIZE))
-    instances.gt_boxes = Boxes(boxes.clone())
-    instances.original_boxes = boxes.clone()
-    instances.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
-    instances.annotation_ids = torch.arange(first_id, first_id + len(boxes))
-    return {
-        "image": torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy()),
-        "original_image": image,
-        "height": SIZE,
-        "width": SIZE,
-        "file_name": "image.png",
-        "image_id": 1,
-        "instances": instances,
-    }
+    instances = Instances(
+        (SIZE, SIZE),
+        gt_boxes=Boxes(boxes.clone()),
+        original_boxes=boxes.clone(),
+        gt_classes=torch.zeros(len(boxes), dtype=torch.int64),
+        annotation_ids=torch.arange(first_id, first_id + len(boxes)),
+    )
+    names = {"file_name": "image.png", "image_id": 1, "height": SIZE, "width": SIZE}
+    bgr = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+    return {**names, "image": bgr, "original_image": image, "instances": instances}
 
 
 @torch.no_grad()
@@ -173,28 +143,22 @@ def teach(detector: nn.Module) -> None:
     """Scales the last layers so that logits and regressions vary mildly, and prefers class 0."""
     view = explainable(detector)
     image = view.normalise(torch.from_numpy(make_image()).permute(2, 0, 1).float())[None]
-    if hasattr(detector, "roi_heads"):
-        predictors = detector.roi_heads.box_predictor
-        predictors = predictors if isinstance(predictors, nn.ModuleList) else [predictors]
-        layers = [(p.cls_score, p.bbox_pred) for p in predictors]
-    else:
-        layers = [(detector.head.cls_score, detector.head.bbox_pred)]
+    two_stage = hasattr(detector, "roi_heads")
+    last = detector.roi_heads.box_predictor if two_stage else detector.head
+    predictors = last if isinstance(last, nn.ModuleList) else [last]
+    layers = [(p.cls_score, p.bbox_pred) for p in predictors]
     sizes: dict[nn.Module, float] = {}
 
     def note(layer: nn.Module, _: object, out: torch.Tensor) -> None:
         sizes[layer] = max(sizes.get(layer, 0.0), float(out.std()))
 
-    hooks = [layer.register_forward_hook(note) for pair in layers for layer in pair]
-    for layer in (layer for pair in layers for layer in pair):
+    hooks = [layer.register_forward_hook(note) for layer in sum(layers, ())]
+    for layer in sum(layers, ()):
         layer.bias.zero_()
-    if hasattr(detector, "roi_heads"):
-        view.forward(image, [BOXES])
-    else:
-        view.forward(image, [torch.arange(4)])
+    view.forward(image, [BOXES if two_stage else torch.arange(4)])
     for hook in hooks:
         hook.remove()
     for logits, deltas in layers:
         logits.weight.div_(sizes[logits] / 0.5)
         deltas.weight.div_(sizes[deltas] / 0.2)
-        bias = logits.bias.view(-1, 2 if not hasattr(detector, "roi_heads") else len(logits.bias))
-        bias[:, 0] = 1.5
+        logits.bias.view(-1, len(logits.bias) if two_stage else 2)[:, 0] = 1.5

@@ -1,37 +1,27 @@
-"""The joint objective: which head learns from which samples."""
-
-from __future__ import annotations
+"""The joint objective: which head learns from which samples; predicted convolutions."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from wsis.methods.boxcaseg.losses import saliency_loss, upsample, weak_losses
+from wsis.methods.boxcaseg.transfer import WeightTransfer
 
 
-def test_upsampling_has_half_pixel_centres():
+def test_upsampling_has_half_pixel_centres_and_comes_before_lines_are_looked_at():
     row = upsample(torch.tensor([0.0, 1.0])[None, None, None], (1, 4))
     assert row.flatten().tolist() == [0.0, 0.25, 0.75, 1.0]
-
-
-def test_lines_are_looked_at_after_upsampling():
-    logits = torch.zeros(1, 1, 2, 2)
-    logits[0, 0, 0, 0] = 8.0
+    logits = torch.tensor([[8.0, 0], [0, 0]])[None, None]
     tightness, _ = weak_losses(logits, torch.zeros(1, 1, 4, 4))
     row = torch.tensor([8.0, 6.0, 2.0, 0.0])
     assert tightness.item() == pytest.approx(F.softplus(row).mean().item(), rel=1e-6)
 
 
-def test_salient_samples_train_the_weak_head_too():
-    logits = torch.randn(3, 1, 4, 4, requires_grad=True)
-    labels = torch.rand(3, 1, 8, 8).round()
+def test_salient_samples_train_the_weak_head_too_and_smoothness_has_its_weight():
+    logits, labels = torch.randn(3, 1, 4, 4, requires_grad=True), torch.rand(3, 1, 8, 8).round()
     for loss in weak_losses(logits, labels):
         (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
         assert all(each.any() for each in gradient)
-
-
-def test_smoothness_has_its_weight():
-    logits, labels = torch.randn(2, 1, 4, 4), torch.zeros(2, 1, 8, 8)
     once, twice = (weak_losses(logits, labels, weight)[1] for weight in (0.1, 0.2))
     assert twice.item() == pytest.approx(2 * once.item())
 
@@ -46,6 +36,27 @@ def test_saliency_is_cross_entropy_of_all_pixels():
 def test_without_salient_samples_there_is_no_saliency():
     logits = torch.randn(2, 1, 3, 3, requires_grad=True)
     loss = saliency_loss(logits[:0], torch.zeros(0, 1, 12, 12))
-    assert loss.item() == 0
     loss.backward()
-    assert not logits.grad.any()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_rows_are_predicted_one_by_one():
+    transfer = WeightTransfer(6)
+    weight, bias = torch.randn(4, 6, 1, 1), torch.randn(4)
+    predicted, _ = transfer(weight, bias)
+    assert predicted.shape == weight.shape
+    for row, source in zip(predicted, weight, strict=True):
+        hidden = F.leaky_relu(transfer.fc1(source.flatten()), 0.1)
+        assert torch.allclose(row.flatten(), transfer.fc2(hidden), atol=1e-6)
+
+
+def test_the_bias_is_scaled_and_shifted_and_the_source_gets_no_gradient():
+    transfer = WeightTransfer(3)
+    weight, bias = torch.randn(5, 3, requires_grad=True), torch.randn(5, requires_grad=True)
+    assert torch.equal(transfer(weight, bias)[1], bias)
+    sum(part.square().sum() for part in transfer(weight, bias)).backward()
+    assert weight.grad is None and bias.grad is None
+    assert all(parameter.grad.any() for parameter in transfer.parameters())
+    changed = {"k": torch.tensor([2.0]), "b": torch.tensor([1.0])}
+    transfer.load_state_dict(transfer.state_dict() | changed)
+    assert torch.allclose(transfer(weight, bias)[1], 2 * bias + 1)

@@ -1,7 +1,5 @@
 """BoxCaseg as a teacher: its losses, its masks, its settings."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np
@@ -27,8 +25,7 @@ class TestTraining:
         torch.manual_seed(1)
         found = model.train()(batch)
         assert list(found) == LOSSES
-        images = torch.stack([sample["image"] for sample in batch])
-        labels = torch.stack([sample["label"] for sample in batch])
+        images, labels = (torch.stack([s[key] for s in batch]) for key in ("image", "label"))
         salient = torch.tensor([True, False, True])
         weak, full = model.network(images, salient)
         expected = (*weak_losses(weak, labels, 0.3), saliency_loss(full, labels[salient]))
@@ -68,56 +65,42 @@ class TestTraining:
         assert values[-1] < 0.9 * values[0]
 
 
+def maps_of(model, inputs=None):
+    with torch.no_grad():
+        (seed,) = model.propose([inputs or make_inputs()])
+    assert list(seed.maps) == [BYTES]
+    return seed.maps[BYTES]
+
+
 class TestMasks:
-    def test_maps_are_the_full_heads(self):
+    @torch.no_grad()
+    def test_maps_are_the_full_heads_whatever_the_mode_and_the_batch(self):
         model, inputs = make_model(), make_inputs()
-        with torch.no_grad():
-            (seed,) = model.propose([inputs])
-            crops = prepare_crops(inputs["original_image"], BOXES.numpy(), 32, "unified")
-            features = model.network.features(crops)
-            expected = byte_maps(torch.sigmoid(model.network.full(features))[:, 0])
-        assert list(seed.maps) == [BYTES]
-        found = seed.maps[BYTES]
+        crops = prepare_crops(inputs["original_image"], BOXES.numpy(), 32, "unified")
+        expected = byte_maps(torch.sigmoid(model.network.full(model.network.features(crops)))[:, 0])
+        found = maps_of(model, inputs)
         assert found.shape == (3, 8, 8) and found.dtype == np.uint8
         assert found.min() == 0 and found.max() == 255
         assert np.abs(found.astype(int) - expected).max() <= 1
+        for model.boxes_per_batch in (1, 2):
+            assert np.abs(maps_of(model, inputs).astype(int) - found).max() <= 1
+        model.boxes_per_batch = 64
+        assert np.array_equal(maps_of(model.train(), inputs), found)
 
-    def test_boxes_together_and_one_by_one_are_the_same(self):
-        model, inputs = make_model(), make_inputs()
-        maps = []
-        for model.boxes_per_batch in (1, 2, 64):
-            with torch.no_grad():
-                maps.append(model.propose([inputs])[0].maps[BYTES].astype(int))
-        assert all(np.abs(other - maps[0]).max() <= 1 for other in maps[1:])
-
-    def test_the_mode_and_statistics_of_training_do_not_matter(self):
-        model, inputs = make_model(), make_inputs()
-        with torch.no_grad():
-            expected = model.propose([inputs])[0].maps[BYTES]
-            found = model.train().propose([inputs])[0].maps[BYTES]
-        assert np.array_equal(found, expected)
-
+    @torch.no_grad()
     def test_the_folded_network_is_made_once_for_some_weights(self, monkeypatch):
-        made = []
-
-        def folded(*args):
-            made.append(args)
-            return FoldedNetwork(*args)
-
-        monkeypatch.setattr("wsis.methods.boxcaseg.meta_arch.FoldedNetwork", folded)
-        model, inputs = make_model(), make_inputs()
-        before = dict(model.state_dict())
-        with torch.no_grad():
-            first = model.propose([inputs])[0].maps[BYTES]
-            model.propose([inputs])
-            assert len(made) == 1
-            model.network.last_layer[0].weight.normal_()
-            second = model.propose([inputs])[0].maps[BYTES]
-            assert len(made) == 2 and not np.array_equal(first, second)
-            model.network.bn1.running_mean.add_(1.0)
-            model.propose([inputs])
-            assert len(made) == 3
-        assert list(model.state_dict()) == list(before), "it is no part of the checkpoint"
+        made, where = [], "wsis.methods.boxcaseg.meta_arch.FoldedNetwork"
+        monkeypatch.setattr(where, lambda *args: made.append(args) or FoldedNetwork(*args))
+        model = make_model()
+        before, first = list(model.state_dict()), maps_of(model)
+        maps_of(model)
+        assert len(made) == 1
+        model.network.last_layer[0].weight.normal_()
+        assert not np.array_equal(first, maps_of(model)) and len(made) == 2
+        model.network.bn1.running_mean.add_(1.0)
+        maps_of(model)
+        assert len(made) == 3
+        assert list(model.state_dict()) == before, "it is no part of the checkpoint"
 
     def test_masks_of_all_boxes_in_their_boxes(self):
         (result,) = make_model()([make_inputs()])
@@ -126,33 +109,29 @@ class TestMasks:
         assert proxy.pred_masks.shape == (3, SIZE, SIZE)
         assert ((proxy.scores >= 0) & (proxy.scores <= 1)).all()
         assert proxy.pred_masks.sum(0).max() <= 1, "a pixel belongs to one box"
-        for (x0, y0, x1, y1), mask, status in zip(
-            BOXES.int().tolist(), proxy.pred_masks, proxy.status, strict=True
-        ):
+        assert set(proxy.status) <= {"ok", "empty"}
+        for (x0, y0, x1, y1), mask in zip(BOXES.int().tolist(), proxy.pred_masks, strict=True):
             outside = mask.clone()
             outside[y0:y1, x0:x1] = False
             assert not outside.any()
-            assert status in ("ok", "empty")
-
-    def test_the_weak_head_on_request(self):
-        inputs, maps = make_inputs(), []
-        for head in ("full", "weak"):
-            torch.manual_seed(4)
-            with torch.no_grad():
-                model = make_model("MODEL.BOXCASEG.TEST_HEAD", head)
-                maps.append(model.propose([inputs])[0].maps[BYTES])
-        assert not np.array_equal(*maps)
-
-    def test_no_boxes_no_masks(self):
         assert len(make_model()([make_inputs(BOXES[:0])])[0]["proxy"]) == 0
 
+    def test_the_weak_head_on_request(self):
+        maps = []
+        for head in ("full", "weak"):
+            torch.manual_seed(4)
+            maps.append(maps_of(make_model("MODEL.BOXCASEG.TEST_HEAD", head)))
+        assert not np.array_equal(*maps)
+
+    @torch.no_grad()
     def test_the_refiner_travels_to_another_process(self):
         model, inputs = make_model(), make_inputs()
-        with torch.no_grad():
-            (seed,) = model.propose([inputs])
-        refine = pickle.loads(pickle.dumps(model.refiner()))
-        there = refine(pickle.loads(pickle.dumps(seed)), inputs["original_image"])
-        assert there.masks == model.refiner()(seed, inputs["original_image"]).masks
+        pair = model.refiner(), model.propose([inputs])[0]
+        here, there = (
+            refine(seed, inputs["original_image"])
+            for refine, seed in (pair, pickle.loads(pickle.dumps(pair)))
+        )
+        assert there.masks == here.masks
 
 
 class TestConfig:
@@ -184,16 +163,17 @@ class TestConfig:
         assert {"MODEL.BOXCASEG.FCN_RATIO", "MODEL.BOXCASEG.CONFIDENCE"} <= set(keys)
         assert not any(key.startswith("MODEL.ROI_HEADS") for key in keys)
 
-    def test_on_one_process_norms_stay_plain(self):
-        assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in make_model().modules())
+    def test_synchronised_norms_have_the_same_names_and_are_for_several_processes(
+        self, monkeypatch
+    ):
+        def shared_norms(network):
+            return sum(isinstance(m, torch.nn.SyncBatchNorm) for m in network.modules())
 
-    def test_synchronised_norms_have_the_same_names(self, monkeypatch):
+        plain = make_model()
+        assert not shared_norms(plain)
         monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-        cfg = make_cfg("MODEL.DEVICE", "cuda")
-        arguments = make_model().from_config(cfg)
-        network = arguments["network"]
-        norms = [m for m in network.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
-        assert len(norms) == sum("running_mean" in name for name in network.state_dict())
-        assert list(network.state_dict()) == list(make_model().network.state_dict())
-        folded = FoldedNetwork(network)
-        assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in folded.modules())
+        network = plain.from_config(make_cfg("MODEL.DEVICE", "cuda"))["network"]
+        names = list(network.state_dict())
+        assert shared_norms(network) == sum("running_mean" in name for name in names)
+        assert names == list(plain.network.state_dict())
+        assert not shared_norms(FoldedNetwork(network))

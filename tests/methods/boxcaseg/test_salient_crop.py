@@ -1,28 +1,24 @@
 """Crops around the masks of salient images."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
+from tests.masks import rectangle
 from tests.methods.boxcaseg.tiny import make_cfg
 from wsis.methods.boxcaseg.samples import SalientImage, SampleParams, sample_params, whole_sample
 from wsis.structures.rle import encode_mask
 
-HEIGHT, WIDTH = 60, 80
+SHAPE = (60, 80)
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> SalientImage:
+def image(tmp_path):
     """A bright L on dark ground, its tight box 12 x 24 at column 50, row 20."""
-    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    mask[20:44, 50:54] = mask[40:44, 50:62] = True
+    mask = rectangle(SHAPE, 50, 20, 54, 44) | rectangle(SHAPE, 50, 40, 62, 44)
     path = str(tmp_path / "x.png")
     cv2.imwrite(path, np.where(mask, 200, 20).astype(np.uint8))
-    return SalientImage(path, HEIGHT, WIDTH, (encode_mask(mask),))
+    return SalientImage(path, *SHAPE, (encode_mask(mask),))
 
 
 def sample(image, scale=(1.0, 1.0), shift=0.0, seed=0):
@@ -31,13 +27,12 @@ def sample(image, scale=(1.0, 1.0), shift=0.0, seed=0):
 
 
 def test_the_mask_fills_a_still_crop(image):
-    seeds = range(8)
-    made = [sample(image, seed=seed) for seed in seeds]
+    made = [sample(image, seed=seed) for seed in range(8)]
     for each in made:
         label = each.labels[0, 0].astype(bool)
         assert each.salient
-        for lines in (label.any(axis=0), label.any(axis=1)):
-            assert lines.all(), "a tight box: every row and column meets it"
+        for axis in (0, 1):
+            assert label.any(axis=axis).all(), "a tight box: every row and column meets it"
         assert label[:, 0].all() and not label[16, 16]
         bright = each.images[0, 0] > each.images[0, 0].mean()
         assert (bright == label).mean() > 0.9, "image and mask go together"
@@ -54,12 +49,12 @@ def test_jitter_is_that_of_boxes(image):
 
 
 def test_an_empty_mask_leaves_the_whole_image(image):
-    empty = encode_mask(np.zeros((HEIGHT, WIDTH), dtype=bool))
-    made = sample(SalientImage(image.file_name, HEIGHT, WIDTH, (empty,)))
+    empty = encode_mask(rectangle(SHAPE, 0, 0, 0, 0))
+    made = sample(SalientImage(image.file_name, *SHAPE, (empty,)))
     assert not made.labels.any() and made.images.std() > 0.1
 
 
-def test_the_key(image):
-    assert sample_params(make_cfg()).salient_crop == "image"
-    params = sample_params(make_cfg("MODEL.BOXCASEG.SALIENT_CROP", "box"))
-    assert params.salient_crop == "box"
+def test_the_key():
+    keys = ("MODEL.BOXCASEG.SALIENT_CROP", "box")
+    made = [sample_params(make_cfg(*opts)).salient_crop for opts in ((), keys)]
+    assert made == ["image", "box"]

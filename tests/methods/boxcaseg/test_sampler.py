@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -8,51 +6,43 @@ import pytest
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.sampler import WINDOW, EpochSampler, grouped_order, overlapping
 
-IMAGES = np.repeat(np.arange(400), 3)
-"""1200 boxes, three an image."""
 
-
-def ratio(**changes) -> EpochSampler:
-    keys = {"images": IMAGES, "num_salient": 95, "batch_size": 32, "weak_share": 0.6875}
-    return EpochSampler(**keys | changes)
+def ratio(**changes):
+    """1200 boxes, three an image, and 95 salient images."""
+    keys = {"images": np.repeat(np.arange(400), 3), "num_salient": 95, "batch_size": 32}
+    return EpochSampler(**keys | {"weak_share": 0.6875} | changes)
 
 
 # a fixed share
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_every_global_batch_holds_ten_salient_images(processes: int) -> None:
+def test_every_global_batch_holds_ten_salient_images(processes):
     batches = ratio(processes=processes).epoch(0)
     assert batches.shape == (9, 32)  # 95 // 10 batches: one pass over the salient images
     assert ((batches >= 1200).sum(axis=1) == 10).all()
     assert len(np.unique(batches)) == batches.size
     assert batches.min() >= 0 and batches.max() < 1295
+    # disjoint processes share both kinds: 10 of 32 for four processes of 8
+    counts = {int(n) for r in range(processes) for n in (batches[:, r::processes] >= 1200).sum(1)}
+    assert counts == {1: {10}, 2: {5}, 4: {2, 3}}[processes]
 
 
-def test_same_epoch_again_and_another_one() -> None:
-    np.testing.assert_array_equal(ratio(seed=3).epoch(5), ratio(seed=3).epoch(5))
-    assert (ratio(seed=3).epoch(5) != ratio(seed=3).epoch(6)).any()
-    assert (ratio(seed=3).epoch(5) != ratio(seed=4).epoch(5)).any()
+def test_same_epoch_again_and_another_one():
+    first, again, later, other = (
+        ratio(seed=seed).epoch(number) for seed, number in ((3, 5), (3, 5), (3, 6), (4, 5))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != later).any() and (first != other).any()
 
 
-def test_processes_are_disjoint_and_share_both_kinds() -> None:
-    batches = ratio(processes=2).epoch(1)
-    first, second = batches[:, 0::2], batches[:, 1::2]
-    assert not set(first.ravel()) & set(second.ravel())
-    for part in (first, second):
-        assert ((part >= 1200).sum(axis=1) == 5).all()
-    uneven = ratio(processes=4).epoch(1)
-    counts = np.stack([(uneven[:, r::4] >= 1200).sum(axis=1) for r in range(4)])
-    assert set(counts.ravel()) == {2, 3}  # 10 of 32 for four processes of 8
-
-
-def test_kinds_are_mixed_inside_a_batch() -> None:
+def test_kinds_are_mixed_inside_a_batch():
     batches = ratio(processes=2, num_salient=950).epoch(0) >= 1200
     assert (batches.mean(axis=0) > 0).all() and (batches.mean(axis=0) < 1).all()
 
 
 @pytest.mark.parametrize("boxes", [1, 7, 60])
-def test_few_boxes_start_again(boxes: int) -> None:
+def test_few_boxes_start_again(boxes):
     batches = ratio(images=np.zeros(boxes, dtype=np.int64)).epoch(0)
     weak = batches[batches < boxes]
     assert ((batches >= boxes).sum(axis=1) == 10).all()
@@ -60,12 +50,19 @@ def test_few_boxes_start_again(boxes: int) -> None:
     assert len(weak) == 9 * 22 and counts.max() - counts.min() <= 1
 
 
-def test_few_salient_images_still_make_a_batch() -> None:
-    batches = ratio(num_salient=3).epoch(0)
-    assert batches.shape == (1, 32) and (batches >= 1200).sum() == 10
+@pytest.mark.parametrize(
+    ("changes", "batches", "salient"),
+    [
+        ({"num_salient": 3}, 1, 10),  # few salient images still make a batch
+        ({"num_salient": 0}, 37, 0),  # without any the share means nothing
+    ],
+)
+def test_few_salient_images(changes, batches, salient):
+    found = ratio(**changes).epoch(0)
+    assert found.shape == (batches, 32) and (found >= 1200).sum() == salient
 
 
-def test_over_the_epochs_every_box_comes_equally_often() -> None:
+def test_over_the_epochs_every_box_comes_equally_often():
     sampler = ratio(num_salient=300)
     counts = sum(np.bincount(sampler.epoch(e).ravel(), minlength=1500) for e in range(60))
     # 660 of 1200 boxes an epoch: 33 times of 60 on average, deviation 3.9 for whole images
@@ -74,7 +71,7 @@ def test_over_the_epochs_every_box_comes_equally_often() -> None:
     assert (counts[1200:] == 60).all()
 
 
-def test_share_is_rounded_down_but_not_by_float_noise() -> None:
+def test_share_is_rounded_down_but_not_by_float_noise():
     assert ratio().weak_per_batch == 22
     assert ratio(batch_size=100, weak_share=0.29).weak_per_batch == 29  # 28.999999999999996
 
@@ -83,33 +80,26 @@ def test_share_is_rounded_down_but_not_by_float_noise() -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_everything_once_but_for_a_rest(processes: int) -> None:
-    sampler = ratio(weak_share=0.0, processes=processes)
-    batches = sampler.epoch(2)
+def test_everything_once_but_for_a_rest(processes):
+    batches = ratio(weak_share=0.0, processes=processes).epoch(2)
     assert batches.shape == (1295 // 32, 32)
     assert len(np.unique(batches)) == batches.size
     share = (batches >= 1200).mean(axis=1)
     assert share.std() > 0.02 and abs(share.mean() - 95 / 1295) < 0.02
 
 
-def test_without_salient_images_the_share_means_nothing() -> None:
-    batches = ratio(num_salient=0).epoch(0)
-    assert batches.shape == (37, 32) and batches.max() < 1200
-
-
-def test_fewer_samples_than_a_batch_are_repeated() -> None:
+def test_fewer_samples_than_a_batch_are_repeated():
     batches = ratio(images=np.arange(3), num_salient=2, weak_share=0.0).epoch(0)
     counts = np.bincount(batches.ravel())
     assert batches.shape == (1, 32) and len(counts) == 5 and set(counts) == {6, 7}
 
 
-def test_overlapped_boxes_are_dropped_anew_in_each_epoch() -> None:
-    overlapped = np.arange(1200) % 2 == 0
-    sampler = ratio(weak_share=0.0, num_salient=0, overlapped=overlapped, drop=0.75, batch_size=1)
+def test_overlapped_boxes_are_dropped_anew_in_each_epoch():
+    keys = {"weak_share": 0.0, "num_salient": 0, "drop": 0.75, "batch_size": 1}
+    sampler = ratio(overlapped=np.arange(1200) % 2 == 0, **keys)
     epochs = [np.bincount(sampler.epoch(e).ravel(), minlength=1200) for e in range(8)]
     for counts in epochs:
-        assert counts[1::2].min() == 1
-        assert abs(counts[0::2].mean() - 0.25) < 0.08
+        assert counts[1::2].min() == 1 and abs(counts[0::2].mean() - 0.25) < 0.08
     assert (np.sum(epochs, axis=0)[0::2] > 0).mean() > 0.8
     everything = ratio(overlapped=np.ones(1200, dtype=bool), drop=1.0).epoch(0)
     assert (everything < 1200).any()
@@ -119,47 +109,43 @@ def test_overlapped_boxes_are_dropped_anew_in_each_epoch() -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_order_is_a_permutation_that_keeps_images_together(processes: int) -> None:
+def test_order_is_a_permutation_that_keeps_images_together(processes):
     groups = np.repeat(np.arange(1000), np.arange(1000) % 5)
     order = grouped_order(groups, np.random.default_rng(0), processes)
     np.testing.assert_array_equal(np.sort(order), np.arange(len(groups)))
-    split, far = 0, 0
-    for group in range(1000):
-        places = np.flatnonzero(groups[order] == group)
-        if len(places):
-            split += len(set(places % processes)) > 1
-            windows = set(places // (processes * WINDOW))
-            far += len(windows) > 1
+    places = [np.flatnonzero(groups[order] == group) for group in range(1000)]
+    split = sum(len(set(place % processes)) > 1 for place in places)
+    far = sum(len(set(place // (processes * WINDOW))) > 1 for place in places)
     # only at the edges of windows and parts
     assert split <= processes * (len(groups) / WINDOW / processes + 1)
     assert far <= len(groups) / WINDOW / processes + 1
 
 
-def test_order_is_mixed() -> None:
+def test_order_is_mixed():
     groups = np.repeat(np.arange(500), 4)
     order = grouped_order(groups, np.random.default_rng(0))
-    neighbours = (groups[order][1:] == groups[order][:-1]).mean()
-    assert neighbours < 3 / WINDOW * 2
+    assert (groups[order][1:] == groups[order][:-1]).mean() < 3 / WINDOW * 2
     assert abs(np.corrcoef(order, np.arange(2000))[0, 1]) < 0.15
 
 
-def test_epochs_go_on_where_they_are_told_to() -> None:
-    sampler = ratio()
-    whole = np.concatenate([sampler.epoch(0), sampler.epoch(1), sampler.epoch(2)])
-    for start in (0, 4, 9, 13, 18):
-        parts = itertools.takewhile(lambda part: part[0] < 3, sampler.epochs(start))
-        np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[start:])
-    number, first, _ = next(sampler.epochs(13))
+MIXED = {"weak_share": 0.0, "overlapped": np.ones(1200, dtype=bool), "drop": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [*(({}, start) for start in (0, 4, 9, 13, 18)), (MIXED, 30)],
+)
+def test_epochs_go_on_where_they_are_told_to(changes, start):
+    sampler = ratio(**changes)
+    whole = np.concatenate([sampler.epoch(number) for number in range(3)])
+    parts = itertools.takewhile(lambda part: part[0] < 3, sampler.epochs(start))
+    np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[start:])
+
+
+def test_epochs_that_are_left_out_are_not_drawn(monkeypatch):
+    number, first, _ = next(ratio().epochs(13))
     assert (number, first) == (1, 4)
-    mixed = ratio(weak_share=0.0, overlapped=np.ones(1200, dtype=bool), drop=0.5)
-    whole = np.concatenate([mixed.epoch(e) for e in range(3)])
-    parts = itertools.takewhile(lambda part: part[0] < 3, mixed.epochs(30))
-    np.testing.assert_array_equal(np.concatenate([p[2] for p in parts]), whole[30:])
-
-
-def test_epochs_that_are_left_out_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    real = EpochSampler.epoch
+    drawn, real = [], EpochSampler.epoch
     monkeypatch.setattr(EpochSampler, "epoch", lambda s, n: drawn.append(n) or real(s, n))
     next(ratio().epochs(9 * 150 + 2))
     assert drawn == [150]
@@ -168,15 +154,20 @@ def test_epochs_that_are_left_out_are_not_drawn(monkeypatch: pytest.MonkeyPatch)
 # input
 
 
-def test_batch_that_cannot_be_dealt() -> None:
-    with pytest.raises(ConfigError, match="found 32, expected a multiple of the 3 processes"):
-        ratio(processes=3)
-    with pytest.raises(ConfigError, match="found 1, expected more: .*WEAK_SHARE 0.6875"):
-        ratio(batch_size=1)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"processes": 3}, "found 32, expected a multiple of the 3 processes"),
+        ({"batch_size": 1}, "found 1, expected more: .*WEAK_SHARE 0.6875"),
+    ],
+)
+def test_batch_that_cannot_be_dealt(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        ratio(**changes)
     ratio(batch_size=1, num_salient=0)
 
 
-def test_overlap_is_strict_and_truncates() -> None:
+def test_overlap_is_strict_and_truncates():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 20.9], [50.9, 50, 60, 60], [50, 50, 60.2, 60]])
     np.testing.assert_array_equal(overlapping(boxes, 0.5), [False, False, True, True])
     np.testing.assert_array_equal(overlapping(boxes, 0.49), [True] * 4)

@@ -1,7 +1,5 @@
 """From images and boxes to proxy masks in one run, as the tools do it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -31,7 +29,7 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
+def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
     prepare_shapes(folder, ShapesSpec(SIZE, IMAGES, 1, 6, 0), workers=1)
     write_discs(folder)
@@ -58,17 +56,13 @@ def write_discs(folder):
     path.write_text(json.dumps(document))
 
 
-def custom(folder):
-    names = ("shapes_train_boxes", "discs", "shapes_salient")
-    return [
-        [f"my_{name}", str(folder / f"annotations/{name}.json"), str(folder / "images")]
-        for name in names
-    ]
-
-
 def config(folder, output, *opts):
+    custom = [
+        [f"my_{name}", str(folder / f"annotations/{name}.json"), str(folder / "images")]
+        for name in ("shapes_train_boxes", "discs", "shapes_salient")
+    ]
     cfg = make_cfg(
-        *("DATASETS.CUSTOM", custom(folder)),
+        *("DATASETS.CUSTOM", custom),
         *("DATASETS.TRAIN", "('my_shapes_train_boxes', 'my_discs')"),
         *("DATASETS.TEST", "()", "MODEL.BOXCASEG.SALIENT_DATASETS", ["my_shapes_salient"]),
         *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01, "SEED", 3),
@@ -89,6 +83,16 @@ def train(cfg, resume=False):
     return trainer
 
 
+def weights(path):
+    found = torch.load(path, weights_only=True)
+    return found.get("model", found)
+
+
+def coco_of(path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
     """Output of a training that made its proxy masks, and the trainer."""
@@ -100,7 +104,7 @@ def test_every_parameter_has_learned(run):
     output, trainer = run
     seed_all_rng(3)
     start = dict(build_model(trainer.cfg).named_parameters())
-    end = torch.load(output / "model_final.pth", weights_only=True)["model"]
+    end = weights(output / "model_final.pth")
     assert set(start) <= set(end)
     for name, value in end.items():
         assert value.isfinite().all(), name
@@ -112,10 +116,10 @@ def test_every_parameter_has_learned(run):
 
 @pytest.mark.parametrize("name", ["shapes_train_boxes", "discs"])
 def test_a_mask_and_a_confidence_for_every_box(run, shapes, name):
-    output, _ = run
-    path = output / "proxy" / f"my_{name}.json"
-    document = json.loads(path.read_text())
-    source = json.loads((shapes / "annotations" / f"{name}.json").read_text())
+    path = run[0] / "proxy" / f"my_{name}.json"
+    document, source = (
+        json.loads(p.read_text()) for p in (path, shapes / "annotations" / f"{name}.json")
+    )
     found, given = document["annotations"], source["annotations"]
     for key in ("id", "image_id", "category_id", "bbox"):
         assert [a[key] for a in found] == [a[key] for a in given]
@@ -123,8 +127,7 @@ def test_a_mask_and_a_confidence_for_every_box(run, shapes, name):
     assert {a["status"] for a in found} <= {"ok", "empty"}
     assert any(a["status"] == "ok" for a in found)
     assert all(0 <= a["score"] <= 1 for a in found)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(path))
+    coco = coco_of(path)
     for annotation in found:
         mask = coco.annToMask(annotation)
         assert mask.shape == (SIZE, SIZE) and mask.any()
@@ -135,9 +138,7 @@ def test_a_mask_and_a_confidence_for_every_box(run, shapes, name):
 
 
 def test_masks_of_overlapping_boxes_share_no_pixel(run):
-    output, _ = run
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(output / "proxy" / "my_discs.json"))
+    coco = coco_of(run[0] / "proxy" / "my_discs.json")
     assert len(coco.imgs) == IMAGES
     for pair in coco.imgToAnns.values():
         assert [a["status"] for a in pair] == ["ok", "ok"]
@@ -146,8 +147,7 @@ def test_masks_of_overlapping_boxes_share_no_pixel(run):
 
 
 def test_a_student_gets_the_confidences(run, shapes):
-    output, _ = run
-    proxy = output / "proxy" / "my_shapes_train_boxes.json"
+    proxy = run[0] / "proxy" / "my_shapes_train_boxes.json"
     cfg = make_cfg(
         *("DATASETS.CUSTOM", [["my_proxy", str(proxy), str(shapes / "images")]]),
         *("DATASETS.TRAIN", "('my_proxy',)", "DATASETS.TEST", "()", "WSIS.SUPERVISION", "proxy"),
@@ -165,7 +165,7 @@ def test_a_student_gets_the_confidences(run, shapes):
     assert seen == pytest.approx(expected)
 
 
-def _train_in_a_process(folder: Path, output: Path) -> None:
+def _train_in_a_process(folder, output):
     """What each of two processes does: every batch has three boxes and one salient image for both."""
     model = train(config(folder, output, "MODEL.BOXCASEG.WEAK_SHARE", 0.75)).model.module
     torch.save(dict(model.named_parameters()), output / f"rank{comm.get_rank()}.pth")
@@ -173,7 +173,7 @@ def _train_in_a_process(folder: Path, output: Path) -> None:
 
 def test_two_processes_of_which_one_has_no_salient_image(run, shapes, tmp_path):
     assert launch(_train_in_a_process, 2, args=(shapes, tmp_path)) == 0
-    first, second = (torch.load(tmp_path / f"rank{i}.pth", weights_only=True) for i in range(2))
+    first, second = (weights(tmp_path / f"rank{i}.pth") for i in range(2))
     seed_all_rng(3)
     start = dict(build_model(run[1].cfg).named_parameters())
     assert list(first) == list(second) == list(start)
@@ -183,7 +183,6 @@ def test_two_processes_of_which_one_has_no_salient_image(run, shapes, tmp_path):
 
 
 def test_a_resumed_training_ends_as_one_that_went_through(run, shapes, tmp_path):
-    output, _ = run
     short = config(shapes, tmp_path, "SOLVER.CHECKPOINT_PERIOD", 2)
     seed_all_rng(3)
     Path(short.OUTPUT_DIR).mkdir(exist_ok=True)
@@ -192,9 +191,6 @@ def test_a_resumed_training_ends_as_one_that_went_through(run, shapes, tmp_path)
     trainer.train()
     assert trainer.iter == 2
     train(config(shapes, tmp_path), resume=True)
-    through, resumed = (
-        torch.load(folder / "model_final.pth", weights_only=True)["model"]
-        for folder in (output, tmp_path)
-    )
+    through, resumed = (weights(folder / "model_final.pth") for folder in (run[0], tmp_path))
     for name, value in through.items():
         assert torch.allclose(resumed[name], value, atol=1e-6), name

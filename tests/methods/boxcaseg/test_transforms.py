@@ -1,9 +1,9 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.golden.reference import resize_mask
+from tests.masks import rectangle
 from wsis.methods.boxcaseg.transforms import (
     BOX_MEAN,
     MEAN,
@@ -13,15 +13,23 @@ from wsis.methods.boxcaseg.transforms import (
     box_pixels,
     is_grey,
     nearest,
-    resize_mask,
     resize_square,
     salient_sample,
 )
 
-WHOLE = SalientWindow(False, 0, 0)
+
+def noise(*shape, high=256):
+    return np.random.default_rng(0).integers(0, high, shape, dtype=np.uint8)
 
 
-def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
+def salient(image, mask=None, *, turned=False, at=(0, 0), resized, size=None, legacy=True):
+    """The image and the label of a window, by default of all."""
+    mask = np.ones(image.shape[:2], bool) if mask is None else mask
+    normalisation, window = "legacy" if legacy else "unified", SalientWindow(turned, *at)
+    return salient_sample(image, mask, window, resized, size or resized, normalisation)
+
+
+def plain_resize(image, size, mirror):
     """The same by its definition: every output pixel a sum over the padded image, one side after the other."""
     out = image.astype(np.float64)
     for axis in (0, 1):
@@ -38,7 +46,7 @@ def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
         weight = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
         weight = weight / weight.sum()
 
-        def smooth(index: int, padded=padded, pad=pad, offsets=offsets, weight=weight):
+        def smooth(index, padded=padded, pad=pad, offsets=offsets, weight=weight):
             if not mirror and not pad <= index < len(padded) - pad:
                 return np.zeros(padded.shape[1:])  # beyond the border it is 0, smoothed or not
             return np.tensordot(weight, padded[index + offsets], 1)
@@ -55,27 +63,22 @@ def plain_resize(image: np.ndarray, size: int, mirror: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("shape", [(5, 7), (30, 44), (3, 60), (1, 9), (1, 1), (12, 12)])
-def test_resize_is_the_definition(shape: tuple[int, int], mirror: bool) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    expected = plain_resize(image, 12, mirror)
-    found = resize_square(image, 12, mirror=mirror)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    one = resize_square(image[..., 1:2], 12, mirror=mirror)
-    np.testing.assert_allclose(
-        one[..., 0], plain_resize(image[..., 1:2], 12, mirror)[..., 0], atol=1e-3
-    )
+def test_resize_is_the_definition(shape, mirror):
+    image = noise(*shape, 3)
+    for part in (image, image[..., 1:2]):
+        found = resize_square(part, 12, mirror=mirror)
+        np.testing.assert_allclose(found, plain_resize(part, 12, mirror), atol=1e-3)
 
 
-def test_made_in_given_memory() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (20, 9, 3), dtype=np.uint8)
-    out = np.empty((2, 3, 12, 12), dtype=np.float32)
+def test_made_in_given_memory():
+    image, out = noise(20, 9, 3), np.empty((2, 3, 12, 12), dtype=np.float32)
     for normalisation in ("legacy", "unified"):
         box_pixels(image, 12, normalisation, out[1])
         np.testing.assert_array_equal(out[1], box_pixels(image, 12, normalisation))
 
 
 @pytest.mark.parametrize("length", [1, 5, 12, 13, 40])
-def test_nearest_is_the_pixel_under_the_centre(length: int) -> None:
+def test_nearest_is_the_pixel_under_the_centre(length):
     index = nearest(length, 12)
     np.testing.assert_array_equal(index, np.floor((np.arange(12) + 0.5) * length / 12))
     mask = np.arange(length * 3).reshape(3, length)
@@ -83,93 +86,80 @@ def test_nearest_is_the_pixel_under_the_centre(length: int) -> None:
 
 
 @pytest.mark.parametrize(("length", "size"), [(36, 33), (18, 33), (392, 12), (72, 36), (500, 288)])
-def test_nearest_of_two_equally_near_pixels_is_that_of_scikit_image(length: int, size: int) -> None:
+def test_nearest_of_two_equally_near_pixels_is_that_of_scikit_image(length, size):
     """Its resize with order 0 is this zoom."""
-    expected = ndimage.zoom(
-        np.arange(length), size / length, order=0, mode="mirror", grid_mode=True
-    )
+    how = {"order": 0, "mode": "mirror", "grid_mode": True}
+    expected = ndimage.zoom(np.arange(length), size / length, **how)
     np.testing.assert_array_equal(nearest(length, size), expected)
 
 
 @pytest.mark.parametrize(
     "window", [(0, 0, 30, 20), (12, 5, 15, 8), (15, 2, 25, 19), (20, 10, 22, 12)]
 )
-def test_box_label_is_the_resized_mask_of_the_box(window: tuple[int, int, int, int]) -> None:
-    mask = np.zeros((20, 30), dtype=bool)
-    touched = slice(4, 9), slice(10, 18)
-    mask[touched] = True
+def test_box_label_is_the_resized_mask_of_the_box(window):
     x0, y0, x1, y1 = window
-    crop = slice(y0, y1), slice(x0, x1)
-    np.testing.assert_array_equal(box_label(touched, crop, 16), resize_mask(mask[crop], 16))
+    crop, touched = (slice(y0, y1), slice(x0, x1)), (slice(4, 9), slice(10, 18))
+    expected = resize_mask(rectangle((20, 30), 10, 4, 18, 9)[crop], 16)
+    np.testing.assert_array_equal(box_label(touched, crop, 16), expected)
 
 
-def test_white_in_both_domains() -> None:
+def test_white_in_both_domains():
     white = np.full((20, 20, 3), 255, dtype=np.uint8)
     box = box_pixels(white, 20, "legacy")
     expected = 1 - np.array([102.9801, 115.9465, 122.7717]) / 255
     np.testing.assert_allclose(box, np.broadcast_to(expected[:, None, None], box.shape), atol=1e-6)
-    salient, _ = salient_sample(white, np.ones((20, 20), bool), WHOLE, 20, 20, "legacy")
-    expected = (1 - MEAN) / STD
-    np.testing.assert_allclose(salient[:, 3, 4], expected, atol=1e-5)
+    image, _ = salient(white, resized=20)
+    np.testing.assert_allclose(image[:, 3, 4], (1 - MEAN) / STD, atol=1e-5)
 
 
-def test_legacy_salient_image_is_stretched_to_its_maximum() -> None:
-    mask = np.ones((9, 9), bool)
-    bright, dim = (
-        salient_sample(np.full((9, 9, 3), v, np.uint8), mask, WHOLE, 12, 12, "legacy")[0]
-        for v in (255, 128)
+def test_legacy_salient_image_is_stretched_to_its_maximum():
+    bright, dim, black = (
+        salient(np.full((9, 9, 3), v, np.uint8), resized=12)[0] for v in (255, 128, 0)
     )
     np.testing.assert_allclose(bright, dim, atol=1e-6)
-    black = salient_sample(np.zeros((9, 9, 3), np.uint8), mask, WHOLE, 12, 12, "legacy")[0]
     np.testing.assert_allclose(black[:, 0, 0], -MEAN / STD, atol=1e-6)
 
 
-def test_unified_is_one_rule_for_both() -> None:
-    image = np.random.default_rng(1).integers(0, 200, (14, 14, 3), dtype=np.uint8)
-    mask = np.ones((14, 14), bool)
-    salient, _ = salient_sample(image, mask, WHOLE, 20, 20, "unified")
-    np.testing.assert_allclose(salient, box_pixels(image, 20, "unified"), atol=1e-6)
-    grey, _ = salient_sample(image[..., :1], mask, WHOLE, 20, 20, "unified")
-    np.testing.assert_allclose(grey, box_pixels(image[..., [0, 0, 0]], 20, "unified"), atol=1e-6)
+def test_unified_is_one_rule_for_both():
+    image = noise(14, 14, 3, high=200)
+    for given, shown in ((image, image), (image[..., :1], image[..., [0, 0, 0]])):
+        found, _ = salient(given, resized=20, legacy=False)
+        np.testing.assert_allclose(found, box_pixels(shown, 20, "unified"), atol=1e-6)
 
 
-def test_legacy_box_fades_at_its_border_unless_it_shrinks() -> None:
+def test_legacy_box_fades_at_its_border_unless_it_shrinks():
     crop = np.full((4, 4, 3), 200, np.uint8)
     crop[2, 2] = 10
     image = box_pixels(crop, 16, "legacy") + BOX_MEAN[:, None, None]
     assert image[0, 0, 8] < 0.7 * 200 / 255 and image[0, 2, 2] > 0.95 * 200 / 255
 
 
-def test_grey_salient_image_takes_the_numbers_of_red() -> None:
-    grey = np.random.default_rng(2).integers(0, 256, (10, 8, 1), dtype=np.uint8)
-    mask = np.ones((10, 8), bool)
-    image, _ = salient_sample(grey, mask, WHOLE, 16, 16, "legacy")
+def test_grey_salient_image_takes_the_numbers_of_red():
+    grey = noise(10, 8, 1)
+    image, colour = (salient(each, resized=16)[0] for each in (grey, grey[..., [0, 0, 0]]))
     np.testing.assert_array_equal(image[0], image[2])
-    colour, _ = salient_sample(grey[..., [0, 0, 0]], mask, WHOLE, 16, 16, "legacy")
     np.testing.assert_allclose(image[0], colour[0], atol=1e-6)
     assert abs(image[1] - colour[1]).max() > 0.05
 
 
-def test_window_of_a_turned_image() -> None:
-    image = np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    mask = np.arange(256).reshape(16, 16) % 3 == 0
-    turned = SalientWindow(True, 3, 1)
-    got, label = salient_sample(image, mask, turned, 16, 10, "unified")
-    expected, expected_label = salient_sample(
-        image[::-1][3:13, 1:11], mask[::-1][3:13, 1:11], WHOLE, 10, 10, "unified"
-    )
-    np.testing.assert_allclose(got, expected, atol=1e-6)
+def test_window_of_a_turned_image():
+    image, mask = noise(16, 16, 3), np.arange(256).reshape(16, 16) % 3 == 0
+    where = {"turned": True, "at": (3, 1), "resized": 16, "size": 10}
+    got, label = salient(image, mask, **where, legacy=False)
+    cut = slice(None, None, -1), (slice(3, 13), slice(1, 11))
+    expected = (each[cut[0]][cut[1]] for each in (image, mask))
+    image, expected_label = salient(*expected, resized=10, legacy=False)
+    np.testing.assert_allclose(got, image, atol=1e-6)
     np.testing.assert_array_equal(label, expected_label)
     assert label.dtype == bool and label.shape == (1, 10, 10)
 
 
-def test_mask_without_a_pixel_stays_so() -> None:
-    image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), bool)
-    _, label = salient_sample(image, mask, SalientWindow(True, 0, 0), 8, 8, "legacy")
-    assert not label.any()
+def test_mask_without_a_pixel_stays_so():
+    empty = np.zeros((6, 6), bool)
+    assert not salient(np.zeros((6, 6, 3), np.uint8), empty, turned=True, resized=8)[1].any()
 
 
-def test_grey_means_three_equal_channels() -> None:
+def test_grey_means_three_equal_channels():
     image = np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4, 1), 3, axis=2)
     assert is_grey(image)
     image[1, 1, 2] += 1

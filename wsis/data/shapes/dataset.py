@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from pycocotools.mask import toBbox
 
-from wsis.data.prepare import boxes_only, number_annotations, parallel_map
+from wsis.data.prepare import boxes_only, mask_annotation, number_annotations, parallel_map
 from wsis.data.shapes.forms import OBJECT_FORMS
 from wsis.data.shapes.scene import draw_scene
 from wsis.errors import ConfigError, DataError
 from wsis.structures.proxy_file import read_json, write_json_atomic
-from wsis.structures.rle import encode_mask
 
 logger = logging.getLogger(__name__)
 
@@ -105,20 +103,8 @@ def _write_image(index: int, split: str, spec: ShapesSpec, folder: Path) -> list
     path = folder / _file_name(split, index)
     if not cv2.imwrite(str(path), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)):
         raise DataError(f"{path}: cannot be written")
-    annotations = []
-    for mask, kind in zip(scene.masks, scene.classes, strict=True):
-        rle = encode_mask(mask)
-        x, y, w, h = toBbox(rle).tolist()
-        annotations.append(
-            {
-                "category_id": kind + 1,
-                "bbox": [x, y, w, h],
-                "area": int(mask.sum()),
-                "iscrowd": 0,
-                "segmentation": rle,
-            }
-        )
-    return annotations
+    pairs = zip(scene.masks, scene.classes, strict=True)
+    return [a for mask, kind in pairs if (a := mask_annotation(mask, kind + 1))]
 
 
 def _write_split(split: str, spec: ShapesSpec, folder: Path, workers: int) -> dict[str, Any]:
@@ -150,10 +136,7 @@ def _write_split(split: str, spec: ShapesSpec, folder: Path, workers: int) -> di
 
 
 def prepare_shapes(
-    output: str | os.PathLike[str],
-    spec: ShapesSpec,
-    workers: int = 1,
-    force: bool = False,
+    output: str | os.PathLike[str], spec: ShapesSpec, workers: int = 1, force: bool = False
 ) -> bool:
     """Write the dataset, unless it is already there.
 

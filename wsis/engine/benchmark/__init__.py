@@ -16,8 +16,8 @@ from tabulate import tabulate
 
 from wsis.engine.benchmark.timing import Row, machine
 from wsis.engine.cli import output_path
-from wsis.engine.workers import limited_threads
 from wsis.errors import ConfigError
+from wsis.parallel import limited_threads
 
 Part = Callable[..., list[Row]]
 

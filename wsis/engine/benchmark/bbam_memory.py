@@ -10,10 +10,10 @@ import torch
 from wsis.config import load_cfg
 from wsis.engine.benchmark.timing import Row, forget_peak, in_fresh_process, measure, memory
 from wsis.engine.trainer import WsisTrainer
-from wsis.engine.workers import limited_threads
 from wsis.methods.bbam.explainer import explain
 from wsis.methods.bbam.meta_arch import frozen
 from wsis.methods.bbam.targets import Target
+from wsis.parallel import limited_threads
 
 MIB = 2**20
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from wsis.config.params import key
 from wsis.config.rules import at_least, within
+from wsis.structures.pseudo_labels import IGNORE
 
-IGNORE = 255
 _SMALLEST = 1e-12
 """Least D, and least share of the largest D."""
 

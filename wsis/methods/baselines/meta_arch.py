@@ -55,35 +55,42 @@ class BoxTeacher(Teacher):
     result_keys: tuple[str, ...] = ()
 
     @configurable
-    def __init__(self) -> None:
+    def __init__(self, *, make: BoxToMask) -> None:
+        """
+        Args:
+            make: see :class:`BoxByBox`.
+        """
         super().__init__()
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Nothing to configure."""
-        return {}
+        self.check_requirements()
+        self.make = make
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`Teacher.propose`."""
         return [seed_from_inputs(inputs) for inputs in batched_inputs]
+
+    def refiner(self) -> Refiner:
+        """See :meth:`Teacher.refiner`."""
+        return BoxByBox(self.make)
 
 
 @META_ARCH_REGISTRY.register()
 class FilledBox(BoxTeacher):
     """Every pixel of the box."""
 
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(_fill)
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {"make": _fill}
 
 
 @META_ARCH_REGISTRY.register()
 class InscribedEllipse(BoxTeacher):
     """The ellipse that touches the box's sides."""
 
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(_ellipse)
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {"make": _ellipse}
 
 
 @META_ARCH_REGISTRY.register()
@@ -92,15 +99,6 @@ class GrabCut(BoxTeacher):
 
     result_keys = ("MODEL.GRABCUT",)
 
-    @configurable
-    def __init__(self, **keys: Any) -> None:
-        """
-        Args:
-            keys: of :class:`GrabCutParams`.
-        """
-        super().__init__()
-        self.make = partial(grabcut, **keys)
-
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Reads ``MODEL.GRABCUT``.
@@ -108,32 +106,18 @@ class GrabCut(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        return vars(read(cfg, GrabCutParams))
-
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(self.make)
+        return {"make": partial(grabcut, **vars(read(cfg, GrabCutParams)))}
 
 
 @META_ARCH_REGISTRY.register()
 class BoxCRF(BoxTeacher):
-    """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left."""
+    """A dense CRF on a constant prior in each box; the inscribed ellipse where nothing is left.
+
+    Building it raises ConfigError where no dense CRF is installed.
+    """
 
     result_keys = ("MODEL.BOX_CRF",)
     result_packages = ("pydensecrf",)
-
-    @configurable
-    def __init__(self, **keys: Any) -> None:
-        """
-        Args:
-            keys: of :class:`BoxCRFParams`.
-
-        Raises:
-            ConfigError: no dense CRF is installed.
-        """
-        super().__init__()
-        self.check_requirements()
-        self.make = partial(box_crf, **keys)
 
     @classmethod
     def check_requirements(cls) -> None:
@@ -147,8 +131,4 @@ class BoxCRF(BoxTeacher):
         Raises:
             ConfigError: a value out of its range.
         """
-        return vars(read(cfg, BoxCRFParams))
-
-    def refiner(self) -> Refiner:
-        """See :meth:`Teacher.refiner`."""
-        return BoxByBox(self.make)
+        return {"make": partial(box_crf, **vars(read(cfg, BoxCRFParams)))}

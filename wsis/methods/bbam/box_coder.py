@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Units of dx, dy, dw, dh."""
@@ -16,16 +17,15 @@ SCALE_CLAMP = math.log(1000.0 / 16)
 """Largest dw, dh after division by the weights."""
 
 
-def _centre_form(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sides (..., 2) of boxes (..., 4) XYXY, far edges inclusive."""
     size = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes[..., :2] + 0.5 * size, size
 
 
 def decode(
-    deltas: torch.Tensor,
-    boxes: torch.Tensor,
-    weights: tuple[float, float, float, float] = WEIGHTS,
-) -> torch.Tensor:
+    deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float] = WEIGHTS
+) -> Tensor:
     """Boxes moved by their regression.
 
     Args:
@@ -37,36 +37,15 @@ def decode(
         (N, 4 K) XYXY, far edges inclusive, not clipped.
     """
     scaled = deltas.unflatten(1, (-1, 4)) / deltas.new_tensor(weights)
-    centre, size = _centre_form(boxes[:, None])
+    centre, size = centre_form(boxes[:, None])
     new_centre = scaled[..., :2] * size + centre
     new_size = scaled[..., 2:].clamp(max=SCALE_CLAMP).exp() * size
     near = new_centre - 0.5 * new_size
     return torch.cat([near, new_centre + 0.5 * new_size - 1], dim=-1).flatten(1)
 
 
-def encode(
-    targets: torch.Tensor,
-    boxes: torch.Tensor,
-    weights: tuple[float, float, float, float] = WEIGHTS,
-) -> torch.Tensor:
-    """The regression that moves boxes onto their targets, the inverse of :func:`decode`.
-
-    Args:
-        targets: (N, 4) XYXY, far edges inclusive.
-        boxes: (N, 4) likewise.
-        weights: units of dx, dy, dw, dh.
-
-    Returns:
-        (N, 4) dx, dy, dw, dh.
-    """
-    centre, size = _centre_form(boxes)
-    target_centre, target_size = _centre_form(targets)
-    shift = (target_centre - centre) / size
-    return torch.cat([shift, (target_size / size).log()], dim=1) * targets.new_tensor(weights)
-
-
-def clip_inclusive(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Boxes cut to the image, as a new tensor (spec pitfall P11).
+def clip_inclusive(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Boxes cut to the image, as a new tensor.
 
     Args:
         boxes: (N, 4 K) XYXY, far edges inclusive.

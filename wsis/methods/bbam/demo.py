@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
 from detectron2.config import CfgNode
+from torch import Tensor
 
 from wsis.config.params import read
 from wsis.methods.bbam.config import BBAMParams
@@ -29,10 +29,10 @@ class Frame(NamedTuple):
 
     detection: int
     step: int
-    image: torch.Tensor
-    proposal: torch.Tensor
-    clean: torch.Tensor
-    perturbed: torch.Tensor
+    image: Tensor
+    proposal: Tensor
+    clean: Tensor
+    perturbed: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def demo_settings(cfg: CfgNode) -> DemoSettings:
 
 def explain_detections(
     view: ExplainableDetector,
-    image: torch.Tensor,
+    image: Tensor,
     settings: DemoSettings,
     watch: Callable[[Frame], None] | None = None,
     every: int = 1,
-) -> tuple[Detections, list[torch.Tensor]]:
+) -> tuple[Detections, list[Tensor]]:
     """Explains what a detector finds in an image.
 
     Args:
@@ -89,7 +89,7 @@ def explain_detections(
     params = settings.explainer
     found = view.detections(image, settings.threshold, settings.stride)
     decode = view.decode_in(image)
-    masks: list[torch.Tensor] = []
+    masks: list[Tensor] = []
     for start in range(0, len(found.targets), settings.boxes_per_batch):
         part = slice(start, start + settings.boxes_per_batch)
 

@@ -14,7 +14,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from detectron2.structures import Boxes, ImageList
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wsis.config.params import key, part
@@ -28,12 +28,15 @@ from wsis.methods.bbam.targets import (
     StrideParams,
     Target,
     box_targets,
-    initial_mask,
-    proposal_target,
+    class_deltas,
+    detection_targets,
+    size_of,
     softmax_scores,
 )
 
-Answers = tuple[torch.Tensor, torch.Tensor]
+Answers = tuple[Tensor, Tensor]
+Levels = list[Tensor]
+Size = tuple[int, int]
 _CHUNK = 4096
 """Proposals that go through the heads at a time in a pass without gradient."""
 _THIN = 1e-3
@@ -65,10 +68,10 @@ class Detections(NamedTuple):
     """
 
     targets: list[Target]
-    proposals: torch.Tensor
-    boxes: torch.Tensor
-    classes: torch.Tensor
-    scores: torch.Tensor
+    proposals: Tensor
+    boxes: Tensor
+    classes: Tensor
+    scores: Tensor
 
 
 class ExplainableDetector(ABC):
@@ -91,18 +94,16 @@ class ExplainableDetector(ABC):
         self.model: Any = model
         self.inclusive = inclusive
 
-    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+    def normalise(self, image: Tensor) -> Tensor:
         """An image as the network wants it: (3, H, W) in 0-255 to the same minus mean, by standard deviation."""
         return (image.to(self.model.device) - self.model.pixel_mean) / self.model.pixel_std
 
-    def show(self, image: torch.Tensor) -> torch.Tensor:
+    def show(self, image: Tensor) -> Tensor:
         """The reverse of :meth:`normalise`: (..., 3, H, W) uint8."""
         shown = image * self.model.pixel_std + self.model.pixel_mean
         return shown.round().clamp(0, 255).to(torch.uint8)
 
-    def decode(
-        self, deltas: torch.Tensor, proposals: torch.Tensor, height: int, width: int
-    ) -> torch.Tensor:
+    def decode(self, deltas: Tensor, proposals: Tensor, height: int, width: int) -> Tensor:
         """Regressions (N, 4 K) and proposals (N, 4) to boxes (N, 4 K) XYXY, cut to the image; type of the deltas."""
         coder = self._coder()
         if self.inclusive:
@@ -112,18 +113,16 @@ class ExplainableDetector(ABC):
         limit = corners.new_tensor([width, height] * 2)
         return torch.minimum(corners.clamp(min=0), limit).flatten(1)
 
-    def decode_in(
-        self, image: torch.Tensor
-    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def decode_in(self, image: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """:meth:`decode` for one image (3, H, W)."""
-        height, width = image.shape[-2:]
+        height, width = size_of(image)
         return partial(self.decode, height=height, width=width)
 
-    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def features(self, images: Tensor) -> dict[str, Tensor]:
         """The backbone's answer to (B, 3, H, W), padded as the detector itself pads."""
         return self.model.backbone(self._padded(images))
 
-    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+    def _padded(self, images: Tensor) -> Tensor:
         divisor = max(self.model.backbone.size_divisibility, 1)
         down, right = (-size % divisor for size in images.shape[-2:])
         return functional.pad(images, (0, right, 0, down))
@@ -133,14 +132,14 @@ class ExplainableDetector(ABC):
         """Detectron2's box coder."""
 
     @abstractmethod
-    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+    def forward(self, images: Tensor, proposals: list[Tensor]) -> Answers:
         """See :data:`wsis.methods.bbam.targets.Forward`."""
 
     @abstractmethod
     def targets(
         self,
-        image: torch.Tensor,
-        boxes: torch.Tensor,
+        image: Tensor,
+        boxes: Tensor,
         classes: Sequence[int],
         annotation_ids: Sequence[int],
         params: TargetParams,
@@ -156,7 +155,7 @@ class ExplainableDetector(ABC):
         """
 
     @abstractmethod
-    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+    def detections(self, image: Tensor, threshold: float, stride: StrideParams) -> Detections:
         """What the detector finds in (3, H, W) with a score above the threshold."""
 
 
@@ -171,23 +170,19 @@ class TwoStageDetector(ExplainableDetector):
         strides = [shape.stride for shape in backbone.output_shape().values()]
         self.divisor = max(backbone.size_divisibility, *strides)
 
+    def _predictors(self) -> Sequence[Any]:
+        """One per stage."""
+        found = self.model.roi_heads.box_predictor
+        return list(found) if isinstance(found, nn.ModuleList) else [found]
+
     def _coder(self) -> Any:
-        predictor = self.model.roi_heads.box_predictor
-        return (
-            predictor[0] if isinstance(predictor, nn.ModuleList) else predictor
-        ).box2box_transform
+        return self._predictors()[0].box2box_transform
 
-    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+    def forward(self, images: Tensor, proposals: list[Tensor]) -> Answers:
         """See :data:`wsis.methods.bbam.targets.Forward`."""
-        size = (images.shape[-2], images.shape[-1])
-        return self._answers(self.features(images), proposals, size)
+        return self._answers(self.features(images), proposals, size_of(images))
 
-    def _answers(
-        self,
-        features: dict[str, torch.Tensor],
-        proposals: list[torch.Tensor],
-        size: tuple[int, int],
-    ) -> Answers:
+    def _answers(self, features: dict[str, Tensor], proposals: list[Tensor], size: Size) -> Answers:
         heads = self.model.roi_heads
         levels = [features[name] for name in heads.in_features]
         run = next(run for kind, run in _HEADS if isinstance(heads, kind))
@@ -199,54 +194,39 @@ class TwoStageDetector(ExplainableDetector):
 
     def targets(
         self,
-        image: torch.Tensor,
-        boxes: torch.Tensor,
+        image: Tensor,
+        boxes: Tensor,
         classes: Sequence[int],
         annotation_ids: Sequence[int],
         params: TargetParams,
     ) -> list[Target]:
         """See :meth:`ExplainableDetector.targets`."""
-        height, width = image.shape[-2:]
         proposals = [
-            draw_proposals(box, height, width, params.seed, number, params.proposals)
+            draw_proposals(box, *size_of(image), params.seed, number, params.proposals)
             for box, number in zip(boxes, annotation_ids, strict=True)
         ]
-        decode = self.decode_in(image)
-        return box_targets(
-            self.forward, image, boxes, classes, proposals, decode, params.proposals, params.stride
-        )
+        how = self.decode_in(image), params.proposals, params.stride
+        return box_targets(self.forward, image, boxes, classes, proposals, *how)
 
     @torch.no_grad()
-    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+    def detections(self, image: Tensor, threshold: float, stride: StrideParams) -> Detections:
         """See :meth:`ExplainableDetector.detections`; proposals are the RPN's."""
-        size = (image.shape[-2], image.shape[-1])
+        size = size_of(image)
         padded = self._padded(image[None])
         features = self.model.backbone(padded)
         found, _ = self.model.proposal_generator(ImageList(padded, [size]), features, None)
         proposals = found[0].proposal_boxes.tensor.to(image)
         logits, deltas = self._answers(features, [proposals], size)
-        predictor = self.model.roi_heads.box_predictor
-        predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
-        boxes, index = fast_rcnn_inference_single_image(
-            self.decode(deltas, proposals, *size),
-            softmax_scores(logits),
-            size,
-            threshold,
-            predictor.test_nms_thresh,
-            predictor.test_topk_per_image,
+        predictor = self._predictors()[-1]
+        limits = threshold, predictor.test_nms_thresh, predictor.test_topk_per_image
+        decoded = self.decode(deltas, proposals, *size)
+        made, index = fast_rcnn_inference_single_image(
+            decoded, softmax_scores(logits), size, *limits
         )
-        decode = self.decode_in(image)
-        targets = [
-            proposal_target(proposals[i], logits[i], deltas[i], decode, *size, stride, label)
-            for i, label in zip(index.tolist(), boxes.pred_classes.tolist(), strict=True)
-        ]
-        return Detections(
-            targets,
-            proposals[index],
-            boxes.pred_boxes.tensor,
-            boxes.pred_classes,
-            boxes.scores,
-        )
+        proposals, boxes, classes = proposals[index], made.pred_boxes.tensor, made.pred_classes
+        answers = classes, made.scores, class_deltas(deltas[index], classes)
+        targets = detection_targets(proposals, *answers, boxes, size, stride)
+        return Detections(targets, proposals, boxes, classes, made.scores)
 
 
 class OneStageDetector(ExplainableDetector):
@@ -257,28 +237,25 @@ class OneStageDetector(ExplainableDetector):
     def _coder(self) -> Any:
         return self.model.box2box_transform
 
-    def _levels(self, images: torch.Tensor) -> tuple[list[torch.Tensor], ...]:
+    def _levels(self, images: Tensor) -> tuple[list[Tensor], ...]:
         """Per level features, logits (B, A K, h, w) and regressions (B, 4 A, h, w)."""
         features = self.features(images)
         levels = [features[name] for name in self.model.head_in_features]
         return levels, *self.model.head(levels)
 
-    def forward(self, images: torch.Tensor, proposals: list[torch.Tensor]) -> Answers:
+    def forward(self, images: Tensor, proposals: list[Tensor]) -> Answers:
         """See :data:`wsis.methods.bbam.targets.Forward`."""
         _, logits, deltas = self._levels(images)
-        image = torch.arange(len(proposals), device=images.device)
-        image = image.repeat_interleave(
-            torch.tensor([len(p) for p in proposals], device=images.device)
-        )
+        image = torch.cat([torch.full_like(part, i) for i, part in enumerate(proposals)])
         rows = image, torch.cat(proposals)
-        per_level = ((logits, self.model.num_classes), (deltas, 4))
-        chosen = [
-            torch.cat([flatten_level(v, n) for v in level], 1)[rows] for level, n in per_level
-        ]
-        return chosen[0], chosen[1]
+
+        def chosen(levels: Levels, values: int) -> Tensor:
+            return torch.cat([flatten_level(level, values) for level in levels], dim=1)[rows]
+
+        return chosen(logits, self.model.num_classes), chosen(deltas, 4)
 
     @torch.no_grad()
-    def all_anchors(self, image: torch.Tensor) -> tuple[AnchorAnswers, torch.Tensor]:
+    def all_anchors(self, image: Tensor) -> tuple[AnchorAnswers, Tensor]:
         """The answers for all R anchors of (3, H, W), and the anchors, (R, 4) XYXY in network pixels."""
         levels, logits, deltas = self._levels(image[None])
         anchors = [boxes.tensor.to(image) for boxes in self.model.anchor_generator(levels)]
@@ -287,47 +264,34 @@ class OneStageDetector(ExplainableDetector):
 
     def targets(
         self,
-        image: torch.Tensor,
-        boxes: torch.Tensor,
+        image: Tensor,
+        boxes: Tensor,
         classes: Sequence[int],
         annotation_ids: Sequence[int],
         params: TargetParams,
     ) -> list[Target]:
         """See :meth:`ExplainableDetector.targets`; nothing is drawn."""
         answers, _ = self.all_anchors(image)
-        size = image.shape[-2:]
-        choice = params.proposals.min_iou[-1], params.proposals.limit
+        height, width = size_of(image)
+        min_iou, limit = params.proposals.min_iou[-1], params.proposals.limit
         return [
-            anchor_target(answers, box, label, size[0], size[1], params.stride, *choice)
+            anchor_target(answers, box, label, height, width, params.stride, min_iou, limit)
             for box, label in zip(boxes, classes, strict=True)
         ]
 
     @torch.no_grad()
-    def detections(self, image: torch.Tensor, threshold: float, stride: StrideParams) -> Detections:
+    def detections(self, image: Tensor, threshold: float, stride: StrideParams) -> Detections:
         """See :meth:`ExplainableDetector.detections`; an anchor may stand for several classes."""
         answers, anchors = self.all_anchors(image)
         probabilities = answers.logits.sigmoid()
         seen = (answers.decoded[:, 2:] > answers.decoded[:, :2]).all(dim=1)
         index, labels = (seen[:, None] & (probabilities > threshold)).nonzero(as_tuple=True)
-        kept = batched_nms(
-            answers.decoded[index],
-            probabilities[index, labels],
-            labels,
-            self.model.test_nms_thresh,
-        )[: self.model.max_detections_per_image]
-        index, labels = index[kept], labels[kept]
+        scores, limit = probabilities[index, labels], self.model.max_detections_per_image
+        kept = batched_nms(answers.decoded[index], scores, labels, self.model.test_nms_thresh)
+        index, labels = index[kept[:limit]], labels[kept[:limit]]
         boxes, scores = answers.decoded[index], probabilities[index, labels]
-        size = image.shape[-2:]
-        targets = [
-            Target(
-                index[i : i + 1],
-                int(labels[i]),
-                scores[i : i + 1],
-                answers.deltas[index[i : i + 1]],
-                initial_mask(boxes[i : i + 1], boxes[i], size[0], size[1], stride),
-            )
-            for i in range(len(index))
-        ]
+        known = index, labels, scores, answers.deltas[index], boxes
+        targets = detection_targets(*known, size_of(image), stride)
         return Detections(targets, anchors[index], boxes, labels, scores)
 
 
@@ -353,28 +317,22 @@ def explainable(model: nn.Module, inclusive: bool = False) -> ExplainableDetecto
     )
 
 
-def _standard(
-    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
-) -> Answers:
+def _standard(heads: Any, levels: Levels, proposals: list[Tensor], size: Size) -> Answers:
     pooled = heads.box_pooler(levels, [Boxes(part) for part in proposals])
     return heads.box_predictor(heads.box_head(pooled))
 
 
-def _res5(
-    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
-) -> Answers:
+def _res5(heads: Any, levels: Levels, proposals: list[Tensor], size: Size) -> Answers:
     pooled = heads.res5(heads.pooler(levels, [Boxes(part) for part in proposals]))
     return heads.box_predictor(pooled.mean(dim=[2, 3]))
 
 
-def _cascade(
-    heads: Any, levels: list[torch.Tensor], proposals: list[torch.Tensor], size: tuple[int, int]
-) -> Answers:
+def _cascade(heads: Any, levels: Levels, proposals: list[Tensor], size: Size) -> Answers:
     """Logits whose softmax is the mean over the stages, and the regression from a proposal to the last stage's box."""
     counts = [len(part) for part in proposals]
     start = boxes = torch.cat(proposals)
     limit = start.new_tensor([size[1], size[0]] * 2)
-    means: list[torch.Tensor] = []
+    means: list[Tensor] = []
     for stage in range(heads.num_cascade_stages):
         if stage:
             boxes = torch.minimum(boxes.clamp(min=0), limit)

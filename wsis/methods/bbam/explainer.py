@@ -1,4 +1,4 @@
-"""Attribution masks by gradient descent through a frozen detector (spec 4.3 to 4.5).
+"""Attribution masks by gradient descent through a frozen detector.
 
 Boxes share nothing but time: Adam works cell by cell, so the masks of a batch are those of each box
 alone, up to rounding.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from wsis.config.params import key, part
 from wsis.config.rules import above, at_least
@@ -47,12 +48,12 @@ class Step:
     """
 
     index: int
-    masks: list[torch.Tensor]
-    gradients: list[torch.Tensor]
-    losses: torch.Tensor
-    images: torch.Tensor
-    logits: torch.Tensor
-    deltas: torch.Tensor
+    masks: list[Tensor]
+    gradients: list[Tensor]
+    losses: Tensor
+    images: Tensor
+    logits: Tensor
+    deltas: Tensor
 
 
 class _Batch:
@@ -61,10 +62,10 @@ class _Batch:
     def __init__(
         self,
         forward: Forward,
-        images: torch.Tensor,
+        images: Tensor,
         targets: Sequence[Target],
         params: ObjectiveParams,
-        fill: torch.Tensor | None,
+        fill: Tensor | None,
         scores: Scores,
         windows: Sequence[Window] | None,
     ) -> None:
@@ -86,7 +87,7 @@ class _Batch:
         self.mean = mean_over_groups(counts, self.clean_scores)
         self.rows = torch.arange(sum(counts), device=device)
 
-    def evaluate(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def evaluate(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Losses (B,), perturbed images, logits and deltas at the present masks."""
         images = perturb(self.images, self.masks.upsample(), self.fill)
         logits, deltas = self.forward(images, self.proposals)
@@ -103,15 +104,15 @@ class _Batch:
 
 def explain(
     forward: Forward,
-    images: torch.Tensor,
+    images: Tensor,
     targets: Sequence[Target],
     params: ExplainerParams,
     *,
-    fill: torch.Tensor | None = None,
+    fill: Tensor | None = None,
     scores: Scores = softmax_scores,
     windows: Sequence[Window] | None = None,
     observe: Callable[[Step], None] | None = None,
-) -> list[torch.Tensor]:
+) -> list[Tensor]:
     """The attribution masks of a batch of boxes.
 
     The detector's parameters get no gradient and are not changed. Gradients are enabled here.
@@ -135,7 +136,7 @@ def explain(
     if not active:
         return masks
 
-    def pick(stack: torch.Tensor) -> torch.Tensor:
+    def pick(stack: Tensor) -> Tensor:
         return stack[None] if stack.ndim == 3 else stack[active]
 
     batch = _Batch(

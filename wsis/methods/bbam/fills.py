@@ -1,4 +1,4 @@
-"""What takes the place of hidden pixels (spec 4.3), for the boxes of one image."""
+"""What takes the place of hidden pixels, for the boxes of one image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsis.methods.bbam.perturb import blurred, blurred_with_noise, fill_outside
 from wsis.methods.bbam.proposals import box_generator
@@ -17,13 +18,13 @@ NOISE_STREAM = 1
 def make_fill(
     mode: str,
     outside_box: bool,
-    image: torch.Tensor,
-    boxes: torch.Tensor,
+    image: Tensor,
+    boxes: Tensor,
     annotation_ids: Sequence[int],
     seed: int,
     original: Callable[[], np.ndarray],
-    prepare: Callable[[np.ndarray], torch.Tensor],
-) -> torch.Tensor | None:
+    prepare: Callable[[np.ndarray], Tensor],
+) -> Tensor | None:
     """The fill of a batch of boxes.
 
     Args:
@@ -39,18 +40,15 @@ def make_fill(
     Returns:
         For :func:`wsis.methods.bbam.explainer.explain`: None (the mean colour), (3, H, W) or (B, 3, H, W).
     """
-    if mode == "mean":
-        fills = [torch.zeros_like(image)]
-    elif mode == "blur":
-        fills = [prepare(blurred(original()))]
-    else:
+    if mode == "blurrandom":
         pixels = original()
         generators = [box_generator(seed, number, NOISE_STREAM) for number in annotation_ids]
         fills = [prepare(blurred_with_noise(pixels, generator)) for generator in generators]
+    elif not outside_box:
+        return prepare(blurred(original())) if mode == "blur" else None
+    else:
+        shared = prepare(blurred(original())) if mode == "blur" else torch.zeros_like(image)
+        fills = [shared] * len(boxes)
     if outside_box:
-        if len(fills) == 1:
-            fills = fills * len(boxes)
         fills = [fill_outside(image, fill, box) for fill, box in zip(fills, boxes, strict=True)]
-    elif mode == "mean":
-        return None
-    return fills[0] if mode == "blur" and not outside_box else torch.stack(fills)
+    return torch.stack(fills)

@@ -1,4 +1,4 @@
-"""Weights of the original release, which is built on maskrcnn-benchmark, under Detectron2's names (spec 3.1)."""
+"""Weights of the original release, which is built on maskrcnn-benchmark, under Detectron2's names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from wsis.modeling.weight_names import register_weight_names
 
@@ -35,7 +36,7 @@ def is_original_release(weights: Mapping[str, object]) -> bool:
 
 
 @register_weight_names(is_original_release)
-def from_original_release(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_original_release(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of a Faster or Mask R-CNN with FPN under Detectron2's names and in its order of classes.
 
     Background moves from the first to the last class row; its box and mask rows, which nothing uses, are dropped.
@@ -73,7 +74,7 @@ def _new_name(name: str) -> str | None:
     return None
 
 
-def _new_value(name: str, value: torch.Tensor) -> torch.Tensor:
+def _new_value(name: str, value: Tensor) -> Tensor:
     if name.endswith("norm.running_var"):
         return value - FROZEN_BN_EPS
     if name.startswith("roi_heads.box_predictor.cls_score."):

@@ -1,4 +1,4 @@
-"""The objective of an attribution mask (spec 4.4).
+"""The objective of an attribution mask.
 
     L = mean_o [ 1/2 mean_4 |t_o - t*_o| + 1/2 |p_o - p*_o| ]
         + lambda sum |M| + lambda_tv TV(M)
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from wsis.config.params import key
 from wsis.config.rules import at_least
@@ -38,8 +39,8 @@ class ObjectiveParams:
 
 
 def difference_powers(
-    masks: torch.Tensor, power: float, valid: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    masks: Tensor, power: float, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """|difference of neighbours|^power in four directions.
 
     Args:
@@ -69,8 +70,8 @@ def difference_powers(
 
 
 def total_variation(
-    masks: torch.Tensor, power: float = ObjectiveParams.tv_power, valid: torch.Tensor | None = None
-) -> torch.Tensor:
+    masks: Tensor, power: float = ObjectiveParams.tv_power, valid: Tensor | None = None
+) -> Tensor:
     """TV(M): sums of neighbouring differences to a power, each diagonal direction counted twice.
 
     Args:
@@ -86,9 +87,7 @@ def total_variation(
     return (sums * sums.new_tensor(DIRECTION_WEIGHTS)).sum(dim=-1)
 
 
-def regulariser(
-    masks: torch.Tensor, params: ObjectiveParams, valid: torch.Tensor | None = None
-) -> torch.Tensor:
+def regulariser(masks: Tensor, params: ObjectiveParams, valid: Tensor | None = None) -> Tensor:
     """The part of the objective that looks at the mask alone.
 
     Args:
@@ -103,12 +102,7 @@ def regulariser(
     return params.sparsity_weight * masks.abs().sum(dim=(-2, -1)) + params.tv_weight * variation
 
 
-def fidelity(
-    scores: torch.Tensor,
-    deltas: torch.Tensor,
-    clean_scores: torch.Tensor,
-    clean_deltas: torch.Tensor,
-) -> torch.Tensor:
+def fidelity(scores: Tensor, deltas: Tensor, clean_scores: Tensor, clean_deltas: Tensor) -> Tensor:
     """How far the answer for each proposal has moved.
 
     Args:
@@ -123,7 +117,7 @@ def fidelity(
     return 0.5 * moved + 0.5 * (scores - clean_scores).abs()
 
 
-def mean_over_groups(counts: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+def mean_over_groups(counts: Sequence[int], like: Tensor) -> Tensor:
     """The matrix that turns values of all proposals into the mean of each box.
 
     Args:
@@ -133,8 +127,5 @@ def mean_over_groups(counts: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, sum of counts), each row sums to 1.
     """
-    sizes = torch.tensor(list(counts), device=like.device)
-    owner = torch.arange(len(counts), device=like.device).repeat_interleave(sizes)
-    matrix = like.new_zeros((len(counts), len(owner)))
-    matrix[owner, torch.arange(len(owner), device=like.device)] = 1 / sizes[owner].to(like)
-    return matrix
+    rows = [like.new_full((1, count), 1 / count) for count in counts]
+    return torch.block_diag(*rows)

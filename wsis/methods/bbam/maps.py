@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional
 
 
-def map_at_image(
-    mask: np.ndarray, height: int, width: int, aligned: bool = True
-) -> np.ndarray | None:
-    """A mask with its minimum taken off and its maximum at 1, at image size.
+def stretched(mask: np.ndarray) -> np.ndarray | None:
+    """A mask with its minimum taken off and its maximum at 1.
 
     Args:
-        mask: (h, w) float or uint8, at least 0, of the whole image.
-        height, width: size of the original image in pixels.
-        aligned: True puts the outermost cells on the outermost pixels, as the optimisation has them;
-            False stretches with half-pixel centres, as the reference reads its stored pictures.
+        mask: (h, w) float or uint8, at least 0.
 
     Returns:
-        (H, W) float32 in [0, 1], or None for a mask without contrast (nothing to go by, pitfall P9).
+        (h, w) float32 in [0, 1], or None for a mask without contrast (nothing to go by).
     """
     values = mask.astype(np.float32)
     values -= values.min()
     highest = values.max()
-    if not highest > 0:
-        return None
-    values /= highest
-    if not aligned:
-        return cv2.resize(values, (width, height))
-    stretched = functional.interpolate(
-        torch.from_numpy(values)[None, None], (height, width), mode="bilinear", align_corners=True
-    )
-    return stretched[0, 0].numpy()
+    return values / highest if highest > 0 else None
 
 
-def stored_picture(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The mask as the reference stores it, before the loss of JPEG (spec 4.5, pitfall P8).
+def map_at_image(mask: np.ndarray, height: int, width: int) -> np.ndarray | None:
+    """:func:`stretched` at image size, the outermost cells on the outermost pixels, as the optimisation has them.
 
     Args:
-        mask: (h, w) float in [0, 1].
-        height, width: network size of the image.
-
-    Returns:
-        (H / 2, W / 2) uint8, the sides rounded, halves to even.
+        mask: (h, w) float or uint8, at least 0, of the whole image.
+        height, width: size of the original image in pixels.
     """
-    return cv2.resize((mask * 255).astype(np.uint8), (round(width / 2), round(height / 2)))
+    values = stretched(mask)
+    if values is None:
+        return None
+    grid, size = torch.from_numpy(values)[None, None], (height, width)
+    return functional.interpolate(grid, size, mode="bilinear", align_corners=True)[0, 0].numpy()

@@ -1,4 +1,4 @@
-"""Masks refined by MCG segment proposals (spec 5.3), which are unions of superpixels.
+"""Masks refined by MCG segment proposals, which are unions of superpixels.
 
 Everything is counted per superpixel once; a proposal's numbers are sums over its superpixels.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wsis.data.mat_files import read_mat
-from wsis.methods.bbam.top_crf import Slices, box_area
+from wsis.methods.bbam.top_crf import Slices, box_area, cut_to
 
 MIN_BOX_AREA = 32 * 32
 """Smaller boxes keep their masks."""
@@ -86,18 +86,6 @@ class ProposalScores(NamedTuple):
     in_mask: np.ndarray
 
 
-class Refined(NamedTuple):
-    """A mask after refinement.
-
-    Attributes:
-        mask: (H, W) bool.
-        unchanged: whether it is the one before, for want of a proposal.
-    """
-
-    mask: np.ndarray
-    unchanged: bool
-
-
 def load_mcg(path: str | os.PathLike[str]) -> SegmentProposals:
     """Reads the ``.mat`` file of one image: its variables ``superpixels`` and ``labels``.
 
@@ -132,7 +120,7 @@ def score_proposals(
         mask: (H, W) bool.
         box: of the object.
         weights: (H, W) float, what a pixel counts, default 1. The published files come from row +
-            column index (pitfall P2).
+            column index.
     """
     pixel = np.ones(mask.shape) if weights is None else weights
     boxed = np.zeros(mask.shape)
@@ -145,31 +133,13 @@ def score_proposals(
     )
 
 
-def refine_single(
-    proposals: SegmentProposals, mask: np.ndarray, box: Slices, weights: np.ndarray | None = None
-) -> Refined:
-    """The best proposal in the place of a mask that has no partner, cut to the box.
-
-    Args:
-        proposals: of the image.
-        mask: (H, W) bool.
-        box: of the object.
-        weights: see :func:`score_proposals`.
-    """
-    scores = score_proposals(proposals, mask, box, weights)
-    best = _best(scores, keep_touching(proposals, box))
-    if best is None:
-        return Refined(mask, True)
-    return Refined(_cut(proposals.union(best), box), False)
-
-
 def refine_pair(
     proposals: SegmentProposals,
     foreground: np.ndarray,
     region: np.ndarray,
     box: Slices,
     weights: np.ndarray | None = None,
-) -> tuple[Refined, Refined]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Best proposal and all that lie inside the mask, for both masks of a box.
 
     Args:
@@ -180,55 +150,46 @@ def refine_pair(
         weights: see :func:`score_proposals`.
 
     Returns:
-        Both refined; a refined region contains the refined foreground inside the box.
+        Both masks (H, W) bool, refined or, for want of a proposal, those given; a refined region contains the refined
+        foreground inside the box.
     """
     kept = keep_touching(proposals, box)
     found: list[np.ndarray | None] = []
     for mask in (foreground, region):
         scores = score_proposals(proposals, mask, box, weights)
-        best = _best(scores, kept)
+        best = best_proposal(scores, kept)
         found.append(None if best is None else proposals.union(best | (kept & scores.in_mask)))
     inner, outer = found
-    first = Refined(foreground, True) if inner is None else Refined(_cut(inner, box), False)
+    first = foreground if inner is None else cut_to(inner, box)
     if outer is None:
-        return first, Refined(region, True)
-    return first, Refined(_cut(outer | (foreground if inner is None else inner), box), False)
+        return first, region
+    return first, cut_to(outer | (foreground if inner is None else inner), box)
 
 
 def refine_box(
     proposals: SegmentProposals, foreground: np.ndarray, region: np.ndarray, box: Slices
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`refine_pair`, save that small boxes keep their masks.
-
-    Args:
-        proposals: of the image.
-        foreground, region: (H, W) bool.
-        box: of the object.
-
-    Returns:
-        Both masks (H, W) bool.
-    """
+    """:func:`refine_pair`, save that small boxes keep their masks."""
     if box_area(box) < MIN_BOX_AREA:
         return foreground, region
-    first, second = refine_pair(proposals, foreground, region, box)
-    return first.mask, second.mask
+    return refine_pair(proposals, foreground, region, box)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
-def _best(scores: ProposalScores, kept: np.ndarray) -> np.ndarray | None:
-    """(P,) bool with the first of the highest IoU in the box, None if no IoU is above 0."""
+def best_proposal(scores: ProposalScores, kept: np.ndarray) -> np.ndarray | None:
+    """The proposal of the highest IoU in the box.
+
+    Args:
+        scores: of P proposals.
+        kept: (P,) bool, those that may be chosen.
+
+    Returns:
+        (P,) bool with the first of the best, None if no IoU is above 0.
+    """
     iou = np.where(kept & scores.in_box, scores.iou, 0.0)
     if not (iou > 0).any():
         return None
-    chosen = np.zeros(len(iou), dtype=bool)
-    chosen[iou.argmax()] = True
-    return chosen
-
-
-def _cut(mask: np.ndarray, box: Slices) -> np.ndarray:
-    out = np.zeros_like(mask)
-    out[box] = mask[box]
-    return out
+    return np.arange(len(iou)) == iou.argmax()

@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.modeling import META_ARCH_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
 from wsis.config.params import read
 from wsis.data.images import read_image
@@ -23,7 +23,7 @@ from wsis.methods.bbam.detector import explainable
 from wsis.methods.bbam.explainer import explain
 from wsis.methods.bbam.fills import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
-from wsis.methods.bbam.targets import Target
+from wsis.methods.bbam.targets import size_of
 from wsis.methods.bbam.windows import Window, same_size, window_of
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
@@ -143,7 +143,7 @@ class BBAM(Teacher):
     def _explain_image(self, inputs: dict[str, Any]) -> Seed:
         instances = inputs["instances"]
         image = self.view.normalise(inputs["image"])
-        height, width = image.shape[-2:]
+        height, width = size_of(image)
         boxes = instances.gt_boxes.tensor.to(image)
         boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height] * 2))
         ids = instances.annotation_ids.tolist()
@@ -151,50 +151,29 @@ class BBAM(Teacher):
         targets = self.view.targets(image, boxes, classes, ids, self.target_params)
         masks = [target.mask for target in targets]
         active = [i for i, target in enumerate(targets) if len(target.proposals)]
-        windows = self._windows(targets, boxes, active, (height, width))
-        if windows:  # alike ones together
+        windows: dict[int, Window] = {}
+        if self.context >= 0:
+            around = self.context, (height, width), self.view.divisor
+            windows = {i: window_of(targets[i].proposals, boxes[i], *around) for i in active}
+            # alike ones together
             active.sort(key=lambda i: (windows[i].height * windows[i].width, i))
         for start in range(0, len(active), self.boxes_per_batch):
             chosen = active[start : start + self.boxes_per_batch]
             fill = self._fill(inputs, image, boxes[chosen], [ids[i] for i in chosen])
-            around = same_size([windows[i] for i in chosen]) if windows else None
-            found = self._explain(image, [targets[i] for i in chosen], fill, around)
+            view = same_size([windows[i] for i in chosen]) if windows else None
+            wanted = [targets[i] for i in chosen]
+            forward, scores = self.view.forward, self.view.scores
+            found = explain(
+                forward, image, wanted, self.explainer, fill=fill, scores=scores, windows=view
+            )
             for i, mask in zip(chosen, found, strict=True):
                 masks[i] = mask
         maps = {str(i): mask.float().cpu().numpy() for i, mask in enumerate(masks)}
         return seed_from_inputs(inputs, maps)
 
-    def _windows(
-        self,
-        targets: list[Target],
-        boxes: torch.Tensor,
-        active: list[int],
-        size: tuple[int, int],
-    ) -> dict[int, Window]:
-        """The windows of the boxes that are explained; none where the whole image is wanted."""
-        if self.context < 0:
-            return {}
-        divisor = self.view.divisor
-        return {
-            i: window_of(targets[i].proposals, boxes[i], self.context, size, divisor)
-            for i in active
-        }
-
-    def _explain(
-        self,
-        image: torch.Tensor,
-        targets: list[Target],
-        fill: torch.Tensor | None,
-        windows: list[Window] | None,
-    ) -> list[torch.Tensor]:
-        forward, scores = self.view.forward, self.view.scores
-        return explain(
-            forward, image, targets, self.explainer, fill=fill, scores=scores, windows=windows
-        )
-
     def _fill(
-        self, inputs: dict[str, Any], image: torch.Tensor, boxes: torch.Tensor, ids: Sequence[int]
-    ) -> torch.Tensor | None:
+        self, inputs: dict[str, Any], image: Tensor, boxes: Tensor, ids: Sequence[int]
+    ) -> Tensor | None:
         size = inputs["height"], inputs["width"]
 
         def original() -> np.ndarray:
@@ -202,7 +181,7 @@ class BBAM(Teacher):
                 return inputs["original_image"]
             return read_image(inputs["file_name"], *size, self.high_bit_depth)
 
-        def prepare(pixels: np.ndarray) -> torch.Tensor:
+        def prepare(pixels: np.ndarray) -> Tensor:
             resize = T.ResizeTransform(*size, image.shape[-2], image.shape[-1])
             resized = resize.apply_image(pixels)
             if self.image_format == "BGR":

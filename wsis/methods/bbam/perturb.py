@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from wsis.methods.bbam.windows import Window
 
 BLUR_KERNEL, BLUR_SIGMA, NOISE_STD = 11, 5.0, 0.2
 
 
-def interpolation_matrix(cells: int, pixels: int, like: torch.Tensor) -> torch.Tensor:
+def interpolation_matrix(cells: int, pixels: int, like: Tensor) -> Tensor:
     """Linear interpolation along one axis, first and last cell on first and last pixel.
 
     Args:
@@ -23,16 +26,8 @@ def interpolation_matrix(cells: int, pixels: int, like: torch.Tensor) -> torch.T
     Returns:
         (N, n), rows sum to 1: ``interpolate(mode="bilinear", align_corners=True)`` for one axis.
     """
-    step = (cells - 1) / (pixels - 1) if pixels > 1 else 0.0
-    position = torch.arange(pixels, dtype=torch.float64) * step
-    near = position.floor().clamp(max=max(cells - 2, 0)).long()
-    share = position - near
-    matrix = torch.zeros((pixels, cells), dtype=torch.float64)
-    rows = torch.arange(pixels)
-    matrix[rows, near] = 1 - share
-    if cells > 1:
-        matrix[rows, near + 1] = share
-    return matrix.to(like)
+    each = torch.eye(cells, dtype=torch.float64)[None]
+    return functional.interpolate(each, pixels, mode="linear", align_corners=True)[0].T.to(like)
 
 
 class MaskBatch:
@@ -50,7 +45,7 @@ class MaskBatch:
 
     def __init__(
         self,
-        masks: Sequence[torch.Tensor],
+        masks: Sequence[Tensor],
         height: int,
         width: int,
         windows: Sequence[Window] | None = None,
@@ -71,19 +66,17 @@ class MaskBatch:
             self._to_rows[i, : len(down), :h] = down
             self._to_columns[i, :w, : len(right)] = right.T
 
-    def upsample(self) -> torch.Tensor:
+    def upsample(self) -> Tensor:
         """The masks at the size of image or window, bilinear with aligned corners: (B, 1, H, W); 0 beyond the image."""
         return torch.bmm(self._to_rows, self.values).bmm(self._to_columns)[:, None]
 
-    def split(self, values: torch.Tensor) -> list[torch.Tensor]:
+    def split(self, values: Tensor) -> list[Tensor]:
         """A padded (B, h, w) tensor as B tensors (h_i, w_i), copied."""
         parts = zip(values.detach(), self._sizes, strict=True)
         return [value[:h, :w].clone() for value, (h, w) in parts]
 
 
-def perturb(
-    images: torch.Tensor, upsampled: torch.Tensor, fill: torch.Tensor | None = None
-) -> torch.Tensor:
+def perturb(images: Tensor, upsampled: Tensor, fill: Tensor | None = None) -> Tensor:
     """Phi(I, M) = up(M) I + (1 - up(M)) mu.
 
     Args:
@@ -98,7 +91,7 @@ def perturb(
     return kept if fill is None else kept + (1 - upsampled) * fill
 
 
-def fill_outside(image: torch.Tensor, fill: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+def fill_outside(image: Tensor, fill: Tensor, box: Tensor) -> Tensor:
     """A fill that leaves a box as it is: the box variant of the perturbation.
 
     Args:
@@ -124,8 +117,6 @@ def blurred(image: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 3) uint8, to be resized and normalised like the image.
     """
-    import cv2
-
     return cv2.GaussianBlur(image, (BLUR_KERNEL, BLUR_KERNEL), BLUR_SIGMA)
 
 

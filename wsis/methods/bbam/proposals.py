@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsis.config.params import key
 from wsis.config.rules import at_least, at_least_below, each, share
@@ -42,7 +43,7 @@ def box_generator(seed: int, annotation_id: int, stream: int = 0) -> np.random.G
     return np.random.Generator(np.random.PCG64(words))
 
 
-def shift_box(box: torch.Tensor, offsets: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def shift_box(box: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
     """Copies of a box, each edge shifted, cut to the image.
 
     Args:
@@ -61,13 +62,8 @@ def shift_box(box: torch.Tensor, offsets: torch.Tensor, height: int, width: int)
 
 
 def draw_proposals(
-    box: torch.Tensor,
-    height: int,
-    width: int,
-    seed: int,
-    annotation_id: int,
-    params: ProposalParams,
-) -> torch.Tensor:
+    box: Tensor, height: int, width: int, seed: int, annotation_id: int, params: ProposalParams
+) -> Tensor:
     """The proposals around a box, from the seed and the box's id alone.
 
     Args:
@@ -85,7 +81,7 @@ def draw_proposals(
     return shift_box(box, torch.from_numpy(offsets), height, width)
 
 
-def truncated_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def truncated_iou(first: Tensor, second: Tensor) -> Tensor:
     """IoU of boxes whose corners are truncated to integers, sides x1 - x0.
 
     Args:
@@ -103,12 +99,12 @@ def truncated_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def select_positives(
-    box: torch.Tensor,
-    decoded: torch.Tensor,
-    agrees: torch.Tensor,
+    box: Tensor,
+    decoded: Tensor,
+    agrees: Tensor,
     min_iou: Sequence[float] = ProposalParams.min_iou,
     limit: int = ProposalParams.limit,
-) -> torch.Tensor:
+) -> Tensor:
     """The proposals for which the detector answers with the box.
 
     The first threshold that more than ``limit`` proposals pass gives the first ``limit`` of these;

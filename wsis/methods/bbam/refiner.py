@@ -1,4 +1,4 @@
-"""From the attribution maps of an image to its proxy masks and its semantic label (spec 5)."""
+"""From the attribution maps of an image to its proxy masks and its semantic label."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsis.errors import DataError
-from wsis.layers.masks_to_label import IGNORE, semantic_label
+from wsis.layers.masks_to_label import semantic_label
 from wsis.methods.bbam.maps import map_at_image
 from wsis.methods.bbam.mcg import SegmentProposals, load_mcg, refine_box
 from wsis.methods.bbam.top_crf import BoxMasks, Slices, TopCRFParams, top_crf
 from wsis.structures import Crop, ProxyMasks, Seed
-from wsis.structures.boxes import box_to_slices
+from wsis.structures.boxes import box_to_slices, mask_to_box
+from wsis.structures.pseudo_labels import IGNORE
 
 LABEL = "bbam"
 """Name of the semantic label."""
@@ -52,7 +53,7 @@ class BBAMRefiner:
         return masks
 
     def _masks(self, seed: Seed, image: np.ndarray, boxes: list[Slices]) -> Iterator[BoxMasks]:
-        """Both masks of each box, the region with the foreground in it (pitfall P6)."""
+        """Both masks of each box, the region with the foreground in it."""
         maps = (map_at_image(seed.maps[str(i)], seed.height, seed.width) for i in range(len(boxes)))
         proposals = find_mcg(self.mcg_folders, seed.file_name, image.shape[:2])
         for box, masks in zip(boxes, top_crf(image, boxes, maps, self.params), strict=True):
@@ -96,11 +97,9 @@ def find_mcg(
 
 def _window(mask: np.ndarray) -> Crop:
     """The part of a mask that holds all of it, in memory of its own."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        return np.zeros((1, 1), dtype=bool), 0, 0
-    x0, y0 = int(columns[0]), int(rows[0])
-    return mask[y0 : rows[-1] + 1, x0 : columns[-1] + 1].copy(), x0, y0
+    box = mask_to_box(mask)
+    x0, y0, x1, y1 = (0, 0, 1, 1) if box is None else box.astype(int).tolist()
+    return mask[y0:y1, x0:x1].copy(), x0, y0
 
 
 def _label(

@@ -1,4 +1,4 @@
-"""The one-stage variant: anchors of a RetinaNet in the place of proposals (spec 4.6)."""
+"""The one-stage variant: anchors of a RetinaNet in the place of proposals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from wsis.methods.bbam.proposals import truncated_iou
+from wsis.methods.bbam.proposals import ProposalParams, truncated_iou
 from wsis.methods.bbam.targets import Decode, StrideParams, Target, initial_mask
-
-MIN_IOU, LIMIT = 0.8, 100
 
 
 class AnchorAnswers(NamedTuple):
@@ -19,19 +18,17 @@ class AnchorAnswers(NamedTuple):
     Attributes:
         logits: (R, K) class logits, no background.
         deltas: (R, 4) raw regression.
-        scores: (R,) highest sigmoid score.
-        labels: (R,) int64 class of it, from 0.
+        labels: (R,) int64 class of the highest sigmoid score, from 0.
         decoded: (R, 4) XYXY, cut to the image.
     """
 
-    logits: torch.Tensor
-    deltas: torch.Tensor
-    scores: torch.Tensor
-    labels: torch.Tensor
-    decoded: torch.Tensor
+    logits: Tensor
+    deltas: Tensor
+    labels: Tensor
+    decoded: Tensor
 
 
-def flatten_level(level: torch.Tensor, per_anchor: int) -> torch.Tensor:
+def flatten_level(level: Tensor, per_anchor: int) -> Tensor:
     """One level of a one-stage head as rows.
 
     Args:
@@ -45,10 +42,7 @@ def flatten_level(level: torch.Tensor, per_anchor: int) -> torch.Tensor:
 
 
 def read_levels(
-    logits: Sequence[torch.Tensor],
-    deltas: Sequence[torch.Tensor],
-    anchors: Sequence[torch.Tensor],
-    decode: Decode,
+    logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], decode: Decode
 ) -> AnchorAnswers:
     """All anchors of one image.
 
@@ -62,20 +56,18 @@ def read_levels(
     num_classes = logits[0].shape[1] // per_location
     rows = torch.cat([flatten_level(level, num_classes)[0] for level in logits])
     regression = torch.cat([flatten_level(level, 4)[0] for level in deltas])
-    scores, labels = rows.sigmoid().max(dim=1)
-    return AnchorAnswers(
-        rows, regression, scores, labels, decode(regression, torch.cat(list(anchors)))
-    )
+    decoded = decode(regression, torch.cat(list(anchors)))
+    return AnchorAnswers(rows, regression, rows.sigmoid().max(dim=1).indices, decoded)
 
 
 def select_anchors(
-    box: torch.Tensor,
+    box: Tensor,
     class_index: int,
-    decoded: torch.Tensor,
-    labels: torch.Tensor,
-    min_iou: float = MIN_IOU,
-    limit: int = LIMIT,
-) -> torch.Tensor:
+    decoded: Tensor,
+    labels: Tensor,
+    min_iou: float = ProposalParams.min_iou[-1],
+    limit: int = ProposalParams.limit,
+) -> Tensor:
     """The anchors that speak for a box: of its class, overlapping it, the best ones first.
 
     Args:
@@ -98,13 +90,13 @@ def select_anchors(
 @torch.no_grad()
 def anchor_target(
     answers: AnchorAnswers,
-    box: torch.Tensor,
+    box: Tensor,
     class_index: int,
     height: int,
     width: int,
     stride_params: StrideParams,
-    min_iou: float = MIN_IOU,
-    limit: int = LIMIT,
+    min_iou: float = ProposalParams.min_iou[-1],
+    limit: int = ProposalParams.limit,
 ) -> Target:
     """The target of a given box; its proposals are anchor indices (n,).
 
@@ -120,10 +112,6 @@ def anchor_target(
         min_iou, limit: see :func:`select_anchors`.
     """
     index = select_anchors(box, class_index, answers.decoded, answers.labels, min_iou, limit)
-    return Target(
-        index,
-        class_index,
-        answers.logits[index, class_index].sigmoid(),
-        answers.deltas[index],
-        initial_mask(answers.decoded[index], box, height, width, stride_params),
-    )
+    scores = answers.logits[index, class_index].sigmoid()
+    mask = initial_mask(answers.decoded[index], box, height, width, stride_params)
+    return Target(index, class_index, scores, answers.deltas[index], mask)

@@ -7,22 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from wsis.config.params import key
 from wsis.config.rules import above, at_least
 from wsis.methods.bbam.proposals import ProposalParams, select_positives
 
-Forward = Callable[[torch.Tensor, list[torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+Forward = Callable[[Tensor, list[Tensor]], tuple[Tensor, Tensor]]
 """A detector: images (B, 3, H, W) and, per image, proposals (n_i, 4) XYXY in network pixels, to
 class logits (sum n_i, C) and raw regressions (sum n_i, 4 K), or (sum n_i, 4) if these do not depend
 on the class, in the order of the proposals. Column c of the logits and columns 4c to 4c + 3 of the
 regressions belong to class c, wherever background stands. It must be differentiable in the images
 and in eval mode. Without gradient it may be given many thousand proposals."""
 
-Scores = Callable[[torch.Tensor], torch.Tensor]
+Scores = Callable[[Tensor], Tensor]
 """Logits (N, C) to probabilities (N, C): a softmax, or a sigmoid for one-stage detectors."""
 
-Decode = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Decode = Callable[[Tensor, Tensor], Tensor]
 """Regressions (N, 4) and proposals (N, 4) to boxes (N, 4) XYXY cut to the image."""
 
 
@@ -56,19 +57,24 @@ class Target:
         mask: (h, w) first mask, 0 and 1; all 0 without positives.
     """
 
-    proposals: torch.Tensor
+    proposals: Tensor
     class_index: int
-    scores: torch.Tensor
-    deltas: torch.Tensor
-    mask: torch.Tensor
+    scores: Tensor
+    deltas: Tensor
+    mask: Tensor
 
 
-def softmax_scores(logits: torch.Tensor) -> torch.Tensor:
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image (..., H, W)."""
+    return image.shape[-2], image.shape[-1]
+
+
+def softmax_scores(logits: Tensor) -> Tensor:
     """Probabilities of a detector whose classes, background among them, exclude each other."""
     return logits.softmax(dim=1)
 
 
-def class_deltas(deltas: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def class_deltas(deltas: Tensor, classes: Tensor) -> Tensor:
     """The regression of one class per row.
 
     Args:
@@ -89,7 +95,7 @@ def mask_size(height: int, width: int, stride: float) -> tuple[int, int]:
     return max(int(height / stride), 1), max(int(width / stride), 1)
 
 
-def covered_cells(boxes: torch.Tensor, size: tuple[int, int], stride: float) -> torch.Tensor:
+def covered_cells(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
     """The union of the cells of boxes: from that of the near edge to before that of the far one.
 
     Args:
@@ -102,7 +108,7 @@ def covered_cells(boxes: torch.Tensor, size: tuple[int, int], stride: float) -> 
     """
     edges = (boxes.double() / stride).trunc()
 
-    def span(low: torch.Tensor, high: torch.Tensor, length: int) -> torch.Tensor:
+    def span(low: Tensor, high: Tensor, length: int) -> Tensor:
         index = torch.arange(length, device=boxes.device)
         return (index >= low[:, None]) & (index < high[:, None])
 
@@ -112,11 +118,11 @@ def covered_cells(boxes: torch.Tensor, size: tuple[int, int], stride: float) -> 
 
 
 def initial_mask(
-    decoded: torch.Tensor, box: torch.Tensor, height: int, width: int, params: StrideParams
-) -> torch.Tensor:
-    """The mask before the first step: 1 on what the positives cover (spec 4.2).
+    decoded: Tensor, box: Tensor, height: int, width: int, params: StrideParams
+) -> Tensor:
+    """The mask before the first step: 1 on what the positives cover.
 
-    Where they cover no cell, the cell at the box's centre is 1 (pitfall P9).
+    Where they cover no cell, the cell at the box's centre is 1.
 
     Args:
         decoded: (n, 4) the positives' decoded boxes, cut to the image.
@@ -140,15 +146,15 @@ def initial_mask(
 @torch.no_grad()
 def box_targets(
     forward: Forward,
-    image: torch.Tensor,
-    boxes: torch.Tensor,
+    image: Tensor,
+    boxes: Tensor,
     classes: Sequence[int],
-    proposals: Sequence[torch.Tensor],
+    proposals: Sequence[Tensor],
     decode: Decode,
     proposal_params: ProposalParams,
     stride_params: StrideParams,
 ) -> list[Target]:
-    """The targets of given boxes of one image, from one pass over the unchanged image (spec 4.1).
+    """The targets of given boxes of one image, from one pass over the unchanged image.
 
     Args:
         forward: the detector.
@@ -165,7 +171,6 @@ def box_targets(
     """
     if len(boxes) == 0:
         return []
-    height, width = image.shape[-2:]
     counts = [len(part) for part in proposals]
     logits, deltas = forward(image[None], [torch.cat(list(proposals))])
     targets = []
@@ -173,58 +178,42 @@ def box_targets(
     for box, class_index, drawn, own_logits, own_deltas in parts:
         chosen = class_deltas(own_deltas, torch.full_like(own_logits[:, 0], class_index).long())
         decoded = decode(chosen, drawn)
-        index = select_positives(
-            box,
-            decoded,
-            own_logits.argmax(dim=1) == class_index,
-            proposal_params.min_iou,
-            proposal_params.limit,
-        )
-        targets.append(
-            Target(
-                drawn[index],
-                class_index,
-                softmax_scores(own_logits[index])[:, class_index],
-                chosen[index],
-                initial_mask(decoded[index], box, height, width, stride_params),
-            )
-        )
+        agrees = own_logits.argmax(dim=1) == class_index
+        rule = proposal_params.min_iou, proposal_params.limit
+        index = select_positives(box, decoded, agrees, *rule)
+        scores = softmax_scores(own_logits[index])[:, class_index]
+        mask = initial_mask(decoded[index], box, *size_of(image), stride_params)
+        targets.append(Target(drawn[index], class_index, scores, chosen[index], mask))
     return targets
 
 
-@torch.no_grad()
-def proposal_target(
-    proposal: torch.Tensor,
-    logits: torch.Tensor,
-    deltas: torch.Tensor,
-    decode: Decode,
-    height: int,
-    width: int,
+def detection_targets(
+    proposals: Tensor,
+    classes: Tensor,
+    scores: Tensor,
+    deltas: Tensor,
+    boxes: Tensor,
+    size: tuple[int, int],
     stride_params: StrideParams,
-    class_index: int | None = None,
-) -> Target:
-    """The target of a detection: the one proposal that it came from (demo mode).
+) -> list[Target]:
+    """The targets of N detections, each with the one proposal that it came from (demo mode).
 
     Args:
-        proposal: (4,) XYXY in network pixels.
-        logits: (C,) clean logits of the proposal.
-        deltas: (4 K,) or (4,) clean raw regression.
-        decode: of the detector's box coder.
-        height, width: network size of the image.
-        stride_params: resolution of the mask.
-        class_index: column of the logits; default the highest.
-
-    Returns:
-        The target, with one proposal.
+        proposals: (N, 4) XYXY in network pixels, or (N,) anchor numbers.
+        classes: (N,) int64 columns of the logits.
+        scores: (N,) clean probabilities of the classes.
+        deltas: (N, 4) clean raw regressions of the classes.
+        boxes: (N, 4) XYXY that these decode to, cut to the image.
+        size: network size of the image, height and width.
+        stride_params: resolution of the masks.
     """
-    if class_index is None:
-        class_index = int(logits.argmax())
-    chosen = class_deltas(deltas[None], torch.tensor([class_index], device=deltas.device))
-    decoded = decode(chosen, proposal[None])
-    return Target(
-        proposal[None],
-        class_index,
-        softmax_scores(logits[None])[:, class_index],
-        chosen,
-        initial_mask(decoded, decoded[0], height, width, stride_params),
-    )
+    return [
+        Target(
+            proposals[i : i + 1],
+            int(classes[i]),
+            scores[i : i + 1],
+            deltas[i : i + 1],
+            initial_mask(boxes[i : i + 1], boxes[i], *size, stride_params),
+        )
+        for i in range(len(boxes))
+    ]

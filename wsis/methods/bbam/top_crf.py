@@ -1,4 +1,4 @@
-"""From attribution maps to masks: saturate the highest pixels, blur, dense CRF (spec 5.1).
+"""From attribution maps to masks: saturate the highest pixels, blur, dense CRF.
 
 Works at the size of the original image. A box is a pair of row and column slices, see
 :func:`wsis.structures.boxes.box_to_slices`; A is its number of pixels. (The reference takes the
@@ -71,7 +71,7 @@ class BoxMasks(NamedTuple):
 
     Attributes:
         foreground: (H, W) bool.
-        region: (H, W) bool, foreground or uncertain; need not contain the foreground (pitfall P6).
+        region: (H, W) bool, foreground or uncertain; need not contain the foreground.
         status: "ok", "fallback" (made from a prior, there is no map) or "empty".
     """
 
@@ -97,7 +97,8 @@ def box_area(box: Slices) -> int:
     return (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
-def _only(values: np.ndarray, box: Slices) -> np.ndarray:
+def cut_to(values: np.ndarray, box: Slices) -> np.ndarray:
+    """(H, W) values, 0 outside of a box."""
     out = np.zeros_like(values)
     out[box] = values[box]
     return out
@@ -133,9 +134,9 @@ def prior_from_map(
     size = int(
         params.blur_base + params.blur_slope * math.sqrt(area / (image_area or attribution.size))
     )
-    blurred = _only(cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size), box)
+    blurred = cut_to(cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size), box)
     low, high = params.prior_range
-    return _only(low + (high - low) * (blurred / blurred.max()), box)
+    return cut_to(low + (high - low) * (blurred / blurred.max()), box)
 
 
 def refine_prior(
@@ -250,7 +251,7 @@ def top_crf(
 
     Yields:
         One result per box, in their order: a box without mask does not shift the others
-        (pitfall P3).
+       .
     """
     if not boxes:
         return

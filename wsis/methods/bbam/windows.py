@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 
 class Window(NamedTuple):
@@ -35,7 +36,7 @@ def _snap(low: float, high: float, limit: int, divisor: int) -> tuple[int, int]:
 
 
 def window_of(
-    proposals: torch.Tensor, box: torch.Tensor, context: float, size: tuple[int, int], divisor: int
+    proposals: Tensor, box: Tensor, context: float, size: tuple[int, int], divisor: int
 ) -> Window:
     """The window that a box needs.
 
@@ -60,7 +61,7 @@ def same_size(windows: Sequence[Window]) -> list[Window]:
     return [window._replace(height=height, width=width) for window in windows]
 
 
-def cut(images: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
+def cut(images: Tensor, windows: Sequence[Window]) -> Tensor:
     """The windows' pixels, 0 beyond the image.
 
     Args:
@@ -79,6 +80,6 @@ def cut(images: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
     return out
 
 
-def shift(proposals: torch.Tensor, window: Window) -> torch.Tensor:
+def shift(proposals: Tensor, window: Window) -> Tensor:
     """Proposals (n, 4) XYXY in the pixels of a window."""
     return proposals - proposals.new_tensor([window.x0, window.y0] * 2)

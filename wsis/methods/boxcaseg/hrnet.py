@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsis.methods.boxcaseg.config import NetworkParams
@@ -54,7 +54,7 @@ class HRNet(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, channels, ceil(H / 4), ceil(W / 4))."""
         x = images
         for name in _CHILDREN:
@@ -95,13 +95,13 @@ def _timm_hrnet(
     return net
 
 
-def _extend(branches: list[torch.Tensor], transition: nn.ModuleList) -> list[torch.Tensor]:
+def _extend(branches: list[Tensor], transition: nn.ModuleList) -> list[Tensor]:
     """The branches of the next stage; the new one comes from the coarsest."""
     last = len(branches) - 1
     return [layer(branches[min(i, last)]) for i, layer in enumerate(transition)]
 
 
-def _fuse(branches: list[torch.Tensor], module: Any) -> list[torch.Tensor]:
+def _fuse(branches: list[Tensor], module: Any) -> list[Tensor]:
     """One module: residual blocks on each branch, then every branch added to every other."""
     inner = [blocks(x) for blocks, x in zip(module.branches, branches, strict=True)]
     out = []
@@ -115,7 +115,7 @@ def _fuse(branches: list[torch.Tensor], module: Any) -> list[torch.Tensor]:
     return out
 
 
-def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+def _resize(x: Tensor, size: torch.Size) -> Tensor:
     if x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,19 +1,18 @@
-"""Boxes into the network, its maps out of it (spec 7)."""
+"""Boxes into the network, its maps out of it."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from wsis.layers.paste import minmax_normalise, quantise
 from wsis.methods.boxcaseg.transforms import box_pixels
 from wsis.structures.boxes import box_to_slices
 
 
-def prepare_crops(
-    image: np.ndarray, boxes: ArrayLike, size: int, normalisation: str
-) -> torch.Tensor:
+def prepare_crops(image: np.ndarray, boxes: ArrayLike, size: int, normalisation: str) -> Tensor:
     """The pixels of each box as the network sees them, without any margin.
 
     Args:
@@ -33,7 +32,7 @@ def prepare_crops(
     return torch.from_numpy(out)
 
 
-def byte_maps(probabilities: torch.Tensor | np.ndarray) -> np.ndarray:
+def byte_maps(probabilities: Tensor | np.ndarray) -> np.ndarray:
     """Probabilities as they are kept: each map stretched to [0, 1], then floor(255 p).
 
     Args:

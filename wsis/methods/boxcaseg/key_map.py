@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
+from torch import Tensor
 
 from wsis.modeling.weight_names import register_weight_names
 
@@ -20,7 +20,7 @@ def is_hrnet(weights: Mapping[str, object]) -> bool:
 
 
 @register_weight_names(is_hrnet)
-def from_hrnet(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_hrnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names of :class:`wsis.methods.boxcaseg.meta_arch.BoxCaseg`; HRNet's classifier is left out.
 
     Args:

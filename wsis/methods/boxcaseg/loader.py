@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wsis.config.params import read
@@ -53,8 +54,8 @@ class Made(NamedTuple):
     """A task that is done: images (n, 3, S, S) float32, labels (n, 1, S, S) bool, or why there are none."""
 
     places: list[int]
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: Tensor
+    labels: Tensor
     salient: bool
     error: WsisError | None = None
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from wsis.layers.box_losses import smoothness_loss, tightness_loss
 from wsis.methods.boxcaseg.config import BoxCasegParams
 
 
-def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     """(N, 1, h, w) logits at the size of the labels, bilinear with half-pixel centres, float32."""
     return F.interpolate(logits.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def weak_losses(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    pairwise_weight: float = BoxCasegParams.pairwise_weight,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    logits: Tensor, labels: Tensor, pairwise_weight: float = BoxCasegParams.pairwise_weight
+) -> tuple[Tensor, Tensor]:
     """Losses of the weak head, on all samples, salient ones too.
 
     Args:
@@ -36,7 +34,7 @@ def weak_losses(
     return tightness, pairwise_weight * smoothness_loss(upsampled).mean()
 
 
-def saliency_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def saliency_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Loss of the full head, on salient samples: cross-entropy, mean over samples and pixels.
 
     Args:

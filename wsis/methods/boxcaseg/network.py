@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -52,9 +52,7 @@ class BoxCasegNetwork(HRNet):
                 nn.init.normal_(linear.weight, std=TRANSFER_STD)
                 nn.init.normal_(linear.bias, std=TRANSFER_STD)
 
-    def forward(
-        self, images: torch.Tensor, salient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: Tensor, salient: Tensor) -> tuple[Tensor, Tensor]:
         """Both heads, as training needs them.
 
         Args:
@@ -74,7 +72,7 @@ class BoxCasegNetwork(HRNet):
             return weak, self.full(chosen)
         return weak, self.full(features[:1])[:0] if elsewhere else weak[:0]
 
-    def _runs_elsewhere(self, salient: torch.Tensor) -> bool:
+    def _runs_elsewhere(self, salient: Tensor) -> bool:
         """Whether some process has a salient sample, where batch norms are those of all processes together."""
         shared = isinstance(self.transfer_bn, nn.SyncBatchNorm) and self.training
         if not (shared and distributed.is_initialized()):
@@ -83,7 +81,7 @@ class BoxCasegNetwork(HRNet):
         distributed.all_reduce(count)
         return bool(count)
 
-    def full(self, features: torch.Tensor) -> torch.Tensor:
+    def full(self, features: Tensor) -> Tensor:
         """Logits of the full head, (N, 1, h, w), from (N, channels, h, w)."""
         first, _, last = _layers(self.last_layer)
         hidden = F.conv2d(features, *self.transfer1(first.weight, first.bias))
@@ -119,7 +117,7 @@ class FoldedNetwork(nn.Module):
             delattr(self.body, name)
         fold_norms(self.body)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Logits of the head, (N, 1, h, w), for (N, 3, H, W) normalised images."""
         # channels last: a seventh less time on a CPU
         features = self.body.features(images.contiguous(memory_format=torch.channels_last))
@@ -147,24 +145,16 @@ def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
     weak_first, _, weak_last = _layers(network.last_layer)
     first, norm, last = _layers(network.fcn)
     predicted = _convolution(*network.transfer1(weak_first.weight, weak_first.bias))
-    predicted_last = _convolution(*network.transfer2(weak_last.weight, weak_last.bias))
-    hidden = (
-        fuse_conv_bn_eval(first, norm),
-        fuse_conv_bn_eval(predicted, network.transfer_bn),
-    )
-    shares = (network.fcn_ratio, last), (1 - network.fcn_ratio, predicted_last)
-    return (
-        _convolution(
-            torch.cat([part.weight for part in hidden]), torch.cat([_bias(part) for part in hidden])
-        ),
-        _convolution(
-            torch.cat([share * part.weight for share, part in shares], dim=1),
-            torch.stack([share * _bias(part) for share, part in shares]).sum(dim=0),
-        ),
+    hidden = fuse_conv_bn_eval(first, norm), fuse_conv_bn_eval(predicted, network.transfer_bn)
+    ratio, other = network.fcn_ratio, network.transfer2(weak_last.weight, weak_last.bias)
+    weights, biases = zip(*((part.weight, part.bias) for part in hidden), strict=True)
+    return _convolution(torch.cat(weights), torch.cat(biases)), _convolution(
+        torch.cat([ratio * last.weight, (1 - ratio) * other[0]], dim=1),
+        ratio * cast(Tensor, last.bias) + (1 - ratio) * other[1],
     )
 
 
-def _convolution(weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """A 1x1 convolution with given weights, which need no gradient."""
     convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta").eval()
     convolution.weight = nn.Parameter(weight, requires_grad=False)
@@ -185,7 +175,3 @@ def _layers(head: nn.Sequential) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
     """Both convolutions of a head, and the norm between them."""
     first, norm, _, last = head
     return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
-
-
-def _bias(convolution: nn.Conv2d) -> torch.Tensor:
-    return cast(torch.Tensor, convolution.bias)

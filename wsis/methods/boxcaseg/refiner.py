@@ -1,4 +1,4 @@
-"""From the byte maps of an image's boxes to its proxy masks (spec 7.4, 7.5, 8)."""
+"""From the byte maps of an image's boxes to its proxy masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which box crops and salient images an epoch has, and in which batches (spec 4.4).
+"""Which box crops and salient images an epoch has, and in which batches.
 
 A sample is a number: below the number of boxes the crop of that box, above it a salient image. The boxes of an image
 come within a window of :data:`WINDOW` samples of a process, so that one decoding of the image serves them all, and in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 NEGATIVE_SLOPE = 0.1
@@ -27,9 +27,7 @@ class WeightTransfer(nn.Module):
         self.fc1 = nn.Linear(channels, EXPANSION * channels)
         self.fc2 = nn.Linear(EXPANSION * channels, channels)
 
-    def forward(
-        self, weight: torch.Tensor, bias: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of the other convolution.
 
         Args:

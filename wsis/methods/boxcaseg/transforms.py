@@ -1,4 +1,4 @@
-"""Pixels of boxes and salient images as the network sees them (spec 4.2, 4.3, 7.1)."""
+"""Pixels of boxes and salient images as the network sees them."""
 
 from __future__ import annotations
 
@@ -128,19 +128,6 @@ def nearest(length: int, size: int) -> np.ndarray:
     """
     places = (np.arange(size) + 0.5) * (length / size) - 0.5
     return np.floor(places + 0.5).astype(np.int64)
-
-
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask as a square, its values kept.
-
-    Args:
-        mask: (H, W), no side 0.
-        size: S.
-
-    Returns:
-        (S, S), of the same type.
-    """
-    return mask[nearest(mask.shape[0], size)][:, nearest(mask.shape[1], size)]
 
 
 def box_pixels(

@@ -15,7 +15,7 @@ from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.methods.external.config import ExternalParams
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
-from wsis.structures import ProxyMasks, Seed
+from wsis.structures import RLE, ProxyMasks, Seed
 
 
 @META_ARCH_REGISTRY.register()
@@ -76,11 +76,9 @@ class ExternalMasks(Teacher):
 
 
 def _look_up(seed: Seed, image: np.ndarray) -> ProxyMasks:
-    masks = ProxyMasks.all_empty(seed)
-    maps = seed.maps
-    for row, counts, score in zip(maps["rows"], maps["counts"], maps["scores"], strict=True):
-        masks.masks[row] = {"size": [seed.height, seed.width], "counts": counts}
-        masks.ignore_masks[row] = None
-        masks.scores[row] = float(score)
-        masks.status[row] = "ok"
-    return masks
+    codes: list[RLE | None] = [None] * len(seed)
+    scores = np.ones(len(seed))
+    scores[seed.maps["rows"]] = seed.maps["scores"]
+    for row, counts in zip(seed.maps["rows"], seed.maps["counts"], strict=True):
+        codes[row] = {"size": [seed.height, seed.width], "counts": counts}
+    return ProxyMasks.from_codes(seed, codes, scores=scores.tolist())

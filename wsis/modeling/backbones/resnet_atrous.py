@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
+from torch import Tensor
 from torch.nn import functional
 
 from wsis.errors import ConfigError
@@ -28,7 +29,7 @@ _CONVS = {"reduce": "conv1", "conv3x3": "conv2", "increase": "conv3", "shortcut"
 class CeilStem(BasicStem):
     """Detectron2's stem; the max pool rounds sizes up, as Caffe's does."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, channels, h, w)."""
         x = functional.relu_(self.conv1(x))
         return functional.max_pool2d(x, kernel_size=3, stride=2, padding=1, ceil_mode=True)
@@ -76,7 +77,7 @@ def is_caffe_resnet(weights: Mapping[str, object]) -> bool:
     return any(name.endswith("layer1.conv1.conv.weight") for name in weights)
 
 
-def from_caffe_resnet(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_caffe_resnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under Detectron2's names: ``layer2.block1.conv3x3.bn.bias`` becomes ``res2.0.conv2.norm.bias``.
 
     Args:

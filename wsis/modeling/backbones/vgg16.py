@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wsis.config.params import key, node, read
@@ -83,7 +83,7 @@ class AtrousVGG16(Backbone):
         self.drop = nn.Dropout2d(params.dropout)
         self.out_channels = out
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W), Caffe's BGR without mean, to {"fc7": (N, channels, h, w)}."""
         for group, number in enumerate(GROUPS):
             for i in range(number):
@@ -139,8 +139,8 @@ def is_torchvision_vgg16(weights: Mapping[str, object]) -> bool:
     return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")} <= set(weights)
 
 
-def from_torchvision(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """torchvision's VGG-16 as an :class:`AtrousVGG16` of full width (spec 3).
+def from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's VGG-16 as an :class:`AtrousVGG16` of full width.
 
     The first layer takes BGR colours of 0 to 255 without the mean (103.53, 116.28, 123.675). fc6 sees rows and columns
     0, 3 and 6 of the 7x7 that it was trained on and keeps every fourth unit; fc7 keeps every fourth of those. Factors
@@ -152,7 +152,7 @@ def from_torchvision(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
     Returns:
         Names and shapes of :class:`AtrousVGG16`.
     """
-    out: dict[str, torch.Tensor] = {}
+    out: dict[str, Tensor] = {}
     for name, number in zip(conv_names(), _TORCHVISION_CONVS, strict=True):
         for part in ("weight", "bias"):
             out[f"{name}.{part}"] = torch.as_tensor(weights[f"features.{number}.{part}"])

@@ -19,7 +19,7 @@ from wsis.errors import ConfigError, DataError
 from wsis.structures.boxes import box_to_slices, xywh_to_xyxy
 from wsis.structures.proxy_file import read_json
 from wsis.structures.pseudo_labels import IGNORE, MANIFEST, label_path
-from wsis.structures.rle import decode_mask, segmentation_to_rle
+from wsis.structures.rle import decode_mask, read_mask
 
 ImageRecord = dict[str, Any]
 LabelReader = Callable[[ImageRecord], np.ndarray]
@@ -56,12 +56,21 @@ def read_label(
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as a label map ({reason})") from error
     if num_classes is not None:
-        wrong = label[(label >= num_classes) & (label != IGNORE)]
-        if wrong.size:
-            raise DataError(
-                f"{path}: found the value {wrong[0]}, expected 0 to {num_classes - 1} or {IGNORE}"
-            )
+        check_values(label, num_classes, path)
     return label
+
+
+def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike[str]) -> None:
+    """Checks that a label map (H, W) uint8 of a file holds nothing but 0 .. C - 1 and 255.
+
+    Raises:
+        DataError: it does.
+    """
+    wrong = label[(label >= num_classes) & (label != IGNORE)]
+    if wrong.size:
+        raise DataError(
+            f"{path}: found the value {wrong[0]}, expected 0 to {num_classes - 1} or {IGNORE}"
+        )
 
 
 def _check_header(
@@ -186,7 +195,8 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
     unknown = np.zeros((height, width), dtype=bool)
     without_mask = np.zeros((height, width), dtype=bool)
     if image.get("void"):
-        unknown |= _mask_of(image, "void", image, f"{source.json_file}: image {image['id']!r}")
+        name = f"{source.json_file}: image {image['id']!r}"
+        unknown |= decode_mask(read_mask(image, "void", (height, width), name))
     for annotation in source.annotations_of(image["id"]):
         value = source.id_to_contiguous[annotation["category_id"]] + 1
         if not annotation.get("segmentation"):
@@ -195,7 +205,7 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
                 without_mask[box_to_slices(box, height, width)] = True
             continue
         name = f"{source.json_file}: annotation {annotation['id']}"
-        mask = _mask_of(annotation, "segmentation", image, name)
+        mask = decode_mask(read_mask(annotation, "segmentation", (height, width), name))
         if annotation.get("iscrowd"):
             unknown |= mask
             continue
@@ -204,14 +214,6 @@ def instances_to_label(source: CocoSource, image: ImageRecord) -> np.ndarray:
     label[without_mask & (label == 0)] = IGNORE
     label[unknown] = IGNORE
     return label
-
-
-def _mask_of(entry: dict[str, Any], key: str, image: ImageRecord, name: str) -> np.ndarray:
-    """The mask (H, W) bool of an image that an entry of the file, called ``name`` in errors, has under a key."""
-    try:
-        return decode_mask(segmentation_to_rle(entry[key], image["height"], image["width"]))
-    except ValueError as error:
-        raise DataError(f"{name}: key '{key}': {error}") from error
 
 
 def truth_reader(name: str, class_agnostic: bool = False) -> LabelReader:

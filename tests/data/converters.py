@@ -1,0 +1,198 @@
+"""Public datasets in miniature, exactly of their official form, and their converters."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+from scipy.sparse import csc_matrix
+
+from wsis.data.builtin_paths import BUILTIN
+from wsis.data.voc import VOC_CLASSES, image_id_of
+from wsis.structures.pseudo_labels import write_label
+
+HEIGHT, WIDTH = 40, 60
+VOC, SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+XML = """<annotation>
+	<folder>VOC2012</folder>
+	<filename>{name}.jpg</filename>
+	<source><database>The VOC2007 Database</database><image>flickr</image></source>
+	<size><width>60</width><height>40</height><depth>3</depth></size>
+	<segmented>1</segmented>
+{objects}</annotation>
+"""
+OBJECT = """	<object>
+		<name>{0}</name>
+		<pose>Left</pose>
+		<truncated>1</truncated>
+		<difficult>{5}</difficult>
+		<bndbox><xmin>{1}</xmin><ymin>{2}</ymin><xmax>{3}</xmax><ymax>{4}</ymax></bndbox>
+		{6}
+	</object>
+"""
+PART = """<part><name>head</name>
+		<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"""
+# name -> (class, xmin, ymin, xmax, ymax, difficult, parts) as the XML states them
+OBJECTS: dict[str, list[tuple[Any, ...]]] = {
+    "2007_000032": [("person", 1, 1, 20, 30, 0, PART), ("dog", 31, 11, 60, 40, 1, "")],
+    "2007_000039": [  # two of one class, and one without a mask
+        ("car", 1, 5, 30, 24, 0, ""),
+        ("car", 33, 5, 48, 24, 0, ""),
+        ("bird", 50, 1, 56, 7, 0, ""),
+    ],
+    "2007_000033": [("aeroplane", 6, 6, 25, 25, 0, "")],  # val; a second instance has no object
+    "2008_000002": [  # SBD only; decimal numbers, instances in another order
+        ("tvmonitor", "10.70", "5.2", "30.70", "25.2", 0, ""),
+        ("sofa", 31, 1, 50, 20, 0, ""),
+        ("sofa", 1, 31, 4, 34, 1, ""),
+    ],
+    "2008_000003": [("cat", 1, 1, 60, 40, 0, "")],  # SBD only
+}
+VOC_TRAIN = ["2007_000032", "2007_000039"]
+# name -> (value of the instance, of the class, half-open XYXY)
+VOC_MASKS = {
+    "2007_000032": [(1, 15, (0, 0, 20, 30)), (2, 12, (30, 10, 60, 40))],
+    "2007_000039": [(1, 7, (0, 4, 30, 24)), (2, 7, (32, 4, 48, 24))],
+    "2007_000033": [(1, 1, (5, 5, 25, 25)), (2, 15, (40, 10, 50, 20))],
+}
+SBD_MASKS = {
+    "2007_000032": [("cow", (0, 0, 9, 9))],  # VOC's own masks must win
+    "2007_000033": [("cow", (0, 0, 9, 9))],
+    "2008_000002": [
+        ("sofa", (30, 0, 50, 20)),
+        ("tvmonitor", (10, 5, 30, 25)),
+        ("sofa", (30, 25, 60, 40)),
+    ],
+    "2008_000003": [("cat", (0, 0, 60, 40))],
+}
+LISTS = {
+    f"{VOC}/ImageSets/Segmentation/train.txt": VOC_TRAIN,
+    f"{VOC}/ImageSets/Segmentation/val.txt": ["2007_000033"],
+    f"{SBD}/train.txt": ["2007_000032", "2008_000002"],
+    f"{SBD}/val.txt": ["2007_000033", "2008_000003"],
+}
+NUCLEI = [letter * 64 for letter in "abcde"]  # ids are 64 hexadecimal digits
+BLOBS = {
+    "one": [(slice(4, 12), slice(5, 15))],
+    "one_and_a_speck": [(slice(4, 14), slice(5, 15)), (slice(18, 19), slice(1, 3))],
+    "two": [(slice(4, 12), slice(5, 15)), (slice(4, 12), slice(18, 25))],
+    "touching_at_a_corner": [(slice(2, 6), slice(2, 6)), (slice(6, 9), slice(6, 9))],
+    "none": [],
+}
+COCO: dict[str, Any] = {
+    "info": {"year": 2017},
+    "licenses": [{"id": 1}],
+    "images": [{"id": 9, "file_name": "000000000009.jpg", "height": 480, "width": 640}],
+    "annotations": [
+        {"id": 7, "image_id": 9, "category_id": 18, "bbox": [10.5, 20.25, 30.0, 40.0]}
+        | {"area": 321.5, "iscrowd": 0, "keypoints": [1, 2, 2], "num_keypoints": 1}
+        | {"segmentation": [[10.5, 20.25, 40.5, 20.25, 40.5, 60.25]]},
+        {"id": 900100000009, "image_id": 9, "category_id": 18, "bbox": [0, 0, 4, 5], "area": 3}
+        | {"iscrowd": 1, "segmentation": {"size": [480, 640], "counts": [0, 3, 307197]}},
+        {"id": 8, "image_id": 9, "category_id": 18, "bbox": [3, 4, 5, 0], "area": 0, "iscrowd": 0},
+    ],
+    "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
+}
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def ringed(shapes: list[tuple[int, tuple[int, int, int, int]]]) -> np.ndarray:
+    """A map where each (value, half-open XYXY) is a rectangle within a void ring of 2 pixels."""
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    for value, (x0, y0, x1, y1) in shapes:
+        labels[y0:y1, x0:x1] = 255
+        labels[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = value
+    return labels
+
+
+def voc2012(root: Path) -> None:
+    for name, objects in OBJECTS.items():
+        save(root / VOC / "JPEGImages" / f"{name}.jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        path = root / VOC / "Annotations" / f"{name}.xml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(XML.format(name=name, objects="".join(OBJECT.format(*o) for o in objects)))
+    for name, masks in VOC_MASKS.items():
+        for kind, key in (("SegmentationObject", 0), ("SegmentationClass", 1)):
+            write_label(root / VOC / kind / f"{name}.png", ringed([(m[key], m[2]) for m in masks]))
+    for kind in ("inst", "cls"):
+        (root / SBD / kind).mkdir(parents=True)
+    for name, instances in SBD_MASKS.items():
+        labels, classes = np.zeros((2, HEIGHT, WIDTH), dtype=np.uint8)
+        edges = np.empty((len(instances), 1), dtype=object)
+        values = np.array([[VOC_CLASSES.index(cls) + 1] for cls, _ in instances], dtype=np.uint8)
+        for k, (_, (x0, y0, x1, y1)) in enumerate(instances):
+            labels[y0:y1, x0:x1], classes[y0:y1, x0:x1] = k + 1, values[k, 0]
+            edges[k, 0] = csc_matrix(labels == k + 1)
+        inst = {"Segmentation": labels, "Categories": values, "Boundaries": edges}
+        savemat(root / SBD / "inst" / f"{name}.mat", {"GTinst": inst})
+        present = np.unique(values)[:, None]
+        cls = {"Segmentation": classes, "CategoriesPresent": present, "Boundaries": edges}
+        savemat(root / SBD / "cls" / f"{name}.mat", {"GTcls": cls})
+    for path, names in LISTS.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("".join(f"{name}\n" for name in names))
+
+
+def nuclei(root: Path) -> None:
+    """Five images of 16 x 24 pixels, the last one larger than the others and without nuclei."""
+    for k, name in enumerate(NUCLEI):
+        folder = root / "nuclei" / "stage1_train" / name
+        pixels = np.full((16, 24, 4), (10, 20, 30 + k, 255), dtype=np.uint8)
+        save(folder / "images" / f"{name}.png", pixels if k < 4 else pixels.repeat(3, axis=0))
+        (folder / "masks").mkdir()
+        spans = ((2, 6, 3, 9), (4, 8, 8, 12), (0, 0, 0, 0))  # the first two share 2 pixels
+        for number, (y0, y1, x0, x1) in enumerate(spans if k < 4 else (), start=1):
+            mask = np.zeros((16, 24), dtype=np.uint8)
+            mask[y0:y1, x0:x1] = 255
+            save(folder / "masks" / f"{number}.png", mask)
+
+
+def duts(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k, (name, blobs) in enumerate(BLOBS.items()):
+        mask = np.zeros((20, 30), dtype=np.uint8)
+        for blob in blobs:
+            mask[blob] = 255
+        mask[0, 0] = 90  # a soft border
+        stored = mask if k % 2 else np.repeat(mask[..., None], 3, axis=2)
+        save(root / "DUTS-TR" / "DUTS-TR-Mask" / f"{name}.png", stored)
+        pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        save(root / "DUTS-TR" / "DUTS-TR-Image" / f"{name}.jpg", pixels)
+
+
+def coco(root: Path) -> None:
+    path = root / "coco" / "annotations" / "instances_train2017.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(COCO))
+
+
+TREES = {"voc2012": voc2012, "nuclei": nuclei, "duts": duts, "coco": coco}
+SCRIPTS = Path(__file__).parents[2] / "datasets"
+
+
+def main_of(script: str) -> Any:
+    return runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"]
+
+
+def prepare(name: str, root: Path, *arguments: str) -> None:
+    """Runs a converter on a root that its tree stands in."""
+    workers = () if name == "coco" else ("--workers", "1")
+    main_of(f"prepare_{name}")(["--root", str(root), *workers, *arguments])
+
+
+def read(root: Path, name: str) -> dict[str, Any]:
+    """What was written as a builtin dataset."""
+    return json.loads((root / BUILTIN[name][0]).read_text())
+
+
+def of_image(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [a for a in document["annotations"] if a["image_id"] == image_id_of(name)]

@@ -1,0 +1,188 @@
+"""Converters on trees with something wrong in them, and what all of them have in common."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from tests.data.converters import BLOBS, COCO, HEIGHT, NUCLEI, SBD, SCRIPTS, TREES, VOC, WIDTH
+from tests.data.converters import prepare as run
+from wsis.errors import ConfigError, DataError
+from wsis.structures.pseudo_labels import write_label
+
+OUTPUT = {
+    "voc2012": "voc_2012/annotations",
+    "nuclei": "nuclei/annotations",
+    "duts": "duts",
+    "coco": "coco/annotations/instances_train2017_boxes.json",
+}
+
+
+def gone(path):
+    return lambda root: (root / path).rename(root / "gone")
+
+
+def emptied(path):
+    return lambda root: [each.unlink() for each in (root / path).iterdir()]
+
+
+def holds(path, content):
+    return lambda root: (root / path).write_bytes(content)
+
+
+def edited(path, old, new):
+    return lambda root: (root / path).write_text((root / path).read_text().replace(old, new, 1))
+
+
+def labels(path, value, size=(HEIGHT, WIDTH)):
+    return lambda root: write_label(root / path, np.full(size, value, np.uint8))
+
+
+def colours(path):
+    return lambda root: Image.new("RGB", (WIDTH, HEIGHT)).save(root / path)
+
+
+def mat(path, **variables):
+    return lambda root: savemat(root / path, variables)
+
+
+CAT = f"{VOC}/Annotations/2008_000003.xml"
+CAT_IMAGE = f"{VOC}/JPEGImages/2008_000003.jpg"
+CAT_MASKS, CAT_CLASSES = (f"{SBD}/{kind}/2008_000003.mat" for kind in ("inst", "cls"))
+PLANE, PLANE_CLASSES = (f"{VOC}/Segmentation{k}/2007_000033.png" for k in ("Object", "Class"))
+NO_MAT = "cannot be read, expected a MATLAB 5 file with"
+TWO_INSTANCES = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+TWO_INSTANCES[:4, :4], TWO_INSTANCES[8:, 8:] = 1, 2
+ONE_CLASS = {"Segmentation": TWO_INSTANCES, "Categories": np.array([[8]], dtype=np.uint8)}
+NUCLEUS = f"nuclei/stage1_train/{NUCLEI[0]}"
+PICTURE = f"{NUCLEUS}/images/{NUCLEI[0]}.png"
+DUTS = "DUTS-TR/DUTS-TR"
+INSTANCES = "coco/annotations/instances_train2017.json"
+NO_BOX = COCO | {"annotations": [{"id": 1, "image_id": 9, "category_id": 18}]}
+FAULTS = {
+    "voc2012": [
+        (gone("VOCdevkit"), "Annotations: no such folder"),
+        (gone(f"{SBD}/inst"), "inst: no such folder"),
+        (gone(f"{SBD}/val.txt"), "val.txt: no such list file"),
+        (holds(f"{SBD}/val.txt", b"\n"), "val.txt: the list is empty"),
+        (holds(f"{SBD}/train.txt", b"2009_1\n"), "train.txt: names '2009_1', but .* no 2009_1.jpg"),
+        (gone(CAT), "2008_000003.xml: no such file"),
+        (holds(CAT, b"<annotation><object>"), "2008_000003.xml: not valid XML"),
+        (edited(CAT, "<name>cat", "<name>kit"), "2008_000003.xml: object 1: unknown class 'kit'"),
+        (edited(CAT, "<xmax>60", "<xmax>x"), "bndbox/xmax: found 'x', expected a number"),
+        (edited(CAT, "<xmin>1<", "<xmin>61<"), "object 1: box 61 1 60 40 has no pixel"),
+        (edited(CAT, "<width>60", "<width>61"), "3.jpg: found 60x40 pixels, expected 61x40"),
+        (holds(CAT_IMAGE, b"\xff\xd8 cut"), "2008_000003.jpg: not a readable image"),
+        (labels(PLANE, 0, (5, 6)), f"{PLANE}: the label map is 6x5 .*, the image 60x40"),
+        (colours(PLANE_CLASSES), f"{PLANE_CLASSES}: found a PNG of mode RGB, expected 8 bits"),
+        (labels(PLANE_CLASSES, 21), "found the value 21, expected 0 to 20 or 255"),
+        (labels(PLANE_CLASSES, 0), "2007_000033.png: instance 1 has no class"),
+        (holds(CAT_MASKS, b"MATLAB 5.0 MAT-file"), f"{CAT_MASKS}: {NO_MAT} GTinst"),
+        (gone(CAT_CLASSES), "cls/2008_000003.mat: no such file"),
+        (mat(CAT_CLASSES, other={"Segmentation": 1}), f"{CAT_CLASSES}: {NO_MAT} GTcls"),
+        (mat(CAT_MASKS, GTinst=ONE_CLASS), "no class 1..20 for instance 2"),
+    ],
+    "nuclei": [
+        (gone("nuclei"), "stage1_train: no such folder"),
+        (gone(PICTURE), "images: found 0 PNG files, expected one"),
+        (gone(f"{NUCLEUS}/masks"), "masks: no such folder, expected one PNG per nucleus"),
+        (labels(f"{NUCLEUS}/masks/1.png", 9, (5, 5)), r"masks/1.png: .* 5x5 .* 24x16"),
+        (holds(f"{NUCLEUS}/masks/1.png", b"PNG"), "masks/1.png: cannot be read as an image"),
+        (holds(PICTURE, b"PNG"), "png: not a readable image"),
+    ],
+    "duts": [
+        (gone(f"{DUTS}-Mask"), "DUTS-TR-Mask: no such folder, expected DUTS-TR-Mask"),
+        (gone(f"{DUTS}-Mask/two.png"), "two.png: no such mask"),
+        (emptied(f"{DUTS}-Image"), r"found no \*.jpg"),
+        (labels(f"{DUTS}-Mask/two.png", 0, (5, 5)), "two.png: the image is 5x5"),
+        (holds(f"{DUTS}-Image/two.jpg", b"no image"), "two.jpg: not a readable image"),
+    ],
+    "coco": [
+        (gone(INSTANCES), "instances_train2017.json: no such file"),
+        (holds(INSTANCES, json.dumps(COCO).encode()[:400]), "2017.json: not valid JSON"),
+        (holds(INSTANCES, b"[]"), "instances_train2017.json: found a list, expected an object"),
+        (holds(INSTANCES, json.dumps(NO_BOX).encode()), "annotation 1: key 'bbox': found None"),
+    ],
+}
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """``prepare(name, *arguments)``: runs a converter on its tree."""
+
+    def call(name, *arguments):
+        if not any(tmp_path.iterdir()):
+            TREES[name](tmp_path)
+        run(name, tmp_path, *arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"), [(n, *fault) for n, faults in FAULTS.items() for fault in faults]
+)
+def test_bad_input_is_one_line_and_writes_no_json(tmp_path, name, damage, message):
+    TREES[name](tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=message) as error:
+        run(name, tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / OUTPUT[name]).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "number"),
+    [("voc2012", "voc_2012", 8), ("nuclei", "nuclei", 25), ("duts", "duts", 1)],
+)
+def test_running_again_and_in_parallel_gives_the_same_bytes(
+    tmp_path, prepare, name, folder, number
+):
+    def written():
+        return {p: p.read_bytes() for p in (tmp_path / folder).rglob("*.*") if p.is_file()}
+
+    prepare(name)
+    first = written()
+    prepare(name, "--workers", "2")
+    assert written() == first and len(first) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "error", "message"),
+    [
+        ("nuclei", ("--val-fraction", "1"), ConfigError, "--val-fraction: found 1.0"),
+        ("nuclei", ("--max-side", "10"), DataError, "no image has sides of at most 10 pixels"),
+        ("duts", ("--min-share", "2"), ConfigError, "--min-share: found 2.0"),
+        ("voc2012", ("--min-iou", "0"), ConfigError, "--min-iou: found 0.0"),
+    ],
+)
+def test_options_are_checked(prepare, name, words, error, message):
+    with pytest.raises(error, match=message):
+        prepare(name, *words)
+
+
+def test_something_must_be_left(tmp_path):
+    TREES["duts"](tmp_path)
+    for name in set(BLOBS) - {"two"}:
+        (tmp_path / f"{DUTS}-Image" / f"{name}.jpg").unlink()
+    with pytest.raises(DataError, match="none of 1 images shows a single object"):
+        run("duts", tmp_path)
+
+
+def test_error_of_a_worker_process_reaches_the_caller(tmp_path):
+    TREES["voc2012"](tmp_path)
+    (tmp_path / CAT).unlink()
+    with pytest.raises(DataError, match="2008_000003.xml: no such file"):
+        run("voc2012", tmp_path, "--workers", "2")
+
+
+def test_command_exits_with_2(tmp_path):
+    command = [sys.executable, str(SCRIPTS / "prepare_voc2012.py"), "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no such folder" in done.stderr and "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.methods.bbam.tiny_detector import needs_crf
+from tests.masks import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.modeling.semantic_inference import (
     PROTOCOLS,

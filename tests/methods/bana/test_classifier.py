@@ -9,9 +9,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from tests.masks import needs_crf
 from tests.methods.bana.tiny_classifier import make_cfg, make_classifier, make_inputs, make_sample
 from tests.methods.bana.tiny_segmentor import data_entry
-from tests.methods.bbam.tiny_detector import needs_crf
 from tests.tiny import write_dataset, write_json
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer

@@ -12,9 +12,9 @@ from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
+from tests.masks import needs_crf
 from tests.methods.bana.tiny_classifier import make_cfg
 from tests.methods.bana.tiny_segmentor import RESNET, data_entry
-from tests.methods.bbam.tiny_detector import needs_crf
 from tests.tiny import loggers_as_before, write_dataset
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, WsisTrainer

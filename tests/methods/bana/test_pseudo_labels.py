@@ -11,7 +11,7 @@ import torch
 
 from tests.golden.checks_bana_labels import image_boxes, label_params
 from tests.golden.frame import read_arrays
-from tests.methods.bbam.tiny_detector import needs_crf
+from tests.masks import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
 from wsis.layers.label_to_masks import ImageBoxes, union

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.generating import edited
 from tests.methods.bana.tiny_segmentor import data_entry, label_entry, make_cfg, write_label_pair
 from tests.tiny import loggers_as_before
 
 __all__ = ["loggers_as_before"]
 
-TOOL = Path(__file__).parents[3] / "tools" / "train_net.py"
 PROTOCOLS = ["single", "multi"]
 if find_spec("pydensecrf") is not None:
     PROTOCOLS += ["single_crf", "multi_crf"]
 
 
 @pytest.fixture
-def train_net(tmp_path, monkeypatch, capsys):
-    """``train_net(words...)``: runs the tool here on the tiny VGG and the tiny labels, evaluated against the true
-    masks; returns exit status and stderr.
-    """
+def train_net(tmp_path, tool):
+    """``train_net(words...)``: how the tool ended on the tiny VGG and the tiny labels, with true masks to test on."""
     write_label_pair(tmp_path)
     keys = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 6, "SOLVER.BASE_LR": 0.02, "SEED": 1}
     keys |= {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 0, "INPUT.SCALED_CROP.SCALE_RANGE": [0.8, 1.2]}
@@ -36,23 +32,14 @@ def train_net(tmp_path, monkeypatch, capsys):
     cfg = make_cfg(**keys, PROXY__NUM_WORKERS=0, OUTPUT_DIR=str(tmp_path / "out"))
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(yaml.safe_load(cfg.dump())))
-
-    def run(*words):
-        given = [TOOL, "--config-file", config, *words]
-        monkeypatch.setattr(sys, "argv", [*map(str, given)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        return ended.value.code, capsys.readouterr().err
-
-    return run
+    return partial(tool, "train_net", "--config-file", config)
 
 
 def test_from_label_folders_to_four_numbers(tmp_path, train_net):
     def results(folder):
         return json.loads((folder / "inference" / "results.json").read_text())["seg_true"]
 
-    status, error = train_net()
+    status, _, error = train_net()
     assert status == 0, error
     out, again = tmp_path / "out", tmp_path / "again"
     trained = results(out)
@@ -61,7 +48,7 @@ def test_from_label_folders_to_four_numbers(tmp_path, train_net):
     assert {"loss_ce", "loss_wce", "total_loss", "lr"} <= set().union(*metrics)
 
     words = ("MODEL.WEIGHTS", out / "model_final.pth", "OUTPUT_DIR", again)
-    status, error = train_net("--eval-only", *words, "MODEL.SEGMENTOR.PROTOCOLS", PROTOCOLS)
+    status, _, error = train_net("--eval-only", *words, "MODEL.SEGMENTOR.PROTOCOLS", PROTOCOLS)
     assert status == 0, error
     found = results(again)
     assert set(found) == {f"sem_seg_{name}" for name in PROTOCOLS}
@@ -74,13 +61,12 @@ def test_from_label_folders_to_four_numbers(tmp_path, train_net):
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path, train_net):
     (tmp_path / "labels" / "y_ret" / "3.png").unlink()
-    status, error = train_net()
+    status, _, error = train_net()
     assert status == 2 and error.count("\n") == 1 and "3.png" in error
     assert not (tmp_path / "out").exists()
-    document = json.loads((tmp_path / "data" / "boxes.json").read_text())
-    for annotation in document["annotations"]:
-        del annotation["segmentation"]
-    (tmp_path / "data" / "boxes.json").write_text(json.dumps(document))
-    status, error = train_net("DATASETS.TRAIN", "('seg_true',)")
+    with edited(tmp_path / "data") as document:
+        for annotation in document["annotations"]:
+            del annotation["segmentation"]
+    status, _, error = train_net("DATASETS.TRAIN", "('seg_true',)")
     assert status == 2 and "'seg_true' has no label 'y_crf'" in error
     assert not (tmp_path / "out").exists()

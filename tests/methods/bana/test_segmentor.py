@@ -10,9 +10,9 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
+from tests.masks import needs_crf
 from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bana.tiny_segmentor import ASPP, images, make_cfg, samples
-from tests.methods.bbam.tiny_detector import needs_crf
 from wsis.config import get_cfg
 from wsis.engine.solver import build_optimizer, build_poly_schedule
 from wsis.errors import ConfigError

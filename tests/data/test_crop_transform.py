@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsis.data.crop_transform import PADDING_RGB, CropParams, CropTransform, Draw, draw_sample
+from wsis.data.crop_transform import CropParams, CropTransform, Draw, draw_sample
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -29,15 +29,6 @@ def test_a_box_beyond_the_crop_is_gone_and_a_cut_one_ends_at_its_edge():
     found, seen = transform.boxes(boxes)
     assert seen.tolist() == [False, True, False, True]
     assert found.tolist() == [[30, 30, 40, 40], [0, 0, 40, 40]]
-
-
-def test_a_short_side_is_padded_on_both_ends():
-    transform = CropTransform((30, 60), (41, 41), Draw(1.0, 0.0, 0.0, False))
-    assert transform.padding == (6, 0)
-    image = transform.image(np.full((30, 60, 3), 7, np.uint8))
-    label = transform.label(np.ones((30, 60), np.uint8), 0)
-    assert image.shape == (41, 41, 3) and (image[:6] == PADDING_RGB).all()
-    assert (label[:6] == 0).all() and (label[6:36] == 1).all() and (label[36:] == 0).all()
 
 
 def grey(pixels):

@@ -34,9 +34,13 @@ def test_parts_go_together(head, classifier):
     assert set(losses) == {"loss_ce"}
     losses["loss_ce"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    (found,) = model.eval()(tiny.images(1))
-    assert found["sem_seg"].shape == (3, 40, 56)
-    torch.testing.assert_close(found["sem_seg"].sum(0), torch.ones(40, 56))
+    inputs = tiny.images(2)
+    inputs[1]["image"] = inputs[1]["image"][:, :32, :48]
+    for found in model.eval()(inputs):
+        assert found["sem_seg"].shape == (3, 40, 56) and not found["sem_seg"].requires_grad
+        torch.testing.assert_close(found["sem_seg"].sum(0), torch.ones(40, 56))
+        labels = found["sem_seg_labels"]["single"]
+        assert torch.equal(labels, found["sem_seg"].argmax(0).to(torch.uint8))
 
 
 @pytest.mark.parametrize(("rates", "used"), [([6, 12, 18, 24], 12), ([4], 4)])

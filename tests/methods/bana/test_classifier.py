@@ -167,20 +167,20 @@ def asked(monkeypatch):
 
 
 @needs_crf
-def test_a_box_without_a_pixel_is_filled_and_counted(asked):
-    masks, _ = refined()
-    assert masks.status == ["fallback", "fallback"] and masks.scores == [1.0, 1.0]
-    assert decode_mask(masks.masks[0]).sum() == 22 * 25
-
-
-@needs_crf
-def test_what_the_teacher_was_not_asked_about_is_no_background(asked):
+def test_labels_are_asked_for_as_seed_and_keys_say(asked):
     region = np.zeros(SIZE, bool)
     region[:, 54:] = True
     refined()
     refined(void=[encode_mask(region)])
-    first, second = (arguments[2].background for arguments in asked)
-    assert torch.equal(first & ~second, torch.from_numpy(region)) and region.any()
+    refined(MODEL__BANA__LEGACY_BOX_SHIFT=True)
+    keys = {"BG_THRESHOLD": 0.5, "USE_ATTENTION": False, "CRF.BILATERAL_WEIGHT": 7.0}
+    refined(**{f"MODEL.BANA.{name}": value for name, value in keys.items()})
+    background, first = zip(
+        *((each[2].background, each[2].boxes[0]) for each in asked), strict=True
+    )
+    assert torch.equal(background[0] & ~background[1], torch.from_numpy(region))
+    assert (first[0], first[2]) == ((slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26)))
+    assert asked[3][5] == LabelParams(DenseCRFParams(3.0, 3.0, 7.0, 10.0, 20.0, 3), 0.5, False)
 
 
 @needs_crf
@@ -208,22 +208,6 @@ def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, asked, sem_seg
     for background in (arguments[2].background for arguments in asked):
         assert not background[44:60, 40:60].any()
         assert background.sum() == 64 * 64 - width * height - 20 * 16
-
-
-@needs_crf
-def test_the_boxes_of_the_original_release(asked):
-    refined()
-    refined(MODEL__BANA__LEGACY_BOX_SHIFT=True)
-    first = [arguments[2].boxes[0] for arguments in asked]
-    assert first == [(slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26))]
-
-
-@needs_crf
-def test_the_labels_are_made_with_the_constants_of_the_keys(asked):
-    keys = {"BG_THRESHOLD": 0.5, "USE_ATTENTION": False, "CRF.BILATERAL_WEIGHT": 7.0}
-    refined(**{f"MODEL.BANA.{name}": value for name, value in keys.items()})
-    expected = LabelParams(DenseCRFParams(3.0, 3.0, 7.0, 10.0, 20.0, 3), 0.5, False)
-    assert [arguments[5] for arguments in asked] == [expected]
 
 
 VOC = {"MODEL.BANA.VOC_CLASSIFIER": True}

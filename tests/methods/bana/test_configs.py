@@ -13,7 +13,6 @@ from wsis.config import flatten, get_cfg
 from wsis.config.params import read
 from wsis.data.builtin_paths import BUILTIN
 from wsis.data.crop_transform import CropParams
-from wsis.engine.solver import build_poly_schedule
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, BANASegmentor
 from wsis.methods.bana.config import BANAParams
@@ -135,25 +134,6 @@ def test_keys_become_the_constants_of_crops_and_losses():
     model = on_meta(BANASegmentor, load(VGG_VOC, *opts, "MODEL.SEGMENTOR.TEMPERATURE", "9.0"))
     assert model.noise == NoiseParams(9.0, 3.0, 0.4, True, 0.8, True)
     assert model.protocols.temperature == 9.0
-
-
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        (VGG_VOC, {1: 1e-3, 1000: 9.6215e-4, 10000: 6.12435e-4}),
-        (RESNET_VOC, {1: 2.5e-4, 1000: 2.38733e-4, 10000: 1.33984e-4}),
-    ],
-)
-def test_published_learning_rates(name, rates):
-    cfg = load(name)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], cfg.SOLVER.BASE_LR)
-    schedule, found = build_poly_schedule(cfg, optimizer), []
-    for iteration in range(1, 10001):
-        if iteration in rates:
-            found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert found == pytest.approx(list(rates.values()), rel=1e-5)
 
 
 @pytest.mark.parametrize("data", ["shapes", "nuclei", "voc"])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.golden.checks_bana_labels import image_boxes, label_params
-from tests.golden.frame import read_arrays
 from tests.masks import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
@@ -21,18 +18,15 @@ from wsis.methods.bana.plain import FullSize
 from wsis.methods.bana.pseudo_labels import (
     IGNORE,
     LabelParams,
-    background_attention,
     class_activation,
     class_unaries,
     intersection,
     retrieval_maps,
     semantic_labels,
-    unary_probabilities,
 )
 from wsis.structures import Seed
 from wsis.structures.boxes import box_to_slices
 
-RECORDED = Path(__file__).parents[2] / "golden" / "data" / "bana" / "stage2_one_box.npz"
 SIZE = (48, 60)
 ROWS = [1, 2, 3]
 PARAMS = LabelParams(DenseCRFParams(3, 3, 4, 20, 10, iterations=5))
@@ -91,18 +85,6 @@ def test_no_label_leaves_the_boxes_of_its_class(image, few, boxes, weights):
     assert np.array_equal(common[common != IGNORE], both[0][common != IGNORE])
 
 
-def test_the_threshold_is_of_the_whole_images_maximum():
-    arrays = read_arrays(RECORDED)
-    boxes, params = image_boxes(arrays), label_params(arrays)
-    features = Enlarged(torch.from_numpy(arrays["features"]), boxes.size)
-    expected = torch.from_numpy(arrays["bg_attention_thresholded"])
-    raw = background_attention(features, boxes.background, 0.0)
-    wrong = raw * (raw >= params.threshold * raw[union(boxes.boxes, boxes.size)].max())
-    found = background_attention(features, boxes.background, params.threshold)
-    off = [((each - expected).abs() > 1e-4).sum() for each in (found, wrong)]
-    assert off[0] <= 7 < off[1]
-
-
 def test_what_a_crowd_shows_is_no_example_of_background(boxes, weights):
     """Also not of Y_crf's background, which retrieval looks for: outside of boxes a crowd is 0 until it is written."""
     crowd = torch.zeros(SIZE, dtype=torch.bool)
@@ -135,29 +117,6 @@ def test_a_later_box_overwrites_an_earlier_one():
     boxes = [box_to_slices(box, 6, 8) for box in ([0, 0, 6, 6], [3, 2, 8, 6])]
     assert class_activation(score, boxes)[3, 4] == pytest.approx(1.0)
     assert class_activation(score, boxes[::-1])[3, 4] == pytest.approx(0.5)
-
-
-def test_outside_of_boxes_nothing_but_background():
-    unaries, inside = torch.zeros(2, 3, 3), torch.zeros(3, 3, dtype=torch.bool)
-    unaries[0], inside[1, 1] = 1, True
-    found = unary_probabilities(unaries, inside)
-    assert (found[0][~inside] == 1).all() and (found[1][~inside] == 0).all()
-    assert found[:, 1, 1].sum() == pytest.approx(1.0)
-
-
-@needs_crf
-def test_boxes_that_cover_the_image_leave_no_background(image, few, weights):
-    boxes = boxes_of([0, 0, 60, 48], [5, 5, 6, 6], labels=[1, 2])
-    unaries = class_unaries(few, boxes, weights, ROWS, PARAMS)
-    assert torch.isfinite(unaries).all() and (unaries[0] == 0).all()
-    assert np.max(semantic_labels(image, few, boxes, weights, ROWS, PARAMS)) <= 2
-    maps = retrieval_maps(few, boxes, weights, ROWS, np.zeros(SIZE, np.uint8), unaries)
-    assert torch.allclose(maps[0], few.cosines(weights[:1])[0].relu()), "row 0 is the prototype"
-
-
-def test_an_image_without_boxes_is_background(image, few, weights):
-    for label in semantic_labels(image, few, boxes_of(labels=[]), weights, ROWS, PARAMS):
-        assert label.shape == SIZE and not label.any()
 
 
 def test_an_empty_class_falls_back_to_the_classifiers_row(few, boxes, weights):

@@ -11,12 +11,9 @@ from wsis.errors import ConfigError
 def test_file_and_command_line(tmp_path):
     (tmp_path / "base.yaml").write_text("MODEL:\n  MASK_ON: True\nSEED: 1\n")
     (tmp_path / "leaf.yaml").write_text('_BASE_: "base.yaml"\nSEED: 2\n')
-    cfg = load_cfg(
-        tmp_path / "leaf.yaml", ["DATASETS.CUSTOM", "[['a', 'b.json', '']]", "SOLVER.MAX_ITER", "7"]
-    )
-    assert cfg.MODEL.MASK_ON is True
-    assert cfg.SEED == 2
-    assert cfg.SOLVER.MAX_ITER == 7
+    opts = ["DATASETS.CUSTOM", "[['a', 'b.json', '']]", "SOLVER.MAX_ITER", "7"]
+    cfg = load_cfg(tmp_path / "leaf.yaml", opts)
+    assert (cfg.MODEL.MASK_ON, cfg.SEED, cfg.SOLVER.MAX_ITER) == (True, 2, 7)
     assert cfg.DATASETS.CUSTOM == [["a", "b.json", ""]]
 
 
@@ -31,23 +28,21 @@ def test_file_and_command_line(tmp_path):
         ('_BASE_: "a.yaml"\n', "its _BASE_ leads back to itself"),
         ("SEED: " + "[" * 5000, "nested too deep"),
         ("_BASE_: 3\n", r"\w"),
+        ("_BASE_: absent.yaml", r"absent\.yaml"),
+        ("SEED: !!python/object/apply:pathlib.Path.touch ['x']\n", "not plain YAML"),
+        (None, r"a\.yaml: no such config file"),
     ],
 )
-def test_a_bad_file_is_one_line_with_its_name(tmp_path, text, message):
+def test_a_bad_file_is_one_line_with_its_name(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "a.yaml"
-    path.write_text(text)
+    if text:
+        path.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:
         load_cfg(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_yaml_never_runs_code(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text(f"SEED: !!python/object/apply:pathlib.Path.touch ['{tmp_path / 'x'}']\n")
-    with pytest.raises(ConfigError):
-        load_cfg(path)
-    assert not (tmp_path / "x").exists()
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in str(error.value) or "absent" in message
+    assert not (tmp_path / "x").exists(), "YAML never runs code"
 
 
 @pytest.mark.parametrize(
@@ -57,10 +52,7 @@ def test_yaml_never_runs_code(tmp_path):
         (["SOLVER.MAX_ITER", "many"], "command line: SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
         (["NOTHING.AT.ALL", "3"], "no such key NOTHING.AT.ALL"),
-        (
-            ["DATASETS.TRAIN", "mine"],
-            r"found mine \(str\), expected a tuple, such as \"\('one',\)\"",
-        ),
+        (["DATASETS.TRAIN", "mine"], r"found mine \(str\), expected a tuple, such as \"\('one',"),
         (["MODEL.MASK_ON", "3"], r"MODEL.MASK_ON: found 3 \(int\), expected True or False"),
         (["MODEL", "3"], r"MODEL: found 3 \(int\), expected keys below it$"),
         (["SEED", "3", "--resume"], "option --resume must come before the first KEY VALUE"),
@@ -69,14 +61,6 @@ def test_yaml_never_runs_code(tmp_path):
 def test_a_bad_command_line(opts, message):
     with pytest.raises(ConfigError, match=message):
         load_cfg(None, opts)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match=r"absent\.yaml: no such config file"):
-        load_cfg(tmp_path / "absent.yaml")
-    (tmp_path / "leaf.yaml").write_text("_BASE_: absent.yaml")
-    with pytest.raises(ConfigError, match=r"absent\.yaml"):
-        load_cfg(tmp_path / "leaf.yaml")
 
 
 def test_flatten_names_every_key():

@@ -8,15 +8,14 @@ from dataclasses import FrozenInstanceError, dataclass
 import pytest
 from detectron2.config import CfgNode
 
-from wsis.config import load_cfg, params, renamed, rules
+from wsis.config import flatten, get_cfg, load_cfg, params, renamed, rules
 from wsis.config.params import add_keys, check, key, keys_of, node, part, read
 from wsis.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Inner:
-    """Below.
-
+    """
     Attributes:
         weight: Weight of it,
             in kilograms.
@@ -29,8 +28,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Outer:
-    """Above.
-
+    """
     Attributes:
         steps: Steps that it takes.
         state: Not a key.
@@ -90,12 +88,10 @@ def test_a_value_out_of_its_range_is_named(cfg, name, value, message):
     assert str(error.value) == message
 
 
-def test_what_is_built_by_itself_is_checked_on_request(cfg):
-    bad = Outer(steps=0)
-    with pytest.raises(ConfigError, match="MODEL.OUTER.NUM_STEPS: found 0"):
-        check(bad)
-    with pytest.raises(ConfigError, match="^HERE.NUM_STEPS: found 0"):
-        check(bad, "HERE")
+@pytest.mark.parametrize(("where", "name"), [((), "MODEL.OUTER"), (("HERE",), "^HERE")])
+def test_what_is_built_by_itself_is_checked_on_request(cfg, where, name):
+    with pytest.raises(ConfigError, match=f"{name}.NUM_STEPS: found 0"):
+        check(Outer(steps=0), *where)
 
 
 PAIR = rules.pair("", lambda low, high: 0 < low <= high)
@@ -136,28 +132,21 @@ def test_rules(rule, expected, right, wrong):
     ],
 )
 def test_a_renamed_key_is_told_with_its_new_name(key, now, monkeypatch, tmp_path):
-    names = {"GRABCUTS.WINDOW": "GRABCUT.WINDOW", "BOXES": "BOX_CRF"}
-    names["BOXES.ROUNDS"] = "BOX_CRF.ITERATIONS"
-    renames = {f"MODEL.{old}": f"MODEL.{new}" for old, new in names.items()}
-    monkeypatch.setattr(renamed, "RENAMED", renames)
-    with pytest.raises(ConfigError) as error:
-        load_cfg(None, [key, "1"])
-    assert str(error.value) == f"command line: {key}: no such key {key}: it is now {now}"
-    path = tmp_path / "a.yaml"
-    *nodes, last = key.split(".")
-    path.write_text("".join(f"{'  ' * i}{n}:\n" for i, n in enumerate(nodes)) + f"    {last}: 1")
-    (tmp_path / "leaf.yaml").write_text('_BASE_: "a.yaml"')
-    for file in (path, tmp_path / "leaf.yaml"):
+    names = {"MODEL.GRABCUTS.WINDOW": "MODEL.GRABCUT.WINDOW", "MODEL.BOXES": "MODEL.BOX_CRF"}
+    names |= {"MODEL.BOXES.ROUNDS": "MODEL.BOX_CRF.ITERATIONS"}
+    monkeypatch.setattr(renamed, "RENAMED", names)
+    path, leaf = tmp_path / "a.yaml", tmp_path / "leaf.yaml"
+    path.write_text("{" + key.replace(".", ": {") + ": 1}}}")
+    leaf.write_text('_BASE_: "a.yaml"')
+    sources = {f"command line: {key}": (None, [key, "1"]), path: (path,), leaf: (leaf,)}
+    for source, given in sources.items():
         with pytest.raises(ConfigError) as error:
-            load_cfg(file)
-        assert str(error.value) == f"{file}: no such key {key}: it is now {now}"
+            load_cfg(*given)
+        assert str(error.value) == f"{source}: no such key {key}: it is now {now}"
 
 
 def test_every_new_name_is_a_key():
-    from wsis.config import flatten, get_cfg
-
     flat = flatten(get_cfg())
-    assert all(
-        any(f"{key}.".startswith(f"{new}.") for key in flat) for new in renamed.RENAMED.values()
-    )
+    for new in renamed.RENAMED.values():
+        assert any(f"{key}.".startswith(f"{new}.") for key in flat)
     assert not set(renamed.RENAMED) & set(flat)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.methods.bana.tiny_segmentor import custom, images, make_cfg, samples, write_label_pair
+from tests.methods.bana import tiny_segmentor as tiny
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
@@ -14,36 +14,43 @@ from wsis.layers.deeplab import LargeFOV
 from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.modeling.segmentor import Segmentor
 
-KEYS = {"MODEL__META_ARCHITECTURE": "Segmentor", "MODEL__SEGMENTOR__LABELS": ["y_crf"]}
+KEYS = {"META_ARCHITECTURE": "Segmentor", "SEGMENTOR.LABELS": ["y_crf"]}
+KEYS |= {"SEGMENTOR.HEAD_CHANNELS": 8}
+
+
+def make_cfg(**keys):
+    return tiny.make_cfg(**{f"MODEL.{name}": value for name, value in (KEYS | keys).items()})
 
 
 @pytest.mark.parametrize("classifier", ["cosine", "linear"])
 @pytest.mark.parametrize("head", ["none", "largefov", "aspp"])
-def test_parts_go_together(head: str, classifier: str) -> None:
-    keys = {"HEAD": head, "CLASSIFIER": classifier, "HEAD_CHANNELS": 8, "TEMPERATURE": 2.0}
-    cfg = make_cfg(**KEYS, **{f"MODEL__SEGMENTOR__{name}": value for name, value in keys.items()})
+def test_parts_go_together(head, classifier):
+    keys = {"HEAD": head, "CLASSIFIER": classifier, "TEMPERATURE": 2.0}
+    cfg = make_cfg(**{f"SEGMENTOR.{name}": value for name, value in keys.items()})
     model = WsisTrainer.build_model(cfg)
     groups = model.parameter_groups(cfg)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    batch = samples(2)
-    losses = model.train()(batch)
+    losses = model.train()(tiny.samples(2))
     assert set(losses) == {"loss_ce"}
     losses["loss_ce"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    (found,) = model.eval()(images(1))
-    assert found["sem_seg"].shape == (3, 40, 56)
-    torch.testing.assert_close(found["sem_seg"].sum(0), torch.ones(40, 56))
+    inputs = tiny.images(2)
+    inputs[1]["image"] = inputs[1]["image"][:, :32, :48]
+    for found in model.eval()(inputs):
+        assert found["sem_seg"].shape == (3, 40, 56) and not found["sem_seg"].requires_grad
+        torch.testing.assert_close(found["sem_seg"].sum(0), torch.ones(40, 56))
+        labels = found["sem_seg_labels"]["single"]
+        assert torch.equal(labels, found["sem_seg"].argmax(0).to(torch.uint8))
 
 
-def test_the_rate_of_largefov_is_the_second() -> None:
-    cfg = make_cfg(**KEYS, MODEL__SEGMENTOR__HEAD="largefov", MODEL__SEGMENTOR__HEAD_CHANNELS=8)
+@pytest.mark.parametrize(("rates", "used"), [([6, 12, 18, 24], 12), ([4], 4)])
+def test_the_rate_of_largefov_is_the_second(rates, used):
+    cfg = make_cfg(SEGMENTOR__HEAD="largefov", SEGMENTOR__HEAD_RATES=rates)
     head = WsisTrainer.build_model(cfg).head
-    assert isinstance(head, LargeFOV) and head[0].dilation == (12, 12)
-    cfg.MODEL.SEGMENTOR.HEAD_RATES = [4]
-    assert WsisTrainer.build_model(cfg).head[0].dilation == (4, 4)
+    assert isinstance(head, LargeFOV) and head[0].dilation == (used, used)
 
 
-def test_cross_entropy_leaves_void_out() -> None:
+def test_cross_entropy_leaves_void_out():
     scores = torch.tensor([[[[1.0, 5.0]], [[0.0, -5.0]]]], requires_grad=True)
     label = torch.tensor([[[0, 255]]], dtype=torch.uint8)
     loss = mean_cross_entropy(scores, label, 2.0)
@@ -54,10 +61,11 @@ def test_cross_entropy_leaves_void_out() -> None:
     assert scores.grad.abs().max() == 0
 
 
-def test_it_trains_on_one_label_folder(tmp_path) -> None:
-    labels = write_label_pair(tmp_path)
-    entry = custom("one_label", tmp_path, labels)
-    cfg = make_cfg(**KEYS, DATASETS__CUSTOM_SEM_SEG=[entry], DATASETS__TRAIN=("one_label",))
+def test_it_trains_on_one_label_folder(tmp_path):
+    tiny.write_label_pair(tmp_path)
+    cfg = make_cfg()
+    cfg.DATASETS.CUSTOM_SEM_SEG = [tiny.label_entry("one_label", tmp_path)]
+    cfg.DATASETS.TRAIN = ("one_label",)
     prepare_datasets(cfg, cfg.DATASETS.TRAIN)
     Segmentor.check_training_data(cfg)
     batch = next(iter(WsisTrainer.build_train_loader(cfg)))
@@ -76,6 +84,6 @@ def test_it_trains_on_one_label_folder(tmp_path) -> None:
         ("MODEL.BANA.CROP_SIZE", "INPUT.SCALED_CROP.SIZE"),
     ],
 )
-def test_old_names_of_keys_are_told_with_the_new_ones(old: str, new: str) -> None:
+def test_old_names_of_keys_are_told_with_the_new_ones(old, new):
     with pytest.raises(ConfigError, match=f"no such key {old}: it is now {new}$"):
         load_cfg(None, [old, "1"])

@@ -1,4 +1,4 @@
-"""Semantic pseudo labels from the masks of all boxes of an image (spec 5.4)."""
+"""Semantic pseudo labels from the masks of all boxes of an image."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def semantic_label(
 ) -> np.ndarray:
     """One label per pixel.
 
-    A pixel in masks of one class gets it, in those of several is ignored; boxes inside other boxes
-    then write their masks over it, the largest first; last, what is uncertain for any box is
-    ignored.
+    A pixel in masks of one class gets it, in those of several is ignored; boxes inside other boxes then write their
+    masks over it, the largest first; last, what is uncertain for any box is ignored.
 
     Args:
         labels: (N,) integer class ids, 1 to 254; 0 is background.

@@ -1,4 +1,4 @@
-"""Learning rates and weight decays of pretrained and new layers (spec 4.5 and 6)."""
+"""Learning rates and weight decays of pretrained and new layers."""
 
 from __future__ import annotations
 

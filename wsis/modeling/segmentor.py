@@ -37,7 +37,7 @@ CLASSIFIERS = {"cosine": CosineClassifier, "linear": LinearClassifier}
 @node("MODEL.SEGMENTOR")
 @dataclass(frozen=True)
 class SegmentorParams:
-    """The network and what it is asked for; what it trains on is :class:`wsis.data.label_loader.LabelParams`.
+    """The network and what it is asked for; what it trains on is :class:`wsis.data.label_loader.LabelledDataParams`.
 
     Attributes:
         head: With "none" the classifier stands on the backbone's last map (DeepLab-V1 on VGG-16, whose fc6 and fc7 are

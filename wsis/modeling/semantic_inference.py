@@ -25,7 +25,7 @@ Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class ProtocolParams:
-    """What is made of an image; ``temperature``: T of :func:`probabilities`.
+    """What is made of an image; ``temperature``: T of softmax(T scores).
 
     Attributes:
         protocols: What is evaluated: "single" (the image as it is), "multi" (mean over SCALES and their mirror images),
@@ -100,35 +100,11 @@ def multi_scale(
     return mean_over_scales(maps, [False] * len(scales), size, align_corners=True)[0]
 
 
-def probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
-    """softmax(T scores) over the first axis; (C, H, W)."""
-    return (temperature * scores).softmax(dim=0)
-
-
-def crf_labels(
-    image: np.ndarray, scores: np.ndarray, params: DenseCRFParams, class_ids: np.ndarray
-) -> np.ndarray:
-    """The class of the largest marginal of a dense CRF.
+class CRFLabels:
+    """The class of the largest marginal of a dense CRF, once NumPy asks for it; picklable, so that another process may.
 
     Args:
         image: (H, W, 3) uint8 RGB, the true colours.
-        scores: (K, H, W) probabilities.
-        params: kernel and steps.
-        class_ids: (K,) the classes that they are of.
-
-    Returns:
-        (H, W) uint8.
-    """
-    if len(class_ids) == 1:
-        return np.full(image.shape[:2], class_ids[0], dtype=np.uint8)
-    return class_ids[dense_crf(image, scores, params).argmax(axis=0)].astype(np.uint8)
-
-
-class CRFLabels:
-    """The label map that :func:`crf_labels` makes, once NumPy asks for it; picklable, so that another process may.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
         scores: (C, H, W) probabilities; only classes that are somewhere above ``min_probability`` are kept.
         params: kernel and steps.
         min_probability: in [0, 1).
@@ -150,8 +126,11 @@ class CRFLabels:
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """(H, W) uint8."""
-        labels = crf_labels(self.image, self.scores, self.params, self.class_ids)
-        return labels if dtype is None else labels.astype(dtype)
+        if len(self.class_ids) == 1:
+            best = np.zeros(self.image.shape[:2], dtype=np.intp)
+        else:
+            best = dense_crf(self.image, self.scores, self.params).argmax(axis=0)
+        return self.class_ids[best].astype(np.uint8 if dtype is None else dtype)
 
 
 def label_image(
@@ -184,7 +163,7 @@ def label_image(
                 if kind == "single"
                 else multi_scale(score, image, size, params.scales)
             )
-            found[kind] = probabilities(scores, params.temperature)
+            found[kind] = (params.temperature * scores).softmax(dim=0)
         if crf:
             if original is None:
                 raise ValueError("a protocol with a CRF needs the original image")

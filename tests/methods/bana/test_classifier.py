@@ -1,4 +1,4 @@
-"""The classifier in training and in eval mode, its refiner, its optimizer."""
+"""The classifier in training and in eval mode, and its refiner."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from tests.masks import needs_crf
 from tests.methods.bana.plain import pool_box_by_box
-from tests.methods.bana.tiny_classifier import (
-    dataset_keys,
-    make_cfg,
-    make_classifier,
-    make_inputs,
-    make_sample,
-)
-from tests.methods.bbam.tiny_detector import needs_crf
+from tests.methods.bana.tiny_classifier import make_cfg, make_classifier, make_inputs, make_sample
+from tests.methods.bana.tiny_segmentor import data_entry
 from tests.tiny import write_dataset, write_json
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
@@ -28,18 +23,21 @@ from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, classifier
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import LabelParams
+from wsis.structures.boxes import box_to_slices
 from wsis.structures.rle import decode_mask, encode_mask
 
 PIXEL_MEAN = [103.53, 116.28, 123.675]
 BATCH = [([[5, 6, 30, 40], [20, 10, 60, 62]], [0, 1]), ([[1, 1, 20, 20]], [1])]
-BOXES = [[4.0, 5.0, 26.0, 30.0], [30.0, 8.0, 52.0, 36.0]]
+SIZE, BOXES = (40, 56), [[4.0, 5.0, 26.0, 30.0], [30.0, 8.0, 52.0, 36.0]]
+
+
+def samples(batch=BATCH):
+    return [make_sample(*each) for each in batch]
 
 
 def test_it_learns_the_classes_of_its_boxes():
-    model = make_classifier().train()
+    model, batch, losses = make_classifier().train(), samples(), []
     optimizer = build_optimizer(make_cfg(), model)
-    batch = [make_sample(*each) for each in BATCH]
-    losses = []
     for _ in range(25):
         loss = model(batch)["loss_cls"]
         optimizer.zero_grad()
@@ -52,8 +50,8 @@ def test_it_learns_the_classes_of_its_boxes():
 @pytest.mark.parametrize("pooling", ["bap", "gap"])
 @pytest.mark.parametrize("batch", [BATCH, [([], []), BATCH[1]], [([], [])] * 2], ids=str)
 def test_batches_with_few_boxes_or_none(pooling, batch):
-    model = make_classifier({"MODEL.BANA.POOLING": pooling}).train()
-    loss = model([make_sample(*each) for each in batch])["loss_cls"]
+    model = make_classifier(MODEL__BANA__POOLING=pooling).train()
+    loss = model(samples(batch))["loss_cls"]
     loss.backward()
     assert torch.isfinite(loss) and loss > 0
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -71,14 +69,13 @@ def test_batches_with_few_boxes_or_none(pooling, batch):
     ids=str,
 )
 def test_the_loss_is_that_of_the_keys_and_of_the_plain_way(keys, params):
-    model = make_classifier({f"MODEL.BANA.{name}": value for name, value in keys.items()}).train()
+    model = make_classifier(**{f"MODEL.BANA.{k}": value for k, value in keys.items()}).train()
     with torch.no_grad():
         model.classifier.weight *= 30
-    batch = [make_sample(*each) for each in BATCH]
+    batch = samples()
     loss = model(batch)["loss_cls"]
     mean, std = (torch.tensor(v)[:, None, None] for v in (PIXEL_MEAN, [57.0] * 3))
-    images = torch.stack([(sample["image"] - mean) / std for sample in batch])
-    features = model.backbone(images)["fc7"]
+    features = model.backbone(torch.stack([(s["image"] - mean) / std for s in batch]))["fc7"]
     boxes = torch.tensor([box for each in BATCH for box in each[0]]) / 31.5 - 1
     masks = torch.stack([sample["background"] for sample in batch]).float()
     pooled, queries = pool_box_by_box(features, masks, boxes, torch.tensor([0, 0, 1]), params)
@@ -88,20 +85,14 @@ def test_the_loss_is_that_of_the_keys_and_of_the_plain_way(keys, params):
     assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(rows, targets).item())
 
 
-def test_boxes_are_never_pooled_in_half_precision():
-    model = make_classifier().train()
-    seen = []
+def test_boxes_are_never_pooled_in_half_precision(monkeypatch):
+    model, seen, pools = make_classifier().train(), [], []
     model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output["fc7"]))
-    pools = []
-    with pytest.MonkeyPatch.context() as patch:
-        plain = classifier.background_aware_pooling
-        patch.setattr(
-            classifier,
-            "background_aware_pooling",
-            lambda *a: pools.append(plain(*a)) or pools[0],
-        )
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model([make_sample(*each) for each in BATCH])["loss_cls"]
+    plain = classifier.background_aware_pooling
+    spy = lambda *a: pools.append(plain(*a)) or pools[0]  # noqa: E731
+    monkeypatch.setattr(classifier, "background_aware_pooling", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(samples())["loss_cls"]
     assert seen[0].dtype == torch.bfloat16
     assert {loss.dtype, pools[0].windows.dtype, pools[0].queries.dtype} == {torch.float32}
     loss.backward()
@@ -109,222 +100,158 @@ def test_boxes_are_never_pooled_in_half_precision():
 
 
 def test_nothing_at_all_is_a_loss_of_zero():
-    model = make_classifier().train()
     sample = make_sample([], [])
     sample["background"][:] = 0
-    loss = model([sample, sample])["loss_cls"]
+    loss = make_classifier().train()([sample, sample])["loss_cls"]
     loss.backward()
     assert loss == 0
 
 
-def test_learning_rates_are_1_2_10_20_and_biases_do_not_decay():
-    keys = {"MODEL.VGG.NORM": "", "MODEL.BANA.LR_FACTORS": [2.0, 10.0, 20.0]}
-    keys |= {"SOLVER.BASE_LR": 0.001, "SOLVER.WEIGHT_DECAY_BIAS": 0.0, "SOLVER.WEIGHT_DECAY": 5e-4}
-    cfg = make_cfg(keys)
-    model = build_model(cfg)
-    model.classifier.bias = torch.nn.Parameter(torch.zeros(3))  # the published one has none
-    groups = build_optimizer(cfg, model).param_groups
-    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.002, 0.01, 0.02])
-    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0, 5e-4, 0.0]
-    found = [id(p) for group in groups for p in group["params"]]
-    assert len(found) == len(set(found)) == len(list(model.parameters()))
-    assert set(found) == {id(p) for p in model.parameters()}
-    assert {id(p) for p in groups[2]["params"]} == {id(model.classifier.weight)}
+@torch.no_grad()
+def refined(void=(), classes=(1, 0), **keys):
+    """What the refiner makes of an image, and the seed."""
+    model = make_classifier(PROXY__SEM_SEG=True, **keys).eval()
+    inputs = make_inputs(BOXES, list(classes))
+    (seed,) = pickle.loads(pickle.dumps(model.propose([inputs])))
+    seed.void = list(void)
+    return pickle.loads(pickle.dumps(model.refiner()))(seed, inputs["original_image"]), seed
+
+
+def window(box):
+    out = np.zeros(SIZE, bool)
+    out[box_to_slices(box, *SIZE)] = True
+    return out
 
 
 @needs_crf
 def test_eval_mode_makes_a_mask_per_box_and_three_labels():
-    model = make_classifier({"PROXY.SEM_SEG": True}).eval()
-    (result,) = model([make_inputs(BOXES, [1, 0])])
+    model = make_classifier(PROXY__SEM_SEG=True).eval()
+    result, nothing = model([make_inputs(BOXES, [1, 0]), make_inputs([], [])])
     proxy, labels = result["proxy"], result["sem_seg"]
     assert proxy.annotation_ids.tolist() == [11, 12] and proxy.gt_classes.tolist() == [1, 0]
-    assert proxy.pred_masks.shape == (2, 40, 56)
+    assert proxy.pred_masks.shape == (2, *SIZE)
     assert set(labels) == set(model.label_names) == {"y_crf", "y_ret", "intersection"}
     for mask, box, value in zip(proxy.pred_masks.numpy(), BOXES, (2, 1), strict=True):
-        x0, y0, x1, y1 = (int(v) for v in box)
-        window = np.zeros_like(mask)
-        window[y0:y1, x0:x1] = True
-        expected = window & (labels["y_crf"] == value)
-        assert np.array_equal(mask, expected if expected.any() else window)
-
-
-@needs_crf
-def test_no_box_is_no_mask():
-    (result,) = make_classifier({"PROXY.SEM_SEG": True}).eval()([make_inputs([], [])])
-    assert len(result["proxy"]) == 0
-    assert not any(label.any() for label in result["sem_seg"].values())
-
-
-@torch.no_grad()
-def refined(keys=None, void=None, change=None, boxes=BOXES, classes=(1, 0)):
-    """What the refiner makes of an image."""
-    model = make_classifier({"PROXY.SEM_SEG": True} | (keys or {})).eval()
-    inputs = make_inputs(boxes, list(classes))
-    (seed,) = model.propose([inputs])
-    seed = pickle.loads(pickle.dumps(seed))
-    seed.void = void or []
-    refine = pickle.loads(pickle.dumps(model.refiner()))
-    if change:
-        change(refine)
-    return refine(seed, inputs["original_image"]), seed
-
-
-@needs_crf
-def test_a_seed_is_features_at_the_networks_size():
-    _, seed = refined()
-    assert {name: value.shape for name, value in seed.maps.items()} == {"features": (64, 5, 7)}
-    assert seed.maps["features"].dtype == np.float32
+        expected = window(box) & (labels["y_crf"] == value)
+        assert np.array_equal(mask, expected if expected.any() else window(box))
+    assert len(nothing["proxy"]) == 0
+    assert not any(label.any() for label in nothing["sem_seg"].values())
 
 
 @needs_crf
 def test_masks_of_the_intersection_ignore_where_the_labels_differ():
-    masks, seed = refined({"MODEL.BANA.MASK_LABEL": "intersection"})
+    masks, seed = refined(MODEL__BANA__MASK_LABEL="intersection")
+    assert {name: value.shape for name, value in seed.maps.items()} == {"features": (64, 5, 7)}
+    assert seed.maps["features"].dtype == np.float32
     label = masks.sem_seg["intersection"]
-    for i, value in enumerate((2, 1)):
-        x0, y0, x1, y1 = (int(v) for v in seed.boxes[i])
-        window = np.zeros(label.shape, bool)
-        window[y0:y1, x0:x1] = True
+    for i, (box, value) in enumerate(zip(seed.boxes, (2, 1), strict=True)):
         if masks.status[i] == "ok":
-            assert np.array_equal(decode_mask(masks.masks[i]), window & (label == value))
+            assert np.array_equal(decode_mask(masks.masks[i]), window(box) & (label == value))
             ignored = masks.ignore_masks[i]
-            found = np.zeros_like(window) if ignored is None else decode_mask(ignored)
-            assert np.array_equal(found, window & (label == 255))
+            found = np.zeros(SIZE) if ignored is None else decode_mask(ignored)
+            assert np.array_equal(found, window(box) & (label == 255))
     assert "ok" in masks.status
 
 
-@needs_crf
-def test_a_box_without_a_pixel_is_filled_and_counted(monkeypatch):
-    nothing = np.zeros((40, 56), np.uint8)
-    monkeypatch.setattr(
-        "wsis.methods.bana.refiner.semantic_labels", lambda *_: (nothing, nothing.copy())
-    )
-    masks, _ = refined()
-    assert masks.status == ["fallback", "fallback"] and masks.scores == [1.0, 1.0]
-    assert decode_mask(masks.masks[0]).sum() == 22 * 25
-
-
-@needs_crf
-def test_what_the_teacher_was_not_asked_about_is_no_background():
-    region = np.zeros((40, 56), bool)
-    region[:, 54:] = True
-    assert region.any()
+@pytest.fixture
+def asked(monkeypatch):
+    """The arguments of each call for labels, which become all background."""
     seen = []
 
     def spy(*arguments):
-        seen.append(arguments[2].background)
-        nothing = np.zeros((40, 56), np.uint8)
-        return nothing, nothing
+        seen.append(arguments)
+        return np.zeros((2, *arguments[2].size), np.uint8)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
-        refined()
-        refined(void=[encode_mask(region)])
-    assert torch.equal(seen[0] & ~seen[1], torch.from_numpy(region))
+    monkeypatch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
+    return seen
+
+
+@needs_crf
+def test_labels_are_asked_for_as_seed_and_keys_say(asked):
+    region = np.zeros(SIZE, bool)
+    region[:, 54:] = True
+    refined()
+    refined(void=[encode_mask(region)])
+    refined(MODEL__BANA__LEGACY_BOX_SHIFT=True)
+    keys = {"BG_THRESHOLD": 0.5, "USE_ATTENTION": False, "CRF.BILATERAL_WEIGHT": 7.0}
+    refined(**{f"MODEL.BANA.{name}": value for name, value in keys.items()})
+    background, first = zip(
+        *((each[2].background, each[2].boxes[0]) for each in asked), strict=True
+    )
+    assert torch.equal(background[0] & ~background[1], torch.from_numpy(region))
+    assert (first[0], first[2]) == ((slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26)))
+    assert asked[3][5] == LabelParams(DenseCRFParams(3.0, 3.0, 7.0, 10.0, 20.0, 3), 0.5, False)
 
 
 @needs_crf
 @pytest.mark.parametrize("sem_seg", [False, True])
-def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, monkeypatch, sem_seg):
+def test_a_crowd_is_no_background_whatever_else_is_made(tmp_path, asked, sem_seg):
     document = write_dataset(tmp_path / "data", number=1)
-    crowd = dict(document["annotations"][0], id=9, iscrowd=1, bbox=[40, 44, 20, 16])
-    document["annotations"].append(crowd)
+    crowd = {"id": 9, "iscrowd": 1, "bbox": [40, 44, 20, 16]}
+    document["annotations"].append(document["annotations"][0] | crowd)
     write_json(tmp_path / "data", document)
-    keys = dataset_keys(tmp_path / "data", tmp_path / "out") | {"PROXY.SEM_SEG": sem_seg}
-    keys["MODEL.WEIGHTS"] = str(tmp_path / "weights.pth")
-    cfg = make_cfg(keys)
+    cfg = make_cfg(
+        DATASETS__CUSTOM=[data_entry("tiny", tmp_path)],
+        DATASETS__TRAIN=("tiny",),
+        OUTPUT_DIR=str(tmp_path / "out"),
+        PROXY__SEM_SEG=sem_seg,
+        MODEL__WEIGHTS=str(tmp_path / "weights.pth"),
+    )
     prepare_datasets(cfg, cfg.DATASETS.TRAIN)
     model = build_model(cfg)
     torch.save(model.state_dict(), cfg.MODEL.WEIGHTS)
-    seen = []
-
-    def spy(*arguments):
-        seen.append(arguments[2].background)
-        nothing = np.zeros((64, 64), np.uint8)
-        return nothing, nothing
-
-    monkeypatch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
     generate_proxy_masks(cfg, model)
     (batch,) = WsisTrainer.build_test_loader(cfg, "tiny")
     model.eval()(batch)
     x, y, width, height = document["annotations"][0]["bbox"]
-    for background in seen:
+    assert len(asked) == 2, "in a generation and in eval mode"
+    for background in (arguments[2].background for arguments in asked):
         assert not background[44:60, 40:60].any()
         assert background.sum() == 64 * 64 - width * height - 20 * 16
-    assert len(seen) == 2, "in a generation and in eval mode"
 
 
-def test_what_cannot_be_trained_is_refused_before_anything_is_made():
-    for keys, message in (
-        ({"MODEL.BANA.VOC_CLASSIFIER": True}, r"MODEL\.BANA\.VOC_CLASSIFIER: found True"),
-        ({"WSIS.SUPERVISION": "image"}, r"WSIS\.SUPERVISION: found 'image', expected box"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            BANAClassifier.check_training_data(make_cfg(keys))
-
-
-@needs_crf
-def test_the_boxes_of_the_original_release():
-    keys = {"MODEL.BANA.LEGACY_BOX_SHIFT": True}
-    seen = []
-
-    def spy(*arguments):
-        seen.append(arguments[2].boxes[0])
-        nothing = np.zeros((40, 56), np.uint8)
-        return nothing, nothing
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
-        refined()
-        refined(keys)
-    assert seen == [(slice(5, 30), slice(4, 26)), (slice(6, 30), slice(5, 26))]
-
-
-@needs_crf
-def test_the_labels_are_made_with_the_constants_of_the_keys():
-    keys = {"BG_THRESHOLD": 0.5, "USE_ATTENTION": False, "CRF.BILATERAL_WEIGHT": 7.0}
-    seen = []
-
-    def spy(*arguments):
-        seen.append(arguments[5])
-        nothing = np.zeros((40, 56), np.uint8)
-        return nothing, nothing
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsis.methods.bana.refiner.semantic_labels", spy)
-        refined({f"MODEL.BANA.{name}": value for name, value in keys.items()})
-    assert seen == [LabelParams(DenseCRFParams(3.0, 3.0, 7.0, 10.0, 20.0, 3), 0.5, False)]
+VOC = {"MODEL.BANA.VOC_CLASSIFIER": True}
 
 
 @needs_crf
 def test_a_voc_classifier_on_coco():
-    keys = {"MODEL.BANA.VOC_CLASSIFIER": True, "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 81}
-    masks, _ = refined(keys, classes=(0, 79))
+    keys = VOC | {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 81}
+    masks, _ = refined(classes=(0, 79), **keys)
     assert set(np.unique(masks.sem_seg["y_crf"])) <= {0, 1, 80}
-    model = make_classifier(keys)
+    model = make_classifier(**keys)
     assert model.classifier.weight.shape[0] == 21
     with pytest.raises(ConfigError, match="MODEL.BANA.VOC_CLASSIFIER: found True"):
-        model.build_train_loader(make_cfg(keys))
+        model.build_train_loader(make_cfg(**keys))
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (
-            {"MODEL.BANA.POOLING": "max"},
-            "MODEL.BANA.POOLING: found 'max', expected one of bap, gap",
-        ),
-        ({"MODEL.BANA.GRID_SIZE": 0}, "MODEL.BANA.GRID_SIZE: found 0"),
-        ({"MODEL.BANA.ROI_SIZE": [2]}, r"MODEL.BANA.ROI_SIZE: found \[2\]"),
-        ({"MODEL.BANA.MIN_BACKGROUND": 1.0}, "MODEL.BANA.MIN_BACKGROUND: found 1.0"),
-        ({"MODEL.BANA.MASK_LABEL": "y"}, "MODEL.BANA.MASK_LABEL: found 'y', expected one of y_crf"),
-        ({"INPUT.SCALED_CROP.SCALE_RANGE": [2.0, 1.0]}, "INPUT.SCALED_CROP.SCALE_RANGE"),
-        ({"INPUT.SCALED_CROP.JITTER": 1.0}, "INPUT.SCALED_CROP.JITTER: found 1.0"),
-        ({"MODEL.BANA.CRF.ITERATIONS": 0}, "iterations is 0"),
-        ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 256}, "found 256, expected 2 to 255"),
-        ({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 0}, "found 0, expected 2 to 255"),
-        ({"MODEL.BANA.VOC_CLASSIFIER": True}, "found a dataset of 2 classes, expected COCO's 80"),
+        (VOC, r"MODEL\.BANA\.VOC_CLASSIFIER: found True"),
+        ({"WSIS.SUPERVISION": "image"}, r"WSIS\.SUPERVISION: found 'image', expected box"),
     ],
 )
-def test_values_out_of_range_are_named(keys, message):
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(keys, message):
     with pytest.raises(ConfigError, match=message):
-        build_model(make_cfg(keys))
+        BANAClassifier.check_training_data(make_cfg(**keys))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.BANA.POOLING", "max", "MODEL.BANA.POOLING: found 'max', expected one of bap, gap"),
+        ("MODEL.BANA.GRID_SIZE", 0, "MODEL.BANA.GRID_SIZE: found 0"),
+        ("MODEL.BANA.ROI_SIZE", [2], r"MODEL.BANA.ROI_SIZE: found \[2\]"),
+        ("MODEL.BANA.MIN_BACKGROUND", 1.0, "MODEL.BANA.MIN_BACKGROUND: found 1.0"),
+        ("MODEL.BANA.MASK_LABEL", "y", "MODEL.BANA.MASK_LABEL: found 'y', expected one of y_crf"),
+        ("INPUT.SCALED_CROP.SCALE_RANGE", [2.0, 1.0], "INPUT.SCALED_CROP.SCALE_RANGE"),
+        ("INPUT.SCALED_CROP.JITTER", 1.0, "INPUT.SCALED_CROP.JITTER: found 1.0"),
+        ("MODEL.BANA.CRF.ITERATIONS", 0, "iterations is 0"),
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 256, "found 256, expected 2 to 255"),
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 0, "found 0, expected 2 to 255"),
+        (*VOC, True, "found a dataset of 2 classes, expected COCO's 80"),
+    ],
+)
+def test_values_out_of_range_are_named(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(make_cfg(**{key: value}))

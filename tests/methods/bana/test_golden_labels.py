@@ -1,28 +1,37 @@
-"""Golden checks of stages 2 and 3 take other sizes, numbers and edges than the recorded ones: arrays that plain loops
-make from the spec's formulas have to pass too, and spoiled ones have not.
+"""Golden checks of labels and of inference take other sizes, numbers and edges than the recorded ones: arrays that
+plain loops make from the paper's formulas have to pass too, and spoiled ones have not.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from tests.methods.bana.test_golden_pooling import Arrays, cosine, off
-from tests.methods.bbam.tiny_detector import needs_crf
+from tests.masks import needs_crf
+from tests.methods.bana.test_golden_pooling import cosine, off
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 
-DCRF = (4.0, 20.0, 10.0, 3.0, 2.0)
+DCRF = np.float32([4, 20, 10, 3, 2])
+CRF = DenseCRFParams(3.0, 2.0, 4.0, 20.0, 10.0, 10)
+
+
+def check(name: str, values: dict[str, Any], spoil: Callable[[Any], Any], *spoiled: str) -> None:
+    """The check passes, and not with one of these arrays spoiled."""
+    arrays = {each: np.asarray(value) for each, value in values.items()}
+    assert off(name, arrays) == []
+    for each in spoiled:
+        wrong = spoil(arrays[each])
+        if not np.array_equal(wrong, arrays[each]):
+            assert off(name, arrays | {each: wrong}) != []
 
 
 def crf(image: np.ndarray, probabilities: torch.Tensor) -> torch.Tensor:
-    """Ten steps with :data:`DCRF`."""
-    weight, xy_std, rgb_std, smooth, smooth_std = DCRF
-    params = DenseCRFParams(smooth, smooth_std, weight, xy_std, rgb_std, 10)
-    return torch.from_numpy(dense_crf(image, probabilities.numpy(), params))
+    return torch.from_numpy(dense_crf(image, probabilities.numpy(), CRF))
 
 
 def enlarged(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -31,7 +40,7 @@ def enlarged(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def make_stage2(
     boxes: list[list[int]], size: tuple[int, int] = (37, 52), channels: int = 6, classes: int = 21
-) -> Arrays:
+) -> dict[str, Any]:
     """A file ``stage2_*``; boxes are (x0, y0, x1, y1, class)."""
     generator = torch.Generator().manual_seed(len(boxes))
     small = torch.rand(channels, *(n // 8 + 1 for n in size), generator=generator)
@@ -39,25 +48,21 @@ def make_stage2(
     image = torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8).numpy()
     f = enlarged(small, size)
     ids = sorted({box[4] for box in boxes})
-    regions = {c: torch.zeros(size, dtype=torch.bool) for c in ids}
+    regions = torch.zeros(len(ids), *size, dtype=torch.bool)
+    cams = torch.zeros(len(ids), *size)
     for x0, y0, x1, y1, c in boxes:
-        regions[c][y0:y1, x0:x1] = True
-    inside = torch.zeros(size, dtype=torch.bool)
-    for region in regions.values():
-        inside |= region
+        where = (ids.index(c), slice(y0, y1), slice(x0, x1))
+        regions[where] = True
+        score = torch.einsum("c,chw->hw", weight[c], f).relu()[where[1:]]
+        cams[where] = score / (score.max() + 1e-12)
+    inside = regions.any(dim=0)
     query = (f * ~inside).sum(dim=(1, 2)) / ((~inside).sum() + 1e-12)
     attention = cosine(query, f).relu()
     attention[attention < 0.99 * attention.max()] = 0
     background = torch.where(inside, attention, 1.0)
-    cams = torch.zeros(len(ids), *size)
-    for x0, y0, x1, y1, c in boxes:
-        score = torch.einsum("c,chw->hw", weight[c], f).relu()[y0:y1, x0:x1]
-        cams[ids.index(c), y0:y1, x0:x1] = score / (score.max() + 1e-12)
 
     def label(scores: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
-        masked = scores.clone()
-        for i, c in enumerate(ids):
-            masked[i + 1] *= regions[c]
+        masked = torch.cat([scores[:1], scores[1:] * regions])
         return masked, np.array([0, *ids], np.uint8)[masked.argmax(dim=0).numpy()]
 
     def unary(first: torch.Tensor) -> torch.Tensor:
@@ -76,126 +81,35 @@ def make_stage2(
     without = torch.einsum("c,chw->hw", weight[0], f).relu() * ~inside
     without = without / (without.max() + 1e-12)
     corners = np.array(boxes, np.int64).reshape(-1, 5)
-    out = {
-        "image_rgb": image,
-        **dict.fromkeys(("boxes", "boxes_used"), corners),
-        "bg_mask": (~inside).byte(),
-        "features": small,
-        "classifier_weight": weight,
-        "bg_threshold": np.float32(0.99),
-        "dcrf": np.float32(DCRF),
-        "query": query[None],
-        "bg_attention_thresholded": attention,
-        "bg_unary": background,
-        "class_ids": np.array(ids, np.int64),
-        "cam_norm": cams,
-        "unary_prob": unary(background),
-        "crf_prob": marginals,
-        "crf_prob_boxmasked": masked,
-        "Y_crf": y_crf,
-        "corr_maps": maps,
-        "Y_ret": y_ret,
-        "Y_final": np.where(y_crf == y_ret, y_crf, 255),
-        "bg_unary_no_u0": without,
-        "Y_crf_no_u0": label(crf(image, unary(without)))[1],
-    }
-    return {name: np.asarray(value) for name, value in out.items()}
+    out = {"boxes": corners, "boxes_used": corners, "class_ids": np.array(ids, np.int64)}
+    out |= {"image_rgb": image, "bg_mask": (~inside).byte(), "features": small}
+    out |= {"classifier_weight": weight, "bg_threshold": np.float32(0.99), "dcrf": DCRF}
+    out |= {"query": query[None], "bg_attention_thresholded": attention, "bg_unary": background}
+    out |= {"cam_norm": cams, "unary_prob": unary(background), "crf_prob": marginals}
+    out |= {"crf_prob_boxmasked": masked, "corr_maps": maps, "bg_unary_no_u0": without}
+    out |= {"Y_crf": y_crf, "Y_ret": y_ret, "Y_final": np.where(y_crf == y_ret, y_crf, 255)}
+    return out | {"Y_crf_no_u0": label(crf(image, unary(without)))[1]}
 
 
+FOUR = [[4, 3, 30, 29, 7], [20, 10, 45, 33, 1], [8, 8, 22, 36, 7], [0, 0, 9, 9, 20]]
 STAGE2 = {
-    "no box": [],
-    "boxes that cover the image": [[0, 0, 52, 20, 3], [0, 18, 52, 37, 20]],
-    "a box of one pixel at the far corner": [[51, 36, 52, 37, 5], [4, 3, 30, 29, 5]],
-    "four classes, three boxes of one": [
-        *([4, 3, 30, 29, 7], [20, 10, 45, 33, 1], [8, 8, 22, 36, 7], [0, 0, 9, 9, 20]),
-        *([40, 2, 52, 20, 12], [2, 20, 12, 37, 7]),
-    ],
+    "no box": {"boxes": []},
+    "boxes that cover the image": {"boxes": [[0, 0, 52, 20, 3], [0, 18, 52, 37, 20]]},
+    "a box of one pixel at the far corner": {"boxes": [[51, 36, 52, 37, 5], [4, 3, 30, 29, 5]]},
+    "four classes": {"boxes": [*FOUR, [40, 2, 52, 20, 12], [2, 20, 12, 37, 7]]},
+    "few classes on a large map": {
+        **{"boxes": [[10, 12, 60, 70, 1], [30, 20, 97, 64, 2]], "size": (81, 97)},
+        **{"channels": 3, "classes": 3},
+    },
 }
 
 
 @needs_crf
 @pytest.mark.parametrize("name", STAGE2)
 def test_labels_of_any_boxes(name: str) -> None:
-    arrays = make_stage2(STAGE2[name])
-    assert off("stage2_other", arrays) == []
-    for spoiled in ("unary_prob", "corr_maps", "crf_prob_boxmasked", "Y_ret"):
-        wrong = np.roll(arrays[spoiled], 5, axis=-1)
-        if not np.array_equal(wrong, arrays[spoiled]):
-            assert off("stage2_other", arrays | {spoiled: wrong}) != []
-
-
-@needs_crf
-def test_labels_of_few_classes_on_a_large_map() -> None:
-    boxes = [[10, 12, 60, 70, 1], [30, 20, 97, 64, 2]]
-    assert off("stage2_other", make_stage2(boxes, size=(81, 97), channels=3, classes=3)) == []
-
-
-def make_nal(labels: tuple[torch.Tensor, torch.Tensor], classes: int, lam: float) -> Arrays:
-    """A file ``nal_*`` of Y_crf and Y_ret, (B, H, W); the mean of nothing is NaN, as it is recorded."""
-    generator = torch.Generator().manual_seed(classes)
-    y_crf, y_ret = labels
-    temp, gamma = 10.0, 3.0
-    small = torch.rand(len(y_crf), 4, 5, 6, generator=generator)
-    weight = torch.randn(classes, 4, generator=generator)
-    y = torch.where(y_crf == y_ret, y_crf, 255)
-    unreliable = (y == 255) & (y_crf != 255)
-    out: dict[str, object] = {"unreliable": unreliable, "Y_final": y}
-    for suffix in ("", "_detached"):
-        leaves = small.clone().requires_grad_(), weight.clone().requires_grad_()
-        f, w = functional.normalize(leaves[0], dim=1), functional.normalize(leaves[1], dim=1)
-        logits = torch.stack(
-            [enlarged(torch.einsum("nc,chw->nhw", w, each), y.shape[1:]) for each in f]
-        )
-        loss_ce = functional.cross_entropy(temp * logits, y.long(), ignore_index=255)
-        rows, target = logits.permute(0, 2, 3, 1)[unreliable], y_crf[unreliable].long()
-        d = 1 + rows
-        sigma = (d[torch.arange(len(d)), target] / d.max(dim=1).values) ** gamma
-        weights = sigma.detach() if suffix else sigma
-        losses = functional.cross_entropy(temp * rows, target, reduction="none")
-        loss_wce = (weights * losses).sum() / weights.sum()
-        loss = loss_ce + lam * loss_wce
-        parts = [part for part in (loss_ce, lam * loss_wce) if part.isfinite()]
-        gradients = [torch.zeros_like(leaf) for leaf in leaves]
-        if parts:
-            gradients = torch.autograd.grad(sum(parts), leaves, retain_graph=True)
-        out |= {f"grad_features{suffix}": gradients[0], f"grad_classifier{suffix}": gradients[1]}
-        full = torch.zeros(y.shape)
-        full[unreliable] = sigma.detach()
-        out |= {"logit_cos": logits, "sigma": full, "loss_ce": loss_ce, "loss_wce": loss_wce}
-        out["loss"] = loss
-    given = {"features": small, "classifier_weight": weight, "Y_crf": y_crf, "Y_ret": y_ret}
-    out |= given | {"temp": np.float32(temp), "gamma": np.float32(gamma), "lam": np.float32(lam)}
-    return {
-        name: np.asarray(v.detach() if isinstance(v, torch.Tensor) else v)
-        for name, v in out.items()
-    }
-
-
-def label_pair(kind: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    y_crf, y_ret = torch.randint(classes, (2, 3, 17, 23), generator=generator, dtype=torch.uint8)
-    y_ret = torch.where(torch.rand(y_crf.shape, generator=generator) < 0.5, y_crf, y_ret)
-    if kind == "different":
-        y_ret = (y_crf + 1) % classes
-    y_crf[:, :3], y_ret[:, :3] = 255, 255
-    y_crf[:, 6, 6], y_ret[:, 5, 5] = 255, 255
-    if kind == "equal":
-        y_ret = y_crf.clone()
-    if kind == "nothing":
-        y_crf[:], y_ret[:] = 255, 255
-    return y_crf, y_ret
-
-
-@pytest.mark.parametrize("classes", [2, 21])
-@pytest.mark.parametrize("kind", ["some", "equal", "different", "nothing"])
-def test_losses_of_any_labels(kind: str, classes: int) -> None:
-    arrays = make_nal(label_pair(kind, classes), classes, lam=0.3)
-    assert math.isnan(arrays["loss_wce"]) == (kind in ("equal", "nothing"))
-    assert math.isnan(arrays["loss_ce"]) == (kind in ("different", "nothing"))
-    assert off("nal_other", arrays) == []
-    for spoiled in ("loss_ce", "loss_wce", "grad_features", "grad_classifier_detached", "sigma"):
-        if np.isfinite(arrays[spoiled]).all() and arrays[spoiled].any():
-            assert off("nal_other", arrays | {spoiled: arrays[spoiled] * 1.01}) != []
+    spoiled = ("unary_prob", "corr_maps", "crf_prob_boxmasked", "Y_ret")
+    arrays = make_stage2(**STAGE2[name])
+    check("stage2_other", arrays, lambda v: np.roll(v, 5, axis=-1), *spoiled)
 
 
 @needs_crf
@@ -218,52 +132,13 @@ def test_inference_of_any_image() -> None:
         scaled = enlarged(bgr, (int(scale * size[0]), int(scale * size[1])))
         passes += [enlarged(score(scaled), size), enlarged(score(scaled.flip(-1)).flip(-1), size)]
     wrapped = np.trunc(bgr.numpy()).astype(np.int64).astype(np.uint8).transpose(1, 2, 0)
-    arrays = {
-        "image_rgb": rgb.numpy(),
-        "input_bgr": bgr.numpy(),
-        "conv_weight": conv.numpy(),
-        "classifier_weight": weight.numpy(),
-        "temp": np.float32(temp),
-        "dcrf": np.float32(DCRF),
-        "crf_image_as_reference": wrapped,
-    }
+    out = {"image_rgb": rgb, "input_bgr": bgr, "conv_weight": conv, "classifier_weight": weight}
+    out |= {"temp": temp, "dcrf": DCRF, "crf_image_as_reference": wrapped}
     for a, logits in enumerate((passes[0], torch.stack(passes).mean(dim=0))):
-        p = (temp * logits).softmax(dim=0)
-        arrays[f"logit_aug{a}"] = logits.numpy()
-        arrays[f"pred_aug{a}_crf0"] = logits.argmax(dim=0).numpy()
-        for suffix, image in (("crf1", wrapped), ("crf_true_rgb", rgb.numpy())):
-            labels = crf(np.ascontiguousarray(image), p).argmax(dim=0).numpy()
-            arrays[f"pred_aug{a}_{suffix}"] = labels
-    assert off("infer_ms_flip_other", arrays) == []
+        out |= {f"logit_aug{a}": logits, f"pred_aug{a}_crf0": logits.argmax(dim=0)}
+        for suffix, image in (("crf1", np.ascontiguousarray(wrapped)), ("crf_true_rgb", rgb)):
+            marginals = crf(np.asarray(image), (temp * logits).softmax(dim=0))
+            out[f"pred_aug{a}_{suffix}"] = marginals.argmax(dim=0)
     early = torch.stack([(temp * logits).softmax(dim=0) for logits in passes]).mean(dim=0)
     wrong = crf(rgb.numpy(), early).argmax(dim=0).numpy()
-    assert off("infer_ms_flip", arrays | {"pred_aug1_crf_true_rgb": wrong}) != []
-
-
-@pytest.mark.parametrize("classes", [2, 5, 81])
-def test_scores_of_any_number_of_classes(classes: int) -> None:
-    rng = np.random.default_rng(9)
-    gt = rng.integers(0, max(2, classes - 2), (3, 20, 31)).astype(np.uint8)
-    pred = np.where(rng.random(gt.shape) < 0.6, gt, rng.integers(0, classes, gt.shape))
-    gt[:, :4] = 255
-    confusion = np.zeros((classes, classes), np.int64)
-    for t, p in zip(gt.ravel(), pred.ravel(), strict=True):
-        if t != 255:
-            confusion[t, p] += 1
-    hit, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    iou = [h / (t + f - h) if t else math.nan for h, t, f in zip(hit, true, found, strict=True)]
-    acc = [h / t if t else math.nan for h, t in zip(hit, true, strict=True)]
-    arrays = {
-        "pred": pred.astype(np.uint8),
-        "gt": gt,
-        "num_classes": np.array(classes),
-        "confusion": confusion,
-        "mIoU": 100 * np.nansum(iou) / ((true + found) > 0).sum(),
-        "fwIoU": 100 * np.nansum(np.array(iou) * true) / true.sum(),
-        "mACC": 100 * np.nanmean(acc),
-        "pACC": 100 * hit.sum() / true.sum(),
-        "per_IoU": 100 * np.array(iou),
-        "per_Acc": 100 * np.array(acc),
-    }
-    assert off("semseg_eval_other", arrays) == []
-    assert off("semseg_eval_other", arrays | {"mIoU": arrays["mIoU"] + 0.1}) != []
+    check("infer_ms_flip", out, lambda _: wrong, "pred_aug1_crf_true_rgb")

@@ -1,27 +1,31 @@
-"""Weights of the original release, of Caffe and of torchvision load into the classifier."""
+"""Weights of the original release, of Caffe and of torchvision load into the classifier and the segmentor."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from detectron2.modeling import build_model
 
-from tests.methods.bana.tiny_classifier import make_classifier
+from tests.methods.bana import tiny_classifier, tiny_segmentor
+from tests.methods.bana.tiny_segmentor import ASPP, RESNET
 from wsis.engine import WsisCheckpointer
 from wsis.errors import ConfigError
 from wsis.methods.bana.key_map import from_foreign, is_foreign
 from wsis.modeling.backbones.vgg16 import AtrousVGG16, conv_names
 
-RESNET = {
-    "MODEL.BACKBONE.NAME": "build_atrous_resnet_backbone",
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 4,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
-    "MODEL.RESNETS.DEPTH": 101,
-}
+PLAIN = {"MODEL.VGG.NORM": ""}
+CONVS = {"conv1": "reduce", "conv2": "conv3x3", "conv3": "increase", "shortcut": "shortcut"}
 
 
-def loaded(path, keys, strict=True):
-    model = make_classifier(keys)
+def build(tiny, **keys):
+    return build_model(tiny.make_cfg(**keys))
+
+
+def load(model, weights, path, strict=True):
+    """The model's state after other values and these weights."""
+    torch.save(weights, path)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(7)
@@ -29,48 +33,52 @@ def loaded(path, keys, strict=True):
     return model.state_dict()
 
 
-@pytest.mark.parametrize("prefix", ["module.", "net.", ""])
-def test_a_checkpoint_of_the_original_release(tmp_path, prefix):
-    keys = {"MODEL.VGG.NORM": ""}
-    expected = make_classifier(keys).state_dict()
-    released = {
-        prefix + (name if prefix else name.removeprefix("backbone.")): value
-        for name, value in expected.items()
-    }
-    assert is_foreign(released)
-    torch.save(released, tmp_path / "stage1.pth")
-    found = loaded(tmp_path / "stage1.pth", keys)
+def original_name(name):
+    """Our name of a parameter to the release's."""
+    name = name.removeprefix("backbone.")
+    kind = "bn" if ".norm." in name else "conv"
+    part = name.rpartition(".")[2]
+    if name.startswith("stem."):
+        return f"backbone.layer1.conv1.{kind}.{part}"
+    if found := re.match(r"res(\d)\.(\d+)\.(\w+)\.", name):
+        stage, block, conv = found[1], int(found[2]) + 1, CONVS[found[3]]
+        return f"backbone.layer{stage}.block{block}.{conv}.{kind}.{part}"
+    if found := re.match(r"head\.branches\.(\d)\.", name):
+        return f"ASPP.c{int(found[1]) + 1}.{part}"
+    return name
+
+
+def original(state):
+    return {original_name(name): value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("tiny", "network", "rename"),
+    [
+        *((tiny_classifier, PLAIN, prefix) for prefix in ("module.", "net.", "")),
+        (tiny_classifier, RESNET | {"MODEL.RESNETS.DEPTH": 101}, None),
+        (tiny_segmentor, ASPP, None),
+        (tiny_segmentor, PLAIN, None),
+    ],
+)
+def test_a_whole_network_comes_back(tmp_path, tiny, network, rename):
+    expected = {n: torch.rand_like(v) for n, v in build(tiny, **network).state_dict().items()}
+    weights = original(expected)
+    if rename:
+        weights = {rename + name: value for name, value in expected.items()}
+    assert is_foreign(weights)
+    if tiny is tiny_classifier and rename is None:
+        weights = {"state_dict": weights}
+    found = load(build(tiny, **network), weights, tmp_path / "w.pth")
+    assert set(found) == set(expected)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_our_own_names_are_left_alone(tmp_path):
-    keys = {"MODEL.VGG.NORM": ""}
-    state = make_classifier(keys).state_dict()
-    assert not is_foreign(state)
-    assert not is_foreign(make_classifier().state_dict())
-
-
-def caffe_resnet(state):
-    """Names of the original release, by hand."""
-    places = {"conv1": "reduce", "conv2": "conv3x3", "conv3": "increase", "shortcut": "shortcut"}
-    out = {}
-    for name, value in state.items():
-        parts = name.removeprefix("backbone.").split(".")
-        kind = "bn" if "norm" in parts else "conv"
-        if parts[0] == "stem":
-            out[f"backbone.layer1.conv1.{kind}.{parts[-1]}"] = value
-        elif parts[0].startswith("res"):
-            block = f"layer{parts[0][3]}.block{int(parts[1]) + 1}.{places[parts[2]]}"
-            out[f"backbone.{block}.{kind}.{parts[-1]}"] = value
-        else:
-            out[name] = value
-    return out
-
-
-def test_a_resnet_of_the_original_release(tmp_path):
-    expected = make_classifier(RESNET).state_dict()
-    torch.save({"state_dict": caffe_resnet(expected)}, tmp_path / "resnet.pth")
-    found = loaded(tmp_path / "resnet.pth", RESNET)
+@pytest.mark.parametrize("network", [{}, PLAIN])
+def test_our_own_names_are_left_alone(tmp_path, network):
+    assert not is_foreign(build(tiny_classifier, **network).state_dict())
+    expected = build(tiny_segmentor, **network).state_dict()
+    found = load(build(tiny_segmentor, **network), {"model": expected}, tmp_path / "w.pth")
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
@@ -92,11 +100,29 @@ def test_a_missing_layer_is_named():
         from_foreign(weights)
 
 
+def test_branches_keep_their_order_and_nothing_else_is_one():
+    other = {"x.layer1.conv1.conv.weight": torch.zeros(2, 3, 7, 7)}
+    other |= dict.fromkeys(("conv1_1.weight", "fc6.weight"), torch.zeros(2, 3, 3, 3))
+    other |= {"x.layer2.block1.conv3x3.conv.weight": torch.zeros(2, 2, 3, 3)}
+    weights = {"x.ASPP.b.weight": torch.full((2, 3, 3, 3), 1.0)}
+    weights |= {"x.ASPP.a.weight": torch.full((2, 3, 3, 3), 2.0)}
+    weights |= other | {"x.classifier.weight": torch.zeros(4, 2, 1, 1)}
+    found = from_foreign(weights)
+    head = {name: v.mean().item() for name, v in found.items() if name.startswith("head")}
+    assert head == {"head.branches.0.weight": 1.0, "head.branches.1.weight": 2.0}
+
+
+def test_a_file_without_branches_does_not_pass_for_deeplab_v2(tmp_path):
+    model = build(tiny_segmentor, **ASPP)
+    state = {name: v for name, v in model.state_dict().items() if "branches" not in name}
+    with pytest.raises(ConfigError, match=r"head\.branches\.0\.weight"):
+        load(model, original(state), tmp_path / "w.pth")
+
+
 def test_the_backbone_alone_leaves_the_classifier_as_it_was(tmp_path):
-    net = AtrousVGG16(width=1 / 16)
-    torch.save(net.state_dict(), tmp_path / "vgg.pth")
-    found = loaded(tmp_path / "vgg.pth", {"MODEL.VGG.NORM": ""}, strict=False)
-    assert torch.equal(found["backbone.fc7.weight"], net.state_dict()["fc7.weight"])
+    net = AtrousVGG16(width=1 / 16).state_dict()
+    found = load(build(tiny_classifier, **PLAIN), net, tmp_path / "vgg.pth", strict=False)
+    assert torch.equal(found["backbone.fc7.weight"], net["fc7.weight"])
     assert (found["classifier.weight"] == 7).all()
 
 
@@ -108,6 +134,5 @@ def test_relatives_of_torchvisions_vgg16_are_not_taken_for_it(tmp_path, numbers)
     layers = [*(f"features.{n}" for n in numbers), "classifier.0", "classifier.3"]
     weights = {f"{n}.{part}": torch.zeros(1) for n in layers for part in ("weight", "bias")}
     assert not is_foreign(weights)
-    torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(ConfigError, match="the weights do not match the model"):
-        loaded(tmp_path / "other.pth", {"MODEL.VGG.NORM": ""}, strict=False)
+        load(build(tiny_classifier, **PLAIN), weights, tmp_path / "other.pth", strict=False)

@@ -1,4 +1,4 @@
-"""COCO's pseudo labels from a classifier of VOC's classes (spec 5.5)."""
+"""COCO's pseudo labels from a classifier of VOC's classes."""
 
 from __future__ import annotations
 

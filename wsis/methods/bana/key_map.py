@@ -1,4 +1,4 @@
-"""Weights of BANA's original release, of Caffe and of torchvision, under the names of our networks (spec 3)."""
+"""Weights of BANA's original release, of Caffe and of torchvision, under the names of our networks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from collections.abc import Mapping
 import torch
 
 from wsis.errors import ConfigError
-from wsis.methods.bana.seg_key_map import from_original_head
 from wsis.modeling.backbones.resnet_atrous import from_caffe_resnet, is_caffe_resnet
-from wsis.modeling.backbones.vgg16 import (
-    conv_names,
-    from_torchvision,
-    is_torchvision_vgg16,
-)
+from wsis.modeling.backbones.vgg16 import conv_names, from_torchvision, is_torchvision_vgg16
 from wsis.modeling.weight_names import register_weight_names
 
 BACKBONE = "backbone."
 _VGG = re.compile(r"(?P<place>.*?)(?P<name>(conv[1-5]_[1-3]|fc[67])\.(weight|bias))")
 _CLASSIFIER = re.compile(r"(.*\.)?classifier\.weight")
+_BACKBONE = re.compile(r"(^|\.)(layer[1-5]|conv[1-5]_[1-3]|fc[67])\.")
 
 
 def is_foreign(weights: Mapping[str, object]) -> bool:
@@ -36,19 +32,21 @@ def is_foreign(weights: Mapping[str, object]) -> bool:
 def from_foreign(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of backbone and, where there are any, head and classifier; what else the file holds is dropped.
 
+    The head, DeepLab-V2's dilated branches, is what 3x3 convolutions there are outside of the backbone, in the file's
+    order, which is that of the rates.
+
     Args:
         weights: of Caffe's VGG-16 (``conv1_1.weight``), torchvision's (``features.0.weight``), the original release
             (``conv1_1.weight`` or ``layer1.conv1.conv.weight`` and ``classifier.weight``, behind any prefix).
 
     Returns:
-        Names of :class:`wsis.methods.bana.BANAClassifier`, which are those of ``BANASegmentor`` too.
+        Names of :class:`wsis.methods.bana.BANASegmentor`, which are those of ``BANAClassifier`` too.
 
     Raises:
         ConfigError: a layer of VGG-16 is missing.
     """
     if is_torchvision_vgg16(weights):
-        backbone = from_torchvision(weights)
-        return {BACKBONE + name: value for name, value in backbone.items()}
+        return {BACKBONE + name: value for name, value in from_torchvision(weights).items()}
     if is_caffe_resnet(weights):
         backbone = from_caffe_resnet(weights)
     else:
@@ -58,8 +56,11 @@ def from_foreign(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
             if f"{layer}.weight" not in backbone or f"{layer}.bias" not in backbone:
                 raise ConfigError(f"weights of VGG-16: {layer} is missing")
     out = {BACKBONE + name: value for name, value in backbone.items()}
-    out |= from_original_head(weights)
+    branches = 0
     for name, value in weights.items():
         if _CLASSIFIER.fullmatch(name):
             out["classifier.weight"] = torch.as_tensor(value)
+        elif not _BACKBONE.search(name) and torch.as_tensor(value).shape[2:] == (3, 3):
+            out[f"head.branches.{branches}.weight"] = torch.as_tensor(value)
+            branches += 1
     return out

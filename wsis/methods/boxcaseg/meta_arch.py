@@ -22,7 +22,6 @@ from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner, byte_maps
 from wsis.methods.boxcaseg.transforms import prepare_crops
-from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 

@@ -1,6 +1,18 @@
-"""Backbones with output stride 8, in Detectron2's registry; importing it registers them."""
+"""Backbones in Detectron2's registry; importing it registers them."""
 
 from wsis.modeling.backbones.resnet_atrous import build_atrous_resnet_backbone
+from wsis.modeling.backbones.timm_backbone import (
+    TimmBackbone,
+    build_timm_backbone,
+    build_timm_fpn_backbone,
+)
 from wsis.modeling.backbones.vgg16 import AtrousVGG16, build_atrous_vgg16_backbone
 
-__all__ = ["AtrousVGG16", "build_atrous_resnet_backbone", "build_atrous_vgg16_backbone"]
+__all__ = [
+    "AtrousVGG16",
+    "TimmBackbone",
+    "build_atrous_resnet_backbone",
+    "build_atrous_vgg16_backbone",
+    "build_timm_backbone",
+    "build_timm_fpn_backbone",
+]

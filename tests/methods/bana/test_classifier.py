@@ -1,7 +1,5 @@
 """The classifier in training and in eval mode, and its refiner."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

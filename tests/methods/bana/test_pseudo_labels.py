@@ -1,7 +1,5 @@
 """Both labels, step by step, and the background attention."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,6 +1,7 @@
 """Every model that trains, with a batch for it, so small that a step takes no time."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,10 @@ def classifier() -> Case:
     return model, [tiny_classifier.make_sample(*sample) for sample in samples]
 
 
-def segmentor(loss: str) -> Callable[[], Case]:
+def segmentor(loss: str) -> Case:
     """BANA's stage 3."""
-
-    def make() -> Case:
-        cfg = tiny_segmentor.make_cfg(MODEL__BANA_SEG__LOSS=loss)
-        return WsisTrainer.build_model(cfg), tiny_segmentor.samples(2)
-
-    return make
+    cfg = tiny_segmentor.make_cfg(MODEL__BANA_SEG__LOSS=loss)
+    return WsisTrainer.build_model(cfg), tiny_segmentor.samples(2)
 
 
 def boxcaseg() -> Case:
@@ -63,7 +60,7 @@ def boxcaseg() -> Case:
 
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
-    **{loss: segmentor(loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
+    **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
 }
 """Those that draw no random numbers in a step."""
@@ -96,8 +93,7 @@ def student(folder: Path, head: str, architecture: str = "GeneralizedRCNN") -> C
     write_dataset(folder / "data")
     keys = {"MODEL__MASK_ON": True, "MODEL__ROI_MASK_HEAD__NAME": head}
     keys |= {"MODEL__META_ARCHITECTURE": architecture}
-    config = write_config(folder, folder / "data", WSIS__SUPERVISION="mask", **keys)
-    cfg = load_cfg(config)
+    cfg = load_cfg(write_config(folder, folder / "data", WSIS__SUPERVISION="mask", **keys))
     prepare_datasets(cfg, cfg.DATASETS.TRAIN)
     torch.manual_seed(1)
     return WsisTrainer.build_model(cfg), next(iter(WsisTrainer.build_train_loader(cfg)))

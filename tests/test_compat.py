@@ -131,7 +131,10 @@ def in_two_processes(rank: int, folder: str) -> None:
 
 
 def test_two_cpu_processes(tmp_path: Path) -> None:
-    multiprocessing.spawn(in_two_processes, args=(str(tmp_path),), nprocs=2)
+    # a fork costs no imports, but PyTorch's autograd does not live through one where there is a GPU
+    how = "spawn" if torch.cuda.is_available() else "fork"
+    folder = (str(tmp_path),)
+    multiprocessing.start_processes(in_two_processes, folder, nprocs=2, start_method=how)
 
 
 def test_gathers_beside_nccl_wait_as_long_as_they_are_told(monkeypatch) -> None:

@@ -75,10 +75,8 @@ def document(folder) -> dict:
 
 def same(folder, *names, other):
     """Whether files in ``out`` are those of another run."""
-    return all(
-        (folder / "out" / name).read_bytes() == (folder / other / name).read_bytes()
-        for name in names
-    )
+    pairs = [(folder / "out" / name, folder / other / name) for name in names]
+    return all(made.read_bytes() == expected.read_bytes() for made, expected in pairs)
 
 
 def test_a_file_that_trains_and_pictures(folder, predict):
@@ -209,28 +207,24 @@ def test_classes_from_a_list(folder, predict):
 
 
 @pytest.mark.parametrize(
-    ("words", "options", "message"),
+    ("options", "message"),
     [
-        ((), {"images": "nowhere/*.png"}, "no such file"),
-        ((), {"images": "data/boxes"}, "no such file"),
-        ((), {"opts": ("MODEL.WEIGHTS", "")}, "MODEL.WEIGHTS: found nothing"),
-        ((), {"opts": ("MODEL.WEIGHTS", "gone.pth")}, "gone.pth"),
-        (
-            (),
-            {"opts": ("MODEL.META_ARCHITECTURE", "FilledBox")},
-            "use tools/generate_proxy_masks.py",
-        ),
-        ((), {"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
-        (("--score-threshold", 1.5), {}, "--score-threshold: found 1.5"),
-        (("--input", ""), {}, "found an empty name, expected a file"),
-        ((), {"images": "twins"}, "a.bmp and a.png"),
+        ({"images": "nowhere/*.png"}, "no such file"),
+        ({"images": "data/boxes"}, "no such file"),
+        ({"opts": ("MODEL.WEIGHTS", "")}, "MODEL.WEIGHTS: found nothing"),
+        ({"opts": ("MODEL.WEIGHTS", "gone.pth")}, "gone.pth"),
+        ({"opts": ("MODEL.META_ARCHITECTURE", "FilledBox")}, "use tools/generate_proxy_masks.py"),
+        ({"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
+        ({"more": ("--score-threshold", 1.5)}, "--score-threshold: found 1.5"),
+        ({"more": ("--input", "")}, "found an empty name, expected a file"),
+        ({"images": "twins"}, "a.bmp and a.png"),
     ],
 )
-def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, words, options, message):
+def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, options, message):
     (folder / "twins").mkdir()
     for suffix in ("bmp", "png"):
         Image.new("RGB", (4, 4)).save(folder / f"twins/a.{suffix}")
-    status, _, errors = predict(*words, **options)
+    status, _, errors = predict(*options.pop("more", ()), **options)
     assert status == 2 and len(errors) == 1 and message in errors[0]
     assert not (folder / "out").exists()
 

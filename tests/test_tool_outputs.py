@@ -17,7 +17,9 @@ WRITERS = [
 
 
 @pytest.mark.parametrize(
-    "command", [*WRITERS, [TOOLS / "benchmark.py", "journal"]], ids=lambda command: command[0].stem
+    "command",
+    [*WRITERS, [TOOLS.parent / "benchmarks" / "__main__.py", "generate"]],
+    ids=lambda command: command[0].stem,
 )
 def test_an_empty_output_is_not_the_present_folder(
     command: list[Path | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool

@@ -1,63 +1,21 @@
 #!/usr/bin/env python
-"""Time a way of doing something against the plain way of doing the same, in one run.
+"""Time a way of doing something against the plain way of doing the same: the door to the folder `benchmarks/`.
 
     python tools/benchmark.py PART [--output JSON] [--threads N] [options]
 
-Prints a table, and writes it with --output. The ways take turns, after a warm-up round; a number is the median of the
-rounds, beside it stand the lowest and the highest. `tools/benchmark.py PART --help` says what a part compares.
+`tools/benchmark.py --help` lists the parts, `tools/benchmark.py PART --help` says what a part compares.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+import os
+import sys
+from pathlib import Path
 
-from wsis.engine import run_tool
-from wsis.engine.benchmark import Part, add_part, format_part, run_part
-from wsis.engine.benchmark.bana import benchmark_bana_labels, benchmark_bana_pooling
-from wsis.engine.benchmark.bana_seg import benchmark_bana_seg
-from wsis.engine.benchmark.bbam import benchmark_bbam
-from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
-from wsis.engine.benchmark.bbam_memory import benchmark_bbam_memory
-from wsis.engine.benchmark.boxcaseg_loader import benchmark_boxcaseg_loader
-from wsis.engine.benchmark.boxcaseg_network import benchmark_boxcaseg_network
-from wsis.engine.benchmark.generate import benchmark_generate
-from wsis.engine.benchmark.journal import benchmark_journal
-from wsis.engine.benchmark.processes import benchmark_scale, benchmark_workers
-from wsis.report.benchmark import benchmark_report
-from wsis.structures.proxy_file import write_json_atomic
-
-PARTS: dict[str, Part] = {
-    "bana_pooling": benchmark_bana_pooling,
-    "bana_labels": benchmark_bana_labels,
-    "bana_seg": benchmark_bana_seg,
-    "bbam": benchmark_bbam,
-    "bbam_generation": benchmark_bbam_generation,
-    "bbam_memory": benchmark_bbam_memory,
-    "boxcaseg_loader": benchmark_boxcaseg_loader,
-    "boxcaseg_network": benchmark_boxcaseg_network,
-    "generate": benchmark_generate,
-    "journal": benchmark_journal,
-    "workers": benchmark_workers,
-    "report": benchmark_report,
-    "scale": benchmark_scale,
-}
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one part, prints its table and writes the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parsers = parser.add_subparsers(dest="part", required=True, metavar="PART")
-    for name, part in PARTS.items():
-        add_part(parsers, name, part)
-    args = parser.parse_args(argv)
-    result = run_part(args.part, PARTS[args.part], args)
-    print(format_part(result))
-    if args.output:
-        write_json_atomic(args.output, result, indent=2)
-
+ROOT = Path(__file__).resolve().parents[1]
 
 if __name__ == "__main__":
-    run_tool(main)
+    folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # -P: a folder of this name where the user stands is not the one that is meant
+    command = [sys.executable, "-P", "-m", "benchmarks", *sys.argv[1:]]
+    os.execve(command[0], command, {**os.environ, "PYTHONPATH": os.pathsep.join(folders)})

@@ -166,7 +166,7 @@ def predict(
         sys.stderr.write(f"unreadable: {reason}\n")
     images = len(names) - len(failed)
     found = f"{counted(count, 'object')} in {counted(images, 'image')}"
-    print(f"{folder.path}: {found}, which {'lies' if images == 1 else 'lie'} in {root}")
+    print(f"{folder.path}: {found} below {root}")
     return 3 if failed else 0
 
 

@@ -95,3 +95,20 @@ def test_every_file_that_is_named_is_there(page):
     named = {*((Path(page).parent / link) for link in links), *map(Path, paths)}
     assert named
     assert [str(path) for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_page_of_the_house_names_what_is_there():
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set()
+    for row in (line for line in page.splitlines() if line.startswith("|")):
+        folder = ""
+        for path in re.findall(r"`([a-z_0-9/]+(?:/|\.py|\.md))`", row):
+            full = path if "/" in path else f"{folder}/{path}"
+            folder = str(Path(full).parent)
+            assert (ROOT / full).exists(), full
+            named.add(full)
+    assert len(named) >= 35
+    rooms = {path.name for path in (ROOT / "wsis").iterdir() if (path / "__init__.py").is_file()}
+    assert not {room for room in rooms if room not in page}
+    equations = {path.name for path in (ROOT / "wsis/layers").glob("[a-z]*.py")}
+    assert not {name for name in equations if name not in page}

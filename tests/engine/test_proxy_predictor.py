@@ -12,15 +12,14 @@ from wsis.errors import ConfigError, DataError
 IMAGE = np.zeros((20, 30, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def predictor():
+def make(architecture="FilledBox", device="cpu"):
     cfg = wsis.get_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "FilledBox"
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.update(META_ARCHITECTURE=architecture, DEVICE=device)
     return wsis.ProxyPredictor(cfg)
 
 
-def test_one_mask_per_box_at_the_size_of_the_image(predictor):
+def test_one_mask_per_box_at_the_size_of_the_image():
+    predictor = make()
     result = predictor(IMAGE, [[2, 3, 8, 9], [25, 15, 40, 40]], [1, 0])
     assert result.pred_masks.shape == (2, 20, 30)
     assert result.pred_masks.sum(dim=(1, 2)).tolist() == [36, 25]
@@ -43,21 +42,14 @@ def test_one_mask_per_box_at_the_size_of_the_image(predictor):
         (IMAGE, [[0, 0, 1, 1]], [-1], "classes: found -1, expected at least 0"),
     ],
 )
-def test_bad_input_is_one_line(predictor, image, boxes, classes, message):
+def test_bad_input_is_one_line(image, boxes, classes, message):
     with pytest.raises(DataError, match=message):
-        predictor(image, boxes, classes)
+        make()(image, boxes, classes)
 
 
-def test_a_device_that_is_not_there_is_one_line(monkeypatch):
+def test_a_bad_config_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cfg = wsis.get_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "FilledBox"
     with pytest.raises(ConfigError, match="MODEL.DEVICE: found cuda, .* set MODEL.DEVICE cpu"):
-        wsis.ProxyPredictor(cfg)
-
-
-def test_only_teachers():
-    cfg = wsis.get_cfg()
-    cfg.MODEL.DEVICE = "cpu"
+        make(device="cuda")
     with pytest.raises(ConfigError, match="GeneralizedRCNN is no teacher"):
-        wsis.ProxyPredictor(cfg)
+        make("GeneralizedRCNN")

@@ -125,7 +125,7 @@ def test_mixed_precision_is_resumed_with_its_scale(tmp_path, data):
         WsisTrainer(mixed).resume_or_load(resume=True)
 
 
-def test_resume_without_a_checkpoint_starts_from_the_weights(tmp_path, data):
+def test_resume_needs_a_checkpoint_of_the_same_parameters(tmp_path, data):
     first = _cfg(teacher_config(tmp_path, data), "OUTPUT_DIR", tmp_path / "first")
     _train(first)
     weights = tmp_path / "first" / "model_final.pth"
@@ -135,11 +135,8 @@ def test_resume_without_a_checkpoint_starts_from_the_weights(tmp_path, data):
     assert trainer.start_iter == 0
     torch.testing.assert_close(dict(trainer.model.state_dict()), _weights(first.OUTPUT_DIR))
 
-
-def test_resume_with_other_parameters_is_an_error(tmp_path, data):
-    path = teacher_config(tmp_path, data)
-    _train(_cfg(path))
-    trainer = WsisTrainer(_cfg(path, "WSIS.FREEZE", ["encoder"]))
+    frozen = ("WSIS.FREEZE", ["encoder"], "OUTPUT_DIR", tmp_path / "first")
+    trainer = WsisTrainer(_cfg(tmp_path / "config.yaml", *frozen))
     with pytest.raises(ConfigError, match=r"--resume: .* not of a training with this config"):
         trainer.resume_or_load(resume=True)
 
@@ -242,26 +239,17 @@ def test_results_of_each_dataset_are_written(tmp_path, data):
         assert tasks["bbox"]["APl"] is None  # there is no large object
 
 
-def test_a_teacher_is_scored_by_its_masks(tmp_path, data):
-    cfg = _cfg(teacher_config(tmp_path, data, DATASETS__TEST=["tiny"]))
-    _train(cfg)
-    written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
-    assert written["tiny"]["proxy"]["mIoU"] == 1  # the objects are rectangles
-
-
-def test_generation_follows_the_training_of_a_teacher(tmp_path, data):
-    path = teacher_config(tmp_path, data, **AFTER)
+def test_a_teacher_is_scored_and_generates_and_what_was_cut_short_is_continued(tmp_path, data):
+    path = teacher_config(tmp_path, data, DATASETS__TEST=["tiny"], **AFTER)
     trainer, _ = _train(_cfg(path))
     assert trainer.exit_status == 0
-    proxy = json.loads((tmp_path / "out" / "proxy" / "tiny.json").read_text())
+    written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
+    assert written["tiny"]["proxy"]["mIoU"] == 1  # the objects are rectangles
+    result, journal = (tmp_path / "out/proxy" / n for n in ("tiny.json", "tiny.rank0.jsonl"))
+    proxy = json.loads(result.read_text())
     assert [a["id"] for a in proxy["annotations"]] == [51, 52, 53, 54]
     assert {a["status"] for a in proxy["annotations"]} == {"ok"}
 
-
-def test_generation_that_was_cut_short_is_continued_by_resume(tmp_path, data):
-    path = teacher_config(tmp_path, data, **AFTER)
-    _train(_cfg(path))
-    result, journal = (tmp_path / "out/proxy" / n for n in ("tiny.json", "tiny.rank0.jsonl"))
     expected, lines = result.read_bytes(), journal.read_bytes().splitlines(keepends=True)
     result.unlink()
     journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])

@@ -37,7 +37,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+TRUTHS = pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+
+
+@TRUTHS
 def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     labels = [f"labels/{name}" for name in ("true", "nothing", "part")]
@@ -54,7 +57,7 @@ def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
     assert "labels/part strict" in text and "labels/part covered" in text and "tall" in text
 
 
-@pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+@TRUTHS
 def test_images_without_a_label_are_told(folder, run, truth, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "labels" / "part" / "2.png").unlink()
@@ -66,32 +69,34 @@ def test_images_without_a_label_are_told(folder, run, truth, monkeypatch) -> Non
     assert [found[name]["missing"] for name in labels] == [0, 1]
 
 
-def test_mistakes_are_one_line(folder, run) -> None:
-    true = folder / "labels" / "true"
+@pytest.mark.parametrize(
+    ("labels", "truth", "text"),
+    [
+        ("other", ["--gt", "boxes.json"], "found no PNG file"),
+        ("other", ["--gt-labels", "other"], "no manifest.json"),
+        ("labels/true", ["--gt-labels", "gone"], "no such folder"),
+        ("labels", ["--gt", "boxes.json"], "no image of the label"),
+        (
+            "swapped/true",
+            ["--gt", "boxes.json"],
+            "manifest.json: key 'classes': found 3 (background, tall, wide)",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(folder, run, monkeypatch, labels, truth, text) -> None:
+    monkeypatch.chdir(folder)
     (folder / "other").mkdir()
-    for words, text in (
-        (("--labels", folder / "other", "--gt", folder / "boxes.json"), "found no PNG file"),
-        (("--labels", folder / "other", "--gt-labels", folder / "other"), "no manifest.json"),
-        (("--labels", true, "--gt-labels", folder / "gone"), "no such folder"),
-        (("--labels", folder / "labels", "--gt", folder / "boxes.json"), "no image of the label"),
-    ):
-        status, _, error = run(*words)
-        assert status == 2 and text in error and error.count("\n") == 1
-
-
-def test_labels_of_other_classes_are_not_compared(folder, run) -> None:
-    write_manifest(folder / "labels", {}, ["true"], ["tall", "wide"])
-    words = ("--labels", folder / "labels" / "true", "--gt", folder / "boxes.json")
-    status, _, error = run(*words)
-    assert status == 2 and "manifest.json: key 'classes': found 3 (background, tall, wide)" in error
+    write_manifest(folder / "swapped", {}, ["true"], ["tall", "wide"])
+    status, _, error = run("--labels", labels, *truth)
+    assert status == 2 and text in error and error.count("\n") == 1
 
 
 def test_a_label_that_does_not_fit_is_named(folder) -> None:
-    truth = truth_of_folder(folder / "labels" / "true")
-    path = folder / "labels" / "part" / "1.png"
-    write_label(path, np.full((SIZE, SIZE), 3, dtype=np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: found the value 3"):
-        label_folder_quality(folder / "labels" / "part", truth, ["background", "wide", "tall"])
-    write_label(path, np.zeros((SIZE, 3), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: prediction is \(64, 3\)"):
-        label_folder_quality(folder / "labels" / "part", truth, ["background", "wide", "tall"])
+    truth, labels = truth_of_folder(folder / "labels" / "true"), folder / "labels" / "part"
+    for label, text in (
+        (np.full((SIZE, SIZE), 3, dtype=np.uint8), "found the value 3"),
+        (np.zeros((SIZE, 3), dtype=np.uint8), r"prediction is \(64, 3\)"),
+    ):
+        write_label(labels / "1.png", label)
+        with pytest.raises(DataError, match=rf"1\.png: {text}"):
+            label_folder_quality(labels, truth, ["background", "wide", "tall"])

@@ -23,8 +23,8 @@ from wsis.methods.bana.pooling import (
     grid_cells,
     grid_padding,
     mean_cross_entropy,
-    pool_windows,
     query_weights,
+    window_means,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "BANA"
@@ -102,11 +102,11 @@ def _rows(
 def bana_weighted_pool(arrays: Arrays) -> Iterator[Comparison]:
     """Weighted means of windows that overlap, repeat a row, or have no weight."""
     for i in cases(arrays, "x#"):
-        features, weights = tensor(arrays[f"x{i}"])[None], tensor(arrays[f"w{i}"])
+        features, weights = tensor(arrays[f"x{i}"]), tensor(arrays[f"w{i}"])
         size, windows = tuple(weights.shape), tuple(arrays[f"out_hw{i}"].tolist())
         points = grid_points(size, size)
         lattice = make_lattice(torch.tensor([size]), torch.tensor([0]), points, windows)
-        means = pool_windows(features, weights.flatten(), lattice)[0]
+        means = window_means(features.flatten(1).T, weights.flatten(), lattice.windows.T)
         yield close(f"y{i}", means.T.reshape(-1, *windows), arrays[f"y{i}"])
 
 

@@ -16,8 +16,7 @@ from wsis.engine.solver import build_poly_schedule
 from wsis.layers.box_losses import line_maxima, smoothness_loss, tightness_loss
 from wsis.methods.boxcaseg.config import BoxCasegParams
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
-from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
-from wsis.methods.boxcaseg.transfer import WeightTransfer
+from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork, WeightTransfer
 from wsis.modeling.proxy_mask_head import MaskTargets, ProxyMaskHead
 
 LOSS, GRADIENT = 1e-6, 1e-7

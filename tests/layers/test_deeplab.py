@@ -6,22 +6,16 @@ from wsis.layers.deeplab import AtrousSum, CosineClassifier, cosine_scores, resi
 
 def test_scores_are_cosines_and_the_gradient_is_theirs():
     generator = torch.Generator().manual_seed(3)
-    features = torch.randn(2, 5, 3, 4, generator=generator, dtype=torch.float64)
-    weight = torch.randn(6, 5, generator=generator, dtype=torch.float64)
-    features.requires_grad_()
-    weight.requires_grad_()
-    got = cosine_scores(features, weight)
-    plain = torch.einsum(
-        "ndhw,cd->nchw", functional.normalize(features, dim=1), functional.normalize(weight, dim=1)
+    features, weight, towards = (
+        torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True)
+        for size in ((2, 5, 3, 4), (6, 5), (2, 6, 3, 4))
     )
+    got = cosine_scores(features, weight)
+    normal = (functional.normalize(each, dim=1) for each in (features, weight))
+    plain = torch.einsum("ndhw,cd->nchw", *normal)
     torch.testing.assert_close(got, plain)
-    towards = torch.randn(got.shape, generator=generator, dtype=torch.float64)
-    for ours, theirs in zip(
-        torch.autograd.grad(got, (features, weight), towards),
-        torch.autograd.grad(plain, (features, weight), towards),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
+    ours, theirs = (torch.autograd.grad(e, (features, weight), towards) for e in (got, plain))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_a_feature_without_length_is_like_nothing():
@@ -35,9 +29,8 @@ def test_a_feature_without_length_is_like_nothing():
 
 def test_length_of_features_and_weights_does_not_count():
     features, weight = torch.rand(1, 4, 2, 3), torch.randn(5, 4)
-    torch.testing.assert_close(
-        cosine_scores(7 * features, 0.1 * weight), cosine_scores(features, weight)
-    )
+    scaled = cosine_scores(7 * features, 0.1 * weight)
+    torch.testing.assert_close(scaled, cosine_scores(features, weight))
 
 
 def test_one_relu_after_the_sum_of_the_branches():
@@ -48,10 +41,8 @@ def test_one_relu_after_the_sum_of_the_branches():
         for branch, rate in zip(head.branches, (1, 2), strict=True)
     )
     torch.testing.assert_close(head(features), plain.relu())
-    assert (plain < 0).any() and [n for n, _ in head.named_parameters()] == [
-        "branches.0.weight",
-        "branches.1.weight",
-    ]
+    names = [name for name, _ in head.named_parameters()]
+    assert (plain < 0).any() and names == ["branches.0.weight", "branches.1.weight"]
 
 
 def test_corners_stay_corners():

@@ -1,10 +1,10 @@
-"""Few maps in place of enlarged features: the same numbers (BANA's acceptance check 7)."""
+"""Few maps in place of enlarged features: the same numbers."""
 
 import pytest
 import torch
 
+from benchmarks.bana import FullSize
 from wsis.layers.enlarged import Enlarged
-from wsis.methods.bana.plain import FullSize
 
 
 @pytest.mark.parametrize("size", [(56, 64), (33, 50), (7, 8), (3, 3)])

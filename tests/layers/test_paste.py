@@ -19,13 +19,10 @@ def test_place_crop_cuts_at_the_image(x0, y0):
     np.testing.assert_array_equal(place_crop(crop, x0, y0, 5, 6), canvas[20:25, 20:26])
 
 
-def test_left_half_fills_exactly_its_columns():
+def test_left_half_fills_exactly_its_columns_and_bytes_are_floored():
     half = rectangle((80, 80), 0, 0, 40, 80).astype(np.float32)
     mask = place_crop(byte_mask(quantise(minmax_normalise(half)), 40, 40), 10, 20, 70, 90)
     np.testing.assert_array_equal(mask, rectangle((70, 90), 10, 20, 30, 60))
-
-
-def test_bytes_are_floored():
     assert byte_mask(quantise(np.full((2, 2), 128 / 255 + 1e-6)), 2, 2).all()
     assert not byte_mask(quantise(np.full((2, 2), 127.99 / 255)), 2, 2).any()
     for size in ((0, 4), (4, 0), (0, 0)):  # a box without area has no pixel

@@ -19,10 +19,9 @@ def test_scores_by_hand():
     scores = semantic_scores(confusion)
     np.testing.assert_allclose(scores.iou, [6 / 9, 3 / 10, 0, np.nan])
     np.testing.assert_allclose(scores.accuracy, [6 / 8, 3 / 8, np.nan, np.nan])
-    assert scores.mean_iou == pytest.approx((6 / 9 + 3 / 10) / 3)
-    assert scores.frequency_weighted_iou == pytest.approx((6 / 9 + 3 / 10) / 2)
-    assert scores.mean_accuracy == pytest.approx(9 / 16)
-    assert scores.pixel_accuracy == pytest.approx(9 / 16)
+    found = scores.mean_iou, scores.frequency_weighted_iou, scores.mean_accuracy
+    total = 6 / 9 + 3 / 10
+    assert (*found, scores.pixel_accuracy) == pytest.approx((total / 3, total / 2, 9 / 16, 9 / 16))
 
 
 def test_everything_void_gives_nan_in_silence():
@@ -33,7 +32,7 @@ def test_everything_void_gives_nan_in_silence():
     assert np.isnan([scores.mean_iou, scores.pixel_accuracy, scores.frequency_weighted_iou]).all()
 
 
-def test_void_in_a_prediction_never_wraps():
+def test_void_in_a_prediction_never_wraps_and_shapes_must_agree():
     target = np.array([0, 1, 1], dtype=np.uint8)
     prediction = np.array([0, 1, 255], dtype=np.uint8)
     with pytest.raises(ValueError, match="prediction holds label 255, expected 0..1"):
@@ -43,8 +42,5 @@ def test_void_in_a_prediction_never_wraps():
     # counted as a miss: an extra class that is never true
     missed = confusion_matrix(np.where(prediction == 255, 2, prediction), target, 3)
     np.testing.assert_allclose(class_iou(missed)[:2], [1, 1 / 2])
-
-
-def test_shapes_must_agree():
     with pytest.raises(ValueError, match="prediction is"):
         confusion_matrix(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)

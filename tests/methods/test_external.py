@@ -72,8 +72,7 @@ def test_the_file_has_the_masks_by_id_and_says_where_none_fits(folder):
 
 
 def test_provenance_names_the_bytes_and_not_the_place(folder):
-    cfg = make_cfg(folder)
-    provenance = read(generate(cfg))["info"]["wsis"]
+    provenance = read(generate(make_cfg(folder)))["info"]["wsis"]
     digest = hashlib.sha256((folder / "sam.json").read_bytes()).hexdigest()
     assert provenance["method"] == "ExternalMasks"
     assert provenance["inputs_sha256"] == {"MODEL.EXTERNAL.FILE": digest}
@@ -87,8 +86,7 @@ def test_provenance_names_the_bytes_and_not_the_place(folder):
 
 
 def test_the_protocol_of_teachers(folder):
-    cfg = make_cfg(folder)
-    model = build_model(cfg).eval()
+    model = build_model(make_cfg(folder)).eval()
     assert not model.needs_image and not model.state_dict()
     boxes = torch.tensor([[0, 0, 9.0, 9], [3, 3, 8, 8]])
     instances = Instances((64, 64), original_boxes=boxes, gt_classes=torch.tensor([0, 1]))
@@ -115,9 +113,9 @@ def test_a_student_trains_on_the_file_and_the_evaluation_says_the_same_of_both_w
     opts = ["DATASETS.CUSTOM", str(entries), "DATASETS.TRAIN", "('boxed_proxy',)"]
     cfg = load_cfg(None, [*opts, "WSIS.SUPERVISION", "proxy"])
     prepare_datasets(cfg, cfg.DATASETS.TRAIN)
-    dicts = training_dicts(cfg)
-    assert [d["annotations"][0]["score"] for d in dicts] == [0.6, 0.7, 0.8, 0.0]
-    assert all("segmentation" in d["annotations"][0] for d in dicts)
+    annotations = [record["annotations"][0] for record in training_dicts(cfg)]
+    assert [a["score"] for a in annotations] == [0.6, 0.7, 0.8, 0.0]
+    assert all("segmentation" in a for a in annotations)
 
     gt = load_source(folder / "data/boxes.json")
     expected = proxy_quality(load_source(made), gt)
@@ -134,9 +132,7 @@ def test_a_student_trains_on_the_file_and_the_evaluation_says_the_same_of_both_w
 
 def test_all_classes_as_one(folder):
     results = json.loads((folder / "sam.json").read_text())
-    for entry in results:
-        entry["category_id"] = 1
-    (folder / "sam.json").write_text(json.dumps(results))
+    (folder / "sam.json").write_text(json.dumps([entry | {"category_id": 1} for entry in results]))
     with pytest.raises(DataError, match="key 'category_id': 1 is not among"):
         generate(make_cfg(folder))
     for key, value in (("DATASETS.CLASS_AGNOSTIC", True), ("MODEL.EXTERNAL.MATCH_CLASS", False)):

@@ -31,26 +31,20 @@ def make_resnet(*opts, depth=50):
 
 
 @torch.no_grad()
-def test_a_crop_of_321_becomes_41():
-    image = torch.zeros(1, 3, 321, 321)
-    assert AtrousVGG16(width=NARROW)(image)["fc7"].shape[2:] == (41, 41)
-    assert make_resnet()(image)["res5"].shape[2:] == (41, 41)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("size", "expected"), [((375, 500), (47, 63)), ((64, 65), (8, 9))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((321, 321), (41, 41)), ((375, 500), (47, 63)), ((64, 65), (8, 9))]
+)
 def test_sizes_halve_as_published(size, expected):
-    net = AtrousVGG16(width=NARROW).eval()
-    assert net(torch.zeros(1, 3, *size))["fc7"].shape[2:] == expected
+    net, image = AtrousVGG16(width=NARROW).eval(), torch.zeros(1, 3, *size)
+    assert net(image)["fc7"].shape[2:] == expected
     assert net.output_shape()["fc7"].stride == 8
+    assert size != (321, 321) or make_resnet()(image)["res5"].shape[2:] == expected
 
 
 @torch.no_grad()
 def test_pools_of_two_or_a_stride_elsewhere_change_the_features(monkeypatch):
-    recorded = read_arrays(DATA)
-    net = make_vgg()
-    image = torch.from_numpy(recorded["input0"])[None]
-    expected = recorded["vgg_dil1_feat0"]
+    recorded, net = read_arrays(DATA), make_vgg()
+    image, expected = torch.from_numpy(recorded["input0"])[None], recorded["vgg_dil1_feat0"]
     assert np.allclose(net(image)["fc7"][0, ::16], expected, rtol=1e-3, atol=1e-4)
     plain = functional.max_pool2d
     monkeypatch.setattr(
@@ -63,32 +57,26 @@ def test_pools_of_two_or_a_stride_elsewhere_change_the_features(monkeypatch):
 @torch.no_grad()
 def test_the_stride_of_a_bottleneck_is_where_it_was():
     torch.manual_seed(1)
-    first = make_resnet()
-    second = make_resnet("MODEL.RESNETS.STRIDE_IN_1X1", False)
+    first, second = make_resnet(), make_resnet("MODEL.RESNETS.STRIDE_IN_1X1", False)
     second.load_state_dict(first.state_dict())
     image = torch.randn(1, 3, 65, 65)
     assert not torch.allclose(first(image)["res5"], second(image)["res5"], rtol=1e-2)
 
 
-def test_number_of_parameters():
+def test_parameters_and_norms_in_the_place_of_biases():
     assert sum(p.numel() for p in AtrousVGG16().parameters()) + 21 * 1024 == 20_505_408
+    names = set(dict(AtrousVGG16(width=NARROW, norm="BN").named_parameters()))
+    assert "conv1_1.norm.weight" in names and "conv1_1.bias" not in names
 
 
 @torch.no_grad()
 def test_the_feature_is_not_negative_and_drops_channels_in_training_alone():
-    net = AtrousVGG16(width=NARROW)
-    image = torch.randn(1, 3, 33, 33)
-    once, again = net.eval()(image)["fc7"], net(image)["fc7"]
+    net, image = AtrousVGG16(width=NARROW).eval(), torch.randn(1, 3, 33, 33)
+    once, again = net(image)["fc7"], net(image)["fc7"]
     assert torch.equal(once, again) and (once >= 0).all()
     dropped = net.train()(image)["fc7"]
-    assert (dropped.flatten(2).max(dim=2).values == 0).sum() > (
-        once.flatten(2).max(2).values == 0
-    ).sum()
-
-
-def test_norms_take_the_place_of_biases():
-    names = set(dict(AtrousVGG16(width=NARROW, norm="BN").named_parameters()))
-    assert "conv1_1.norm.weight" in names and "conv1_1.bias" not in names
+    off, off_before = ((each.flatten(2).amax(dim=2) == 0).sum() for each in (dropped, once))
+    assert off > off_before
 
 
 @pytest.mark.parametrize(
@@ -107,40 +95,33 @@ def test_a_resnet_without_bottlenecks_cannot_be_dilated():
         make_resnet(depth=18)
 
 
-def torchvision_weights(units=8):
-    """VGG-16 as torchvision names it, with fewer fully connected units."""
-    sizes = [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (256, 256)]
-    sizes += [(512, 256)] + [(512, 512)] * 5
-    numbers = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    out = {}
-    for number, (rows, columns) in zip(numbers, sizes, strict=True):
-        out[f"features.{number}.weight"] = torch.randn(rows, columns, 3, 3)
-        out[f"features.{number}.bias"] = torch.randn(rows)
-    out["classifier.0.weight"] = torch.randn(units, 512 * 49)
-    out["classifier.3.weight"] = torch.randn(units, units)
-    out |= {f"classifier.{i}.bias": torch.randn(units) for i in (0, 3)}
-    return out
+@pytest.fixture(scope="module")
+def torchvision():
+    """VGG-16 as torchvision names it, with fewer fully connected units, and what becomes of it."""
+    channels = (3, 64, 64, 128, 128, 256, 256, 256, *[512] * 6)
+    shapes = {"classifier.0": (8, 512 * 49), "classifier.3": (8, 8)}
+    for i, number in enumerate((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)):
+        shapes[f"features.{number}"] = (channels[i + 1], channels[i], 3, 3)
+    weights = {f"{layer}.weight": torch.randn(shape) for layer, shape in shapes.items()}
+    weights |= {f"{layer}.bias": torch.randn(shape[0]) for layer, shape in shapes.items()}
+    return weights, from_torchvision(weights)
 
 
-def test_torchvisions_first_layer_sees_the_same_image():
-    weights = torchvision_weights()
-    found = from_torchvision(weights)
-    rgb = torch.rand(1, 3, 9, 9)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    before = (rgb - mean[:, None, None]) / std[:, None, None]
-    bgr = 255 * rgb.flip(1) - torch.tensor([103.53, 116.28, 123.675])[:, None, None]
-    expected = functional.conv2d(before, weights["features.0.weight"])
-    assert torch.allclose(functional.conv2d(bgr, found["conv1_1.weight"]), expected, atol=1e-3)
+def test_torchvisions_first_layer_sees_the_same_image(torchvision):
+    weights, found = torchvision
+    rgb, mean, std = torch.rand(1, 3, 9, 9), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    mean, std, shift = (
+        torch.tensor(each)[:, None, None] for each in (mean, std, [103.53, 116.28, 123.675])
+    )
+    expected = functional.conv2d((rgb - mean) / std, weights["features.0.weight"])
+    ours = functional.conv2d(255 * rgb.flip(1) - shift, found["conv1_1.weight"])
+    assert torch.allclose(ours, expected, atol=1e-3)
 
 
-def test_torchvisions_fully_connected_layers_are_thinned_out():
-    weights = torchvision_weights()
-    found = from_torchvision(weights)
-    assert [n.partition(".")[0] for n in found if n.endswith("bias")] == [
-        *conv_names(),
-        "fc6",
-        "fc7",
-    ]
+def test_torchvisions_fully_connected_layers_are_thinned_out(torchvision):
+    weights, found = torchvision
+    biases = [name.removesuffix(".bias") for name in found if name.endswith("bias")]
+    assert biases == [*conv_names(), "fc6", "fc7"]
     seen = weights["classifier.0.weight"].view(8, 512, 7, 7)
     assert torch.allclose(found["fc6.weight"][1, :, 2, 1], seen[4, :, 6, 3] * 7 / 3)
     assert torch.allclose(found["fc7.weight"][1, 0, 0, 0], 2 * weights["classifier.3.weight"][4, 0])
@@ -157,8 +138,7 @@ def test_names_of_a_caffe_resnet():
         "base.layer5.block3.increase.conv.weight": "res5.2.conv3.weight",
         "base.layer3.block1.shortcut.bn.weight": "res3.0.shortcut.norm.weight",
     }
-    weights = {name: torch.zeros(1) for name in pairs} | {"base.fc.weight": torch.zeros(1)}
+    weights = {name: torch.zeros(1) for name in [*pairs, "base.fc.weight"]}
     assert is_caffe_resnet(weights)
     assert list(from_caffe_resnet(weights)) == list(pairs.values())
-    known = set(make_resnet(depth=101).state_dict())
-    assert set(pairs.values()) <= known
+    assert set(pairs.values()) <= set(make_resnet(depth=101).state_dict())

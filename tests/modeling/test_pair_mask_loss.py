@@ -92,13 +92,11 @@ def test_an_empty_side_gives_zero(case):
     assert loss.item() == 0 and torch.autograd.grad(loss, logits)[0].eq(0).all()
 
 
-def test_one_channel_serves_all_classes():
+def test_one_channel_serves_all_classes_and_half_precision_and_large_logits_are_finite():
     logits = torch.randn(2, 1, M, M, dtype=torch.float64)
     expected = pair_mask_loss(logits.expand(2, 3, M, M), CLASSES, *halves())
     assert pair_mask_loss(logits, CLASSES, *halves()) == expected
 
-
-def test_half_precision_and_large_logits_are_finite():
     logits = torch.tensor([-200.0, 200.0])[:, None, None, None].expand(2, 3, M, M)
     loss = pair_mask_loss(logits.to(torch.bfloat16), CLASSES, *halves())
     assert loss.isfinite() and loss.dtype == torch.float32

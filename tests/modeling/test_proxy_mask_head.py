@@ -58,12 +58,14 @@ def test_ignored_pixels_and_other_classes_have_no_gradient(batch):
     assert not others.any()
 
 
-def test_ignored_pixels_do_not_count(batch):
+def test_ignored_pixels_do_not_count_and_half_precision_is_summed_in_single(batch):
     logits, classes, targets = batch
     ignore = torch.zeros(4, M, M, dtype=torch.bool)
     ignore[:, :, 3:] = True
     found = proxy_mask_loss(logits, classes, targets, ignore)
     assert found == proxy_mask_loss(logits[..., :3], classes, targets[..., :3])
+    loss = proxy_mask_loss((1e3 * logits).half(), classes, targets)
+    assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 def test_weights(batch):
@@ -93,12 +95,6 @@ def test_nothing_kept_is_zero_with_zero_gradients(batch, kept, options):
     loss.backward()
     assert loss.item() == 0
     assert logits.grad.shape == logits.shape and not logits.grad.any()
-
-
-def test_half_precision_is_summed_in_single(batch):
-    logits, classes, targets = batch
-    loss = proxy_mask_loss((1e3 * logits).half(), classes, targets)
-    assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 def test_targets_of_images_with_and_without_masks():

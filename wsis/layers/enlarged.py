@@ -36,7 +36,7 @@ class Enlarged:
     @cached_property
     def norms(self) -> Tensor:
         """|f(p)|, (H, W), at least 1e-12."""
-        square = sampled_square_norms(neighbour_products(self.features[None]), self.points)
+        square = sampled_square_norms(neighbour_products(self.features), self.points)
         return square.sqrt().clamp(min=EPS).view(self.size)
 
     def products(self, vectors: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from tests.generating import by_id, edited, generate, in_a_process, kill, read
 from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data
-from wsis.engine.generation import check_generation, generate_proxy_masks
+from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.rle import decode_mask, encode_box, encode_mask
@@ -28,11 +28,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class TestFile:
-    def test_has_one_annotation_per_source_annotation_in_its_order(self, data, tmp_path, run):
+    def test_has_one_annotation_per_source_annotation_and_says_what_it_was_made_with(
+        self, data, tmp_path, run
+    ):
         source = json.loads((data / "boxes.json").read_text())
         result = run()
-        assert result.files == (tmp_path / "out" / "proxy" / "noise.json",)
-        assert result.failed == ()
+        assert result == GenerationResult((tmp_path / "out" / "proxy" / "noise.json",), ())
         assert result.exit_status == 0
         document = read(result)
         assert document["images"] == source["images"]
@@ -49,32 +50,27 @@ class TestFile:
         statuses = Counter(a["status"] for a in document["annotations"])
         assert statuses == {"ok": number, "crowd": 1, "empty": 1}
         coco = COCO(str(result.files[0]))
-        annotation = coco.loadAnns([100])[0]
-        assert coco.annToMask(annotation).sum() == annotation["area"]
+        assert coco.annToMask(coco.anns[100]).sum() == coco.anns[100]["area"]
+        info = document["info"]
+        assert set(info) == {"description", "wsis"}
+        assert info["wsis"]["method"] == "NoiseTeacher"
+        assert info["wsis"]["config"]["WSIS.NUM_THREADS"] == 1
+        assert str(tmp_path) not in result.files[0].read_text()
 
-    def test_ignore_masks_are_disjoint_where_a_mask_was_found(self, run):
-        found = [a for a in read(run())["annotations"] if a["status"] == "ok"]
+    def test_ignores_what_is_not_in_a_mask_or_nothing_was_found_in(self, run):
+        made = by_id(run())
+        found = [a for a in made.values() if a["status"] == "ok"]
         ignored = [a for a in found if "ignore_segmentation" in a]
         assert len(ignored) > len(found) / 2
         for a in ignored:
             mask, ignore = decode_mask(a["segmentation"]), decode_mask(a["ignore_segmentation"])
             assert not (mask & ignore).any()
-
-    def test_crowds_and_bad_boxes_are_filled_boxes_of_score_0(self, run):
-        crowd, outside = (by_id(run())[key] for key in (9001, 9002))
+        crowd, outside = made[9001], made[9002]
         assert crowd["segmentation"] == encode_box([1, 1, 9, 9], *SIZE)
         assert "ignore_segmentation" not in crowd
         assert outside["segmentation"] == encode_box([31, 2, 32, 7], *SIZE)
         assert outside["ignore_segmentation"] == outside["segmentation"]
         assert crowd["score"] == outside["score"] == 0
-
-    def test_says_what_it_was_made_with_and_nothing_of_this_machine(self, run, tmp_path):
-        result = run()
-        info = read(result)["info"]
-        assert set(info) == {"description", "wsis"}
-        assert info["wsis"]["method"] == "NoiseTeacher"
-        assert info["wsis"]["config"]["WSIS.NUM_THREADS"] == 1
-        assert str(tmp_path) not in result.files[0].read_text()
 
     def test_datasets_get_a_file_each(self, data, tmp_path, run):
         write_data(tmp_path / "more", images=3)

@@ -8,6 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from tests.masks import needs_crf
+from tests.methods.bana.plain import pool_box_by_box
 from tests.methods.bana.tiny_classifier import make_cfg, make_classifier, make_inputs, make_sample
 from tests.methods.bana.tiny_segmentor import data_entry
 from tests.tiny import write_dataset, write_json
@@ -18,7 +19,6 @@ from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bana import BANAClassifier, classifier
-from wsis.methods.bana.plain import pool_box_by_box
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import LabelParams
 from wsis.structures.boxes import box_to_slices

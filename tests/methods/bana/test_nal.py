@@ -1,4 +1,4 @@
-"""Spec section 6, acceptance checks 10 to 12."""
+"""The losses of stage 3 against their equations, and what happens at their edges."""
 
 from __future__ import annotations
 

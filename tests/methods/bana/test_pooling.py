@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.golden.frame import read_arrays
+from tests.methods.bana.plain import pool_box_by_box
 from wsis.methods.bana import pooling
 from wsis.methods.bana.lattice import box_lattice
-from wsis.methods.bana.plain import pool_box_by_box
 from wsis.methods.bana.pooling import (
     PoolingParams,
     background_aware_pooling,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bana import FullSize
 from tests.masks import needs_crf
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.enlarged import Enlarged
 from wsis.layers.label_to_masks import ImageBoxes, union
 from wsis.methods.bana.attention import attention_map
 from wsis.methods.bana.coco import voc_rows
-from wsis.methods.bana.plain import FullSize
 from wsis.methods.bana.pseudo_labels import (
     IGNORE,
     LabelParams,

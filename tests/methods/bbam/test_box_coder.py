@@ -14,12 +14,6 @@ def boxes():
     return corners[:10], corners[10:]
 
 
-def test_decode_undoes_encode_for_every_class():
-    first, second = boxes()
-    decoded = decode(torch.cat([encode(second, first), encode(first, first)], dim=1), first)
-    torch.testing.assert_close(decoded, torch.cat([second, first], dim=1))
-
-
 def test_is_detectron2s_coder_on_boxes_one_larger():
     larger, (first, second) = torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes()
     theirs = Box2BoxTransform((10.0, 10.0, 5.0, 5.0))

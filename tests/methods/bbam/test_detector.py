@@ -156,14 +156,11 @@ def test_given_boxes_never_run_the_rpn(kind, monkeypatch):
     assert len(targets) == 4 and all(0 < len(target.proposals) <= 5 for target in targets)
 
 
-def test_show_reverses_normalise():
+def test_show_reverses_normalise_and_inclusive_boxes_end_on_the_last_pixel():
     view = make_view("fpn", "MODEL.PIXEL_STD", "[57.375,57.12,58.395]")
     image = make_inputs()["image"]
     assert torch.equal(view.show(view.normalise(image)[None])[0], image)
-
-
-def test_inclusive_boxes_end_on_the_last_pixel():
-    view = explainable(make_view().model, inclusive=True)
+    view = explainable(view.model, inclusive=True)
     moved = view.decode(torch.zeros(1, 8), torch.tensor([[3.0, 4, 70, 9]]), 52, 61)
     assert torch.allclose(moved, torch.tensor([[3.0, 4, 60, 9] * 2]))
 

@@ -141,17 +141,14 @@ def test_a_label_that_is_gone_is_named(data, tmp_path):
         generate(cfg, resume=True)
 
 
-def test_labels_on_request_only(data, tmp_path):
+def test_labels_on_request_only_and_of_teachers_that_make_them(data, tmp_path):
     generate(bbam_cfg(data, tmp_path / "out", "PROXY.SEM_SEG", False))
     assert not (tmp_path / "out" / "pseudo_labels").exists()
     with pytest.raises(WsisError, match="PROXY.SEM_SEG: false -> true"):
         generate(bbam_cfg(data, tmp_path / "out"), resume=True)
-
-
-def test_a_teacher_without_labels_says_so(data, tmp_path):
     keys = ("MODEL.META_ARCHITECTURE", "FilledBox", "MODEL.WEIGHTS", "")
     with pytest.raises(ConfigError, match="PROXY.SEM_SEG: FilledBox makes no semantic labels"):
-        generate(bbam_cfg(data, tmp_path / "out", *keys))
+        generate(bbam_cfg(data, tmp_path / "other", *keys))
 
 
 def test_images_that_would_share_a_label(data, tmp_path):

@@ -58,12 +58,9 @@ def test_padding_adds_nothing():
         torch.testing.assert_close(padded.grad[i, : len(mask), : mask.shape[1]], mask.grad)
 
 
-def test_cells_are_summed_not_averaged():
+def test_cells_are_summed_and_fidelity_is_half_score_half_mean_of_four():
     params = ObjectiveParams(sparsity_weight=0.5, tv_weight=0.0)
     assert regulariser(torch.full((4, 6), 0.25), params).item() == 0.5 * 24 * 0.25
-
-
-def test_fidelity_is_half_score_half_mean_of_four():
     deltas = torch.tensor([[1.0, -2.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
     clean = torch.tensor([[0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]])
     found = fidelity(torch.tensor([0.2, 0.9]), deltas, torch.tensor([0.6, 0.8]), clean)

@@ -114,7 +114,7 @@ def test_files_are_read(tmp_path):
     assert [row.nonzero()[0].tolist() for row in found.members] == [[3, 4], [48]]
 
 
-def test_bad_files_are_named(tmp_path):
+def test_bad_and_damaged_files_are_named(tmp_path):
     scipy.io.savemat(tmp_path / "other.mat", {"x": 1})
     (tmp_path / "text.mat").write_text("hello")
     save_mat(tmp_path / "beyond.mat", TILES, [[49]])
@@ -123,9 +123,6 @@ def test_bad_files_are_named(tmp_path):
     for name in ("other", "text", "beyond", "huge", "negative", "none"):
         with pytest.raises(DataError, match=f"{name}.mat"):
             load_mcg(tmp_path / f"{name}.mat")
-
-
-def test_damaged_files_are_named(tmp_path):
     path = save_mat(tmp_path / "a.mat", TILES, do_compression=True)
     whole = path.read_bytes()
     garbled = whole[:150] + bytes(10) + whole[160:]

@@ -215,10 +215,6 @@ class TestProtocol:
             assert proxy.status[i] == "ok"
             assert overlap(whole.pred_masks[i], proxy.pred_masks[i]) > 0.9
 
-    def test_no_boxes_no_masks(self):
-        result = make_bbam("fpn", "PROXY.SEM_SEG", True)([make_inputs(BOXES[:0])])[0]
-        assert len(result["proxy"]) == 0 and not result["sem_seg"]["bbam"].any()
-
     def test_the_refiner_travels_to_another_process(self):
         bbam, inputs = make_bbam(), make_inputs()
         pair = bbam.refiner(), bbam.propose([inputs])[0]
@@ -228,10 +224,11 @@ class TestProtocol:
         )
         assert there.masks == here.masks
 
-    def test_semantic_label(self):
+    def test_semantic_label_of_no_boxes_and_of_some(self):
         keys = ("PROXY.SEM_SEG", True, "MODEL.BBAM.TOP_CRF.MISSING_PRIORS", "[0.01]")
         bbam = make_bbam("fpn", *keys)
-        (result,) = bbam([with_another_class()])
+        nothing, result = (bbam([x])[0] for x in (make_inputs(BOXES[:0]), with_another_class()))
+        assert len(nothing["proxy"]) == 0 and not nothing["sem_seg"]["bbam"].any()
         label, proxy = result["sem_seg"]["bbam"], result["proxy"]
         assert label.shape == (SIZE, SIZE) and label.dtype == np.uint8
         assert set(np.unique(label)) == {0, 1, 255}
@@ -245,32 +242,26 @@ class TestProtocol:
 
 class TestConfig:
     @pytest.mark.parametrize(
-        ("keys", "message"),
+        ("key", "value", "message"),
         [
-            (("JITTER", 0.5), "JITTER: found 0.5, expected at least 0, below 0.5"),
-            (("MIN_IOU", "[]"), r"MIN_IOU: found \[\], expected one or more"),
-            (("STRIDE_BASE", 0.0), "STRIDE_BASE: found 0.0, expected above 0"),
-            (("FILL", "black"), "FILL: found 'black', expected one of mean, blur, blurrandom"),
-            (("STEPS", 0), "STEPS: found 0"),
-            (("TOP_CRF.THRESHOLDS", "[0.5]"), "THRESHOLDS: found .* expected two"),
-            (
-                ("DETECTOR", "Nothing"),
-                "DETECTOR: found 'Nothing', expected one of .*GeneralizedRCNN",
-            ),
-            (("DETECTOR", "BBAM"), "DETECTOR: found 'BBAM'"),
-            (("DETECTOR", "SemanticSegmentor"), "DETECTOR: found SemanticSegmentor"),
-            (("USE_MCG", True), "MCG_FOLDERS: none of .* is there"),
+            ("MODEL.BBAM.JITTER", 0.5, "JITTER: found 0.5, expected at least 0, below 0.5"),
+            ("MODEL.BBAM.MIN_IOU", "[]", r"MIN_IOU: found \[\], expected one or more"),
+            ("MODEL.BBAM.STRIDE_BASE", 0.0, "STRIDE_BASE: found 0.0, expected above 0"),
+            ("MODEL.BBAM.FILL", "black", "found 'black', expected one of mean, blur, blurrandom"),
+            ("MODEL.BBAM.STEPS", 0, "STEPS: found 0"),
+            ("MODEL.BBAM.TOP_CRF.THRESHOLDS", "[0.5]", "THRESHOLDS: found .* expected two"),
+            ("MODEL.BBAM.DETECTOR", "Nothing", "'Nothing', expected one of .*GeneralizedRCNN"),
+            ("MODEL.BBAM.DETECTOR", "BBAM", "DETECTOR: found 'BBAM'"),
+            ("MODEL.BBAM.DETECTOR", "SemanticSegmentor", "DETECTOR: found SemanticSegmentor"),
+            ("MODEL.BBAM.USE_MCG", True, "MCG_FOLDERS: none of .* is there"),
+            ("MODEL.ROI_HEADS.NUM_CLASSES", 255, "PROXY.SEM_SEG: found 255 classes"),  # of a byte
         ],
     )
-    def test_bad_values_are_named(self, keys, message, monkeypatch, tmp_path):
+    def test_bad_values_are_named(self, key, value, message, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
-        extra = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3)
+        extra = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3, "PROXY.SEM_SEG", True)
         with pytest.raises(ConfigError, match=message):
-            make_bbam("fpn", f"MODEL.BBAM.{keys[0]}", keys[1], *extra)
-
-    def test_too_many_classes_for_a_byte(self):
-        with pytest.raises(ConfigError, match="PROXY.SEM_SEG: found 255 classes"):
-            make_bbam("fpn", "PROXY.SEM_SEG", True, "MODEL.ROI_HEADS.NUM_CLASSES", 255)
+            make_bbam("fpn", key, value, *extra)
 
     def test_folders_leave_no_trace_in_the_result(self):
         cfg = make_cfg("fpn", *BBAM)

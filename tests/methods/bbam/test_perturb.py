@@ -3,7 +3,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wsis.methods.bbam.perturb import MaskBatch, blurred, blurred_with_noise, fill_outside, perturb
+from wsis.methods.bbam.perturb import (
+    MaskBatch,
+    blurred,
+    blurred_with_noise,
+    make_fill,
+)
 from wsis.methods.bbam.proposals import box_generator
 
 
@@ -45,22 +50,6 @@ def test_split_returns_copies_of_what_went_in():
     assert all(part.equal(mask) for part, mask in zip(parts, masks(), strict=True))
 
 
-def test_fills_and_the_box_variant_that_leaves_the_box():
-    image, fill = torch.rand(2, 3, 8, 9)
-    up = torch.tensor([0.0, 0.25, 1.0])[:, None, None, None].expand(3, 1, 8, 9)
-    constant, other = perturb(image[None], up), perturb(image[None], up, fill)
-    assert constant[0].eq(0).all() and constant[2].equal(image)
-    torch.testing.assert_close(constant[1], image / 4)
-    assert other[0].equal(fill) and other[2].equal(image)
-    torch.testing.assert_close(other[1], image / 4 + 3 * fill / 4)
-    each = perturb(image[None], up, torch.stack([fill, image, fill]))
-    assert each[0].equal(fill) and torch.allclose(each[1], image)
-    before, inside = fill.clone(), torch.zeros(8, 9, dtype=torch.bool)
-    inside[1:7, 2:5] = True
-    out = fill_outside(image, fill, torch.tensor([2.9, 1.0, 5.2, 7.9]))
-    assert out.equal(torch.where(inside, image, fill)) and fill.equal(before)
-
-
 def test_blur_keeps_flat_images_and_type():
     image = np.full((20, 30, 3), (10, 100, 250), dtype=np.uint8)
     np.testing.assert_array_equal(blurred(image), image)
@@ -78,3 +67,42 @@ def test_noise_is_that_of_the_box():
     assert first.dtype == np.float32 and first.min() == 0 and first.max() == 255
     assert np.abs(np.median(first) - 128) < 2
     assert np.std(first) == pytest.approx(0.2 * 255, rel=0.05)
+
+
+IMAGE = torch.randn(3, 20, 24)
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+BOXES = torch.tensor([[2.0, 3, 9, 11], [5, 0, 24, 20]])
+
+
+def prepare(pixels):
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() - 100
+
+
+def fill(mode, outside=False, ids=(4, 5), seed=0):
+    def original():
+        assert mode != "mean"
+        return PIXELS
+
+    return make_fill(mode, outside, IMAGE, BOXES[: len(ids)], ids, seed, original, prepare)
+
+
+def test_noise_follows_from_seed_and_annotation_and_the_others_are_shared():
+    assert fill("mean") is None
+    assert torch.equal(fill("blur"), prepare(blurred(PIXELS)))
+    both = fill("blurrandom")
+    assert both.shape == (2, 3, 20, 24)
+    assert torch.equal(fill("blurrandom", ids=(5,))[0], both[1])
+    assert not torch.equal(both[0], both[1])
+    assert not torch.equal(fill("blurrandom", seed=1), both)
+    assert 20 < (both[0] - prepare(blurred(PIXELS))).std() < 60
+
+
+@pytest.mark.parametrize("mode", ["mean", "blur", "blurrandom"])
+def test_inside_of_the_box_the_image_stays(mode):
+    made = fill(mode, outside=True)
+    plain = fill(mode) if mode != "mean" else torch.zeros(3, 20, 24)
+    plain = plain.expand(2, 3, 20, 24)
+    for i, (x0, y0, x1, y1) in enumerate(BOXES.int().tolist()):
+        inside = torch.zeros(20, 24, dtype=torch.bool)
+        inside[y0:y1, x0:x1] = True
+        assert torch.equal(made[i], torch.where(inside, IMAGE, plain[i]))

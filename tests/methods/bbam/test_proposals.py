@@ -31,16 +31,13 @@ def test_depend_on_seed_and_annotation_alone_in_every_process():
     torch.manual_seed(5)
     np.random.default_rng(5)
     assert torch.equal(draw(), first)
-    others = [draw(seed=2), draw(annotation_id=8), draw(seed=7, annotation_id=1)]
-    assert len({digest(p) for p in [first, *others]}) == 4
+    others = [draw(seed=2), draw(seed=7, annotation_id=1)]
+    others += [draw(annotation_id=number) for number in (8, 0, -3, 2**63 + 5)]  # any whole number
+    assert len({digest(p) for p in [first, *others]}) == 7
+    assert {p.shape for p in others} == {(1000, 4)}
     code = "from tests.methods.bbam.test_proposals import digest, draw; print(digest(draw()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [digest(first)]
-
-
-@pytest.mark.parametrize("annotation_id", [0, -3, 2**63 + 5])
-def test_any_whole_number_is_an_annotation_id(annotation_id):
-    assert draw(annotation_id=annotation_id).shape == (1000, 4)
 
 
 def test_edges_move_uniformly_by_at_most_the_jitter():

@@ -75,6 +75,8 @@ def test_maps_lead_to_the_object():
     masks = refine([[10, 5, 50, 45]] * 2, [values, 0 * values])
     assert masks.status[0] == "ok" and masks.status[1] in ("fallback", "empty")
     assert overlap(decode_mask(masks.masks[0]), rectangle(*OBJECT)) > 0.8
+    nothing = refine([], sem_seg=True)
+    assert len(nothing) == 0 and not nothing.sem_seg["bbam"].any()
 
 
 def write_mcg(folder, name, shape=(H, W)):
@@ -109,8 +111,3 @@ def test_mcg_files_are_found_by_name(tmp_path):
     write_mcg(tmp_path / "a", "2008_1", (20, W))
     with pytest.raises(DataError, match=r"2008_1\.mat: superpixels of an image of \(20, 60\)"):
         find_mcg(folders, "images/2008_1.jpg", (H, W))
-
-
-def test_no_boxes():
-    masks = refine([], sem_seg=True)
-    assert len(masks) == 0 and not masks.sem_seg["bbam"].any()

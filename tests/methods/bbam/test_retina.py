@@ -3,12 +3,10 @@ from functools import partial
 import torch
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 
-from wsis.methods.bbam.box_coder import clip_inclusive, decode
 from wsis.methods.bbam.retina import (
     AnchorAnswers,
     anchor_target,
     flatten_level,
-    read_levels,
     select_anchors,
 )
 from wsis.methods.bbam.targets import StrideParams, initial_mask
@@ -18,24 +16,6 @@ def test_rows_are_in_the_order_of_detectron2():
     level = torch.randn(2, 12, 3, 5)
     for per_anchor in (4, 2, 12):
         assert flatten_level(level, per_anchor).equal(permute_to_N_HWA_K(level, per_anchor))
-
-
-def test_levels_follow_each_other():
-    generator = torch.Generator().manual_seed(0)
-    sizes, classes = [(3, 4), (2, 2)], 5
-    logits = [torch.randn(1, 2 * classes, *size, generator=generator) for size in sizes]
-    deltas = [torch.zeros(1, 8, *size) for size in sizes]
-    anchors = [torch.rand(2 * h * w, 4, generator=generator).cumsum(dim=1) * 20 for h, w in sizes]
-    found = read_levels(
-        logits, deltas, anchors, lambda *given: clip_inclusive(decode(*given), 50, 60)
-    )
-    assert len(found.logits) == 2 * (12 + 4)
-    torch.testing.assert_close(found.decoded, torch.cat(anchors).clamp(max=49.0), atol=11, rtol=0)
-    # anchor 1 of column 3 in row 2 of the first level, channels anchor by anchor
-    row = (2 * 4 + 3) * 2 + 1
-    own = logits[0][0, classes : 2 * classes, 2, 3]
-    assert found.labels[row] == own.argmax() and found.logits[row].equal(own)
-    assert found.logits[24].equal(logits[1][0, :classes, 0, 0])
 
 
 def test_best_overlap_first_ties_in_order():

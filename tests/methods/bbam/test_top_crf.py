@@ -163,6 +163,7 @@ def scene():
 def test_finds_the_objects_and_builds_one_crf(monkeypatch, scene):
     built, real = [], module.DenseCRF
     monkeypatch.setattr(module, "DenseCRF", lambda *a, **k: built.append(1) or real(*a, **k))
+    assert list(top_crf(scene, [], [], CRF)) == built == []
     found = list(top_crf(scene, [FIRST, SECOND], PEAKS, CRF))
     assert len(built) == 1 and [masks.status for masks in found] == ["ok", "ok"]
     for masks, place in zip(found, OBJECTS, strict=True):
@@ -180,11 +181,6 @@ def test_a_box_without_mask_leaves_the_others_theirs(scene):
         (alone,) = top_crf(scene, [box], [attribution], never)
         np.testing.assert_array_equal(masks.foreground, alone.foreground)
         np.testing.assert_array_equal(masks.region, alone.region)
-
-
-def test_an_image_without_boxes_needs_no_crf(monkeypatch, scene):
-    monkeypatch.delattr(module, "DenseCRF")
-    assert list(top_crf(scene, [], [], CRF)) == []
 
 
 @needs_crf

@@ -146,19 +146,19 @@ def test_workers_start_after_opencv_has_worked_with_many_threads(batches):
     assert_equal(batches(3, WORKERS, 2), alone)
 
 
-def test_seed_decides(batches):
+def test_seed_decides_and_resumed_training_goes_on_where_it_was(make_cfg, batches):
     first, again, other = (batches(4, "SEED", seed) for seed in (1, 1, 2))
     assert_equal(first, again)
     assert [key(s) for s in first[0]] != [key(s) for s in other[0]]
 
-
-def test_resumed_training_goes_on_where_it_was(make_cfg, batches):
     whole, loader = batches(9), build_joint_loader(make_cfg())
     with EventStorage(5):
         assert_equal(take(loader, 4), whole[5:])
 
 
-def test_every_box_once_an_epoch_with_a_new_window_each(batches):
+def test_every_box_once_an_epoch_with_a_new_window_each_and_images_read_once(batches, read_names):
+    batches(2, salient=())  # 8 boxes of 4 images
+    assert sorted(read_names) == ["1.png", "2.png", "3.png", "4.png"]
     made = [batch[0] for batch in batches(16, "SOLVER.IMS_PER_BATCH", 1, salient=())]
     assert len({key(sample) for sample in made}) == 16  # 8 boxes, two epochs
     assert not any(sample["salient"] for sample in made)
@@ -174,11 +174,6 @@ def test_processes_share_each_batch(joint, share):
     if share:
         for first, second in zip(*parts, strict=True):
             assert sum(sample["salient"] for sample in (*first, *second)) == 2
-
-
-def test_an_image_is_read_once_for_all_its_boxes(batches, read_names):
-    batches(2, salient=())  # 8 boxes of 4 images
-    assert sorted(read_names) == ["1.png", "2.png", "3.png", "4.png"]
 
 
 def test_task_spans_no_more_than_the_window(joint):
@@ -291,18 +286,19 @@ def test_wrong_keys_are_named(make_cfg, opts, salient, message):
         build_joint_loader(make_cfg(*opts, salient=salient))
 
 
-def test_salient_dataset_without_masks(make_cfg, folder):
-    with edited(folder / "salient") as document:
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("salient", 3, "none of 3 annotations has a 'segmentation'"),
+        ("boxes", 0, "found no box, expected one at least"),
+    ],
+)
+def test_nothing_to_train_on(make_cfg, folder, name, kept, message):
+    with edited(folder / name) as document:
+        document["annotations"] = document["annotations"][:kept]
         for annotation in document["annotations"]:
             del annotation["segmentation"]
-    with pytest.raises(DataError, match="none of 3 annotations has a 'segmentation'"):
-        build_joint_loader(make_cfg())
-
-
-def test_no_box_to_train_on(make_cfg, folder):
-    with edited(folder / "boxes") as document:
-        document["annotations"] = []
-    with pytest.raises(DataError, match="found no box, expected one at least"):
+    with pytest.raises(DataError, match=message):
         build_joint_loader(make_cfg("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from wsis.methods.boxcaseg.losses import saliency_loss, upsample, weak_losses
-from wsis.methods.boxcaseg.transfer import WeightTransfer
+from wsis.methods.boxcaseg.network import WeightTransfer
 
 
 def test_upsampling_has_half_pixel_centres_and_comes_before_lines_are_looked_at():
@@ -38,16 +38,6 @@ def test_without_salient_samples_there_is_no_saliency():
     loss = saliency_loss(logits[:0], torch.zeros(0, 1, 12, 12))
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
-
-
-def test_rows_are_predicted_one_by_one():
-    transfer = WeightTransfer(6)
-    weight, bias = torch.randn(4, 6, 1, 1), torch.randn(4)
-    predicted, _ = transfer(weight, bias)
-    assert predicted.shape == weight.shape
-    for row, source in zip(predicted, weight, strict=True):
-        hidden = F.leaky_relu(transfer.fc1(source.flatten()), 0.1)
-        assert torch.allclose(row.flatten(), transfer.fc2(hidden), atol=1e-6)
 
 
 def test_the_bias_is_scaled_and_shifted_and_the_source_gets_no_gradient():

@@ -11,10 +11,10 @@ from tests.methods.boxcaseg.tiny import BOXES, SIZE, make_batch, make_cfg, make_
 from wsis.engine.provenance import result_config
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
-from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import FoldedNetwork
-from wsis.methods.boxcaseg.refiner import BYTES
+from wsis.methods.boxcaseg.refiner import BYTES, byte_maps
+from wsis.methods.boxcaseg.transforms import prepare_crops
 
 LOSSES = ["loss_mil", "loss_pairwise", "loss_saliency"]
 

@@ -2,10 +2,16 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from tests.masks import rectangle
-from wsis.methods.boxcaseg.inference import byte_maps
-from wsis.methods.boxcaseg.refiner import BoxCasegRefiner, mask_confidence, tight_box, truncated_box
+from wsis.methods.boxcaseg.refiner import (
+    BoxCasegRefiner,
+    byte_maps,
+    mask_confidence,
+    tight_box,
+    truncated_box,
+)
 from wsis.structures import Seed
 from wsis.structures.rle import decode_mask
 
@@ -83,3 +89,10 @@ def test_confidence_of_an_empty_mask_and_of_a_fractional_box():
 )
 def test_legacy_box_is_truncated_side_by_side(box, truncated):
     np.testing.assert_array_equal(truncated_box(np.array(box, dtype=np.float32)), truncated)
+
+
+def test_bytes_are_stretched_and_floored():
+    maps = torch.tensor([[[0.2, 0.3, 0.4, 0.6]], [[0.7, 0.7, 0.7, 0.7]]])
+    np.testing.assert_array_equal(byte_maps(maps), [[[0, 63, 127, 255]], [[0, 0, 0, 0]]])
+    assert byte_maps(maps.bfloat16()).dtype == np.uint8
+    assert byte_maps(torch.zeros(0, 8, 8)).shape == (0, 8, 8)

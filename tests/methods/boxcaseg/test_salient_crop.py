@@ -48,13 +48,10 @@ def test_jitter_is_that_of_boxes(image):
     assert len(shares) > 3
 
 
-def test_an_empty_mask_leaves_the_whole_image(image):
+def test_an_empty_mask_leaves_the_whole_image_and_the_key_decides(image):
     empty = encode_mask(rectangle(SHAPE, 0, 0, 0, 0))
     made = sample(SalientImage(image.file_name, *SHAPE, (empty,)))
     assert not made.labels.any() and made.images.std() > 0.1
-
-
-def test_the_key():
     keys = ("MODEL.BOXCASEG.SALIENT_CROP", "box")
     made = [sample_params(make_cfg(*opts)).salient_crop for opts in ((), keys)]
     assert made == ["image", "box"]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scipy import ndimage
+import torch
+from skimage.transform import resize
 
 from tests.golden.reference import resize_mask
 from tests.masks import rectangle
@@ -13,6 +14,7 @@ from wsis.methods.boxcaseg.transforms import (
     box_pixels,
     is_grey,
     nearest,
+    prepare_crops,
     resize_square,
     salient_sample,
 )
@@ -29,45 +31,14 @@ def salient(image, mask=None, *, turned=False, at=(0, 0), resized, size=None, le
     return salient_sample(image, mask, window, resized, size or resized, normalisation)
 
 
-def plain_resize(image, size, mirror):
-    """The same by its definition: every output pixel a sum over the padded image, one side after the other."""
-    out = image.astype(np.float64)
-    for axis in (0, 1):
-        lines = np.moveaxis(out, axis, 0)
-        length = len(lines)
-        pad = 4 * length + 4
-        mode = {"mode": "reflect"} if mirror else {"mode": "constant", "constant_values": 0}
-        if length == 1 and mirror:
-            mode = {"mode": "edge"}
-        padded = np.pad(lines, [(pad, pad), *[(0, 0)] * (lines.ndim - 1)], **mode)
-        sigma = max(length / size - 1, 0) / 2
-        radius = int(4 * sigma + 0.5)
-        offsets = np.arange(-radius, radius + 1)
-        weight = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
-        weight = weight / weight.sum()
-
-        def smooth(index, padded=padded, pad=pad, offsets=offsets, weight=weight):
-            if not mirror and not pad <= index < len(padded) - pad:
-                return np.zeros(padded.shape[1:])  # beyond the border it is 0, smoothed or not
-            return np.tensordot(weight, padded[index + offsets], 1)
-
-        rows = []
-        for i in range(size):
-            place = (i + 0.5) * length / size - 0.5
-            low = int(np.floor(place))
-            share = place - low
-            rows.append((1 - share) * smooth(pad + low) + share * smooth(pad + low + 1))
-        out = np.moveaxis(np.stack(rows), 0, axis)
-    return out if mirror else np.maximum(out, image.min())
-
-
 @pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("shape", [(5, 7), (30, 44), (3, 60), (1, 9), (1, 1), (12, 12)])
-def test_resize_is_the_definition(shape, mirror):
-    image = noise(*shape, 3)
+def test_resize_is_that_of_scikit_image(shape, mirror):
+    image, how = noise(*shape, 3), {"mode": "reflect" if mirror else "constant"}
     for part in (image, image[..., 1:2]):
         found = resize_square(part, 12, mirror=mirror)
-        np.testing.assert_allclose(found, plain_resize(part, 12, mirror), atol=1e-3)
+        expected = resize(part, (12, 12), anti_aliasing=True, preserve_range=True, **how)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_made_in_given_memory():
@@ -87,9 +58,7 @@ def test_nearest_is_the_pixel_under_the_centre(length):
 
 @pytest.mark.parametrize(("length", "size"), [(36, 33), (18, 33), (392, 12), (72, 36), (500, 288)])
 def test_nearest_of_two_equally_near_pixels_is_that_of_scikit_image(length, size):
-    """Its resize with order 0 is this zoom."""
-    how = {"order": 0, "mode": "mirror", "grid_mode": True}
-    expected = ndimage.zoom(np.arange(length), size / length, **how)
+    expected = resize(np.arange(length), (size,), order=0, preserve_range=True)
     np.testing.assert_array_equal(nearest(length, size), expected)
 
 
@@ -166,3 +135,21 @@ def test_grey_means_three_equal_channels():
     assert not is_grey(image)
     image[1, 1] = image[0, 0] = (5, 6, 5)
     assert not is_grey(image)
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("normalisation", ["legacy", "unified"])
+def test_crop_is_exactly_the_box_with_every_pixel_it_touches(normalisation):
+    whole = [[3, 4, 20, 25], [0, 0, 40, 30], [39, 29, 40, 30]]
+    crops = prepare_crops(IMAGE, [*whole, [3.2, 4.9, 19.1, 24.01]], 16, normalisation)
+    assert crops.shape == (4, 3, 16, 16) and crops.dtype == torch.float32
+    for crop, (x0, y0, x1, y1) in zip(crops, [*whole, [3, 4, 20, 25]], strict=True):
+        np.testing.assert_array_equal(crop, box_pixels(IMAGE[y0:y1, x0:x1], 16, normalisation))
+
+
+def test_no_boxes_and_boxes_without_area():
+    assert prepare_crops(IMAGE, np.zeros((0, 4)), 16, "legacy").shape == (0, 3, 16, 16)
+    crops = prepare_crops(IMAGE, [[7.2, 5, 7.2, 5], [40, 30, 40, 30]], 16, "legacy")
+    assert torch.isfinite(crops).all()

@@ -170,7 +170,7 @@ class BANAClassifier(Teacher):
             features, masks, lattice, params.grid_size, params.min_background, params.aware
         )
         classes = torch.cat([each.gt_classes for each in instances]).to(features.device) + 1
-        targets = classification_targets(classes, lattice.windows, pooled.valid)
+        targets = classification_targets(classes, pooled.windows.shape[1], pooled.valid)
         rows = torch.cat([pooled.windows.flatten(0, 1), pooled.queries.flatten(0, 1)])
         return mean_cross_entropy(rows @ self.classifier.weight[:, :, 0, 0].T, targets)
 

@@ -1,7 +1,8 @@
-"""Where boxes are sampled, and the windows that their points belong to (spec 4.3)."""
+"""Where boxes are sampled, and the windows that their points belong to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -13,34 +14,37 @@ class Lattice(NamedTuple):
     """The points at which K boxes are sampled, box by box and row by row, and the windows that they are pooled into.
 
     Attributes:
-        sizes: (K, 2) int64 rows and columns of each box's points.
-        image: (T,) int64 image of each point.
-        points: T points on the maps of all images.
-        pair_point: (Q,) int64; a point is in one window or, where these overlap, in more.
-        pair_window: (Q,) int64, box times windows per box plus window.
-        pair_row: (Q,) int64, row of the window among those of all images, see ``row_of_box``.
-        row_of_box: (K,) int64, image times the largest number of boxes in an image plus the box's place in its image.
-        boxes_per_image: that largest number.
-        windows: per box.
+        sizes: (K, 2) int64 rows and columns of each box's points, on the CPU.
+        image: (K,) int64 image of each box, rising, on the CPU.
+        points: T points on the map of the box's image.
+        box: (T,) int64 box of each point.
+        windows: (T, windows) bool; a point is in one window or, where these overlap, in more.
     """
 
     sizes: torch.Tensor
     image: torch.Tensor
     points: BilinearPoints
-    pair_point: torch.Tensor
-    pair_window: torch.Tensor
-    pair_row: torch.Tensor
-    row_of_box: torch.Tensor
-    boxes_per_image: int
-    windows: int
+    box: torch.Tensor
+    windows: torch.Tensor
 
     def to(self, device: torch.device | str) -> Lattice:
         """On another device, without waiting for it."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("sizes", "image", "pair_point", "pair_window", "pair_row", "row_of_box")
-        }
-        return self._replace(points=self.points.to(device), **moved)
+        return self._replace(
+            points=self.points.to(device),
+            box=self.box.to(device, non_blocking=True),
+            windows=self.windows.to(device, non_blocking=True),
+        )
+
+    def of_images(self, number: int) -> Iterator[tuple[BilinearPoints, torch.Tensor]]:
+        """The points of each of so many images, and (B, windows, points) bool, which of them a window of a box has."""
+        boxes = self.image.bincount(minlength=number)
+        points = self.image.repeat_interleave(self.sizes.prod(dim=1)).bincount(minlength=number)
+        parts = [part.split(points.tolist()) for part in (*self.points, self.box, self.windows)]
+        last = boxes.cumsum(0)
+        ends = zip((last - boxes).tolist(), last.tolist(), strict=True)
+        for (start, end), corners, weights, box, windows in zip(ends, *parts, strict=True):
+            own = box == torch.arange(start, end, device=box.device)[:, None]
+            yield BilinearPoints(corners, weights), own[:, None] & windows.T
 
 
 def unit_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -79,7 +83,7 @@ def box_lattice(
             coordinates.append((value + 1) / 2 * (size - 1))
         else:
             coordinates.append(((value + 1) * size - 1) / 2)
-    points = bilinear_points(coordinates[0], coordinates[1], map_size, image[box])
+    points = bilinear_points(coordinates[0], coordinates[1], map_size)
     return make_lattice(sizes, image, points, roi_size)
 
 
@@ -104,23 +108,7 @@ def make_lattice(
     """
     box, index = lattice_indices(sizes)
     rows, columns = (_in_windows(index[:, k], sizes[box, k], roi_size[k]) for k in (0, 1))
-    window, pair_point = (rows[:, None] & columns).flatten(0, 1).nonzero(as_tuple=True)
-    windows = roi_size[0] * roi_size[1]
-    place_in_image = torch.arange(len(image)) - torch.searchsorted(image, image)
-    most = int(place_in_image.max()) + 1 if len(image) else 0
-    row_of_box = image * most + place_in_image
-    pair_box = box[pair_point]
-    return Lattice(
-        sizes=sizes,
-        image=image[box],
-        points=points,
-        pair_point=pair_point,
-        pair_window=pair_box * windows + window,
-        pair_row=row_of_box[pair_box] * windows + window,
-        row_of_box=row_of_box,
-        boxes_per_image=most,
-        windows=windows,
-    )
+    return Lattice(sizes, image, points, box, (rows[:, None] & columns).flatten(0, 1).T)
 
 
 def _in_windows(index: torch.Tensor, size: torch.Tensor, number: int) -> torch.Tensor:

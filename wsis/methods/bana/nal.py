@@ -1,4 +1,4 @@
-"""The losses of stage 3: cross-entropy where two pseudo labels agree, and what is made of the rest (spec 6).
+"""The losses of stage 3: cross-entropy where two pseudo labels agree, and what is made of the rest.
 
 Y_crf and Y_ret are two label maps of one image. Y is their common label, 255 where they differ. R is where Y is a
 class; U, the unreliable region, is where they differ and Y_crf is a class. T scales the cosines before every softmax.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from wsis.config.params import key
@@ -65,16 +63,10 @@ def confidence(logits: torch.Tensor, y_crf: torch.Tensor, damping: float) -> tor
         (N, H, W) in (0, 1]; 1 where Y_crf is the class of the largest cosine.
     """
     target = y_crf.long().masked_fill(y_crf == IGNORE, 0)[:, None]
-    return _sigma(logits.gather(1, target), logits.amax(dim=1, keepdim=True), damping)[:, 0]
-
-
-def _sigma(own: torch.Tensor, largest: torch.Tensor, damping: float) -> torch.Tensor:
-    return _ratio(own, largest).clamp_min(_SMALLEST).pow(damping)
-
-
-def _ratio(own: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
-    """D_own / D_largest; a cosine of -1 to all classes at once cannot say anything."""
-    return (1 + own) / (1 + largest).clamp_min(_SMALLEST)
+    own, largest = logits.gather(1, target)[:, 0], logits.amax(dim=1)
+    # a cosine of -1 to all classes at once cannot say anything
+    ratio = (1 + own) / (1 + largest).clamp_min(_SMALLEST)
+    return ratio.clamp_min(_SMALLEST).pow(damping)
 
 
 def pixel_losses(logits: torch.Tensor, label: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -136,61 +128,6 @@ def baseline_loss(
     return cross_entropy(logits, common_label(y_crf, y_ret), params)
 
 
-class _NoiseAware(torch.autograd.Function):
-    """L_ce and lambda L_wce of all pixels from one softmax, which becomes the gradient in its place.
-
-    With a = 1 + x_y, b = 1 + max x and sigma = (a / b)^gamma, for a pixel of U: d L_wce / d sigma = (CE - L_wce) / sum
-    sigma, d sigma / d x_y = gamma sigma / a, d sigma / d max x = -gamma sigma / b.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: torch.Tensor,
-        y_crf: torch.Tensor,
-        label: torch.Tensor,
-        params: NoiseParams,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        agreed, unreliable = label != IGNORE, unreliable_region(label, y_crf)
-        target = y_crf.long().masked_fill(y_crf == IGNORE, 0)[:, None]
-        largest, best = logits.max(dim=1, keepdim=True)
-        own = logits.gather(1, target)
-        softmax = (logits - largest).mul_(params.temperature).exp_()
-        total = softmax.sum(dim=1, keepdim=True)
-        losses = (total.log() + params.temperature * (largest - own))[:, 0]
-        sigma = _sigma(own, largest, params.damping)[:, 0] * unreliable
-        number, mass = agreed.sum().clamp_min(1).to(losses), sigma.sum()
-        mass = torch.where(mass > 0, mass, 1.0)
-        loss_ce = (losses * agreed).sum() / number
-        loss_wce = (losses * sigma).sum() / mass
-
-        share = params.weight / mass
-        weights = params.temperature * torch.where(unreliable, share * sigma, agreed / number)
-        gradient = softmax.div_(total)
-        gradient.scatter_add_(1, target, torch.full_like(own, -1.0))
-        gradient.mul_(weights[:, None])
-        if not params.detach_confidence:
-            slope = (share * params.damping * (losses - loss_wce) * sigma)[:, None]
-            slope = slope * (_ratio(own, largest) > _SMALLEST)
-            gradient.scatter_add_(1, target, slope / (1 + own).clamp_min(_SMALLEST))
-            gradient.scatter_add_(1, best, -slope / (1 + largest).clamp_min(_SMALLEST))
-        ctx.save_for_backward(gradient, unreliable)
-        return loss_ce, params.weight * loss_wce
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, ce_slope: torch.Tensor, wce_slope: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None, None]:
-        gradient, unreliable = ctx.saved_tensors
-        return (
-            gradient * torch.where(unreliable, wce_slope, ce_slope)[:, None],
-            None,
-            None,
-            None,
-        )
-
-
 def noise_aware_loss(
     logits: torch.Tensor, y_crf: torch.Tensor, y_ret: torch.Tensor, params: NoiseParams
 ) -> dict[str, torch.Tensor]:
@@ -203,11 +140,20 @@ def noise_aware_loss(
         params: the constants.
 
     Returns:
-        ``loss_ce`` and ``loss_wce``, the latter with lambda in it; the loss is their sum. Neither can be differentiated
-        twice.
+        ``loss_ce`` and ``loss_wce``, the latter with lambda in it; the loss is their sum.
     """
-    agreed, disputed = _NoiseAware.apply(logits, y_crf, common_label(y_crf, y_ret), params)
-    return {"loss_ce": agreed, "loss_wce": disputed}
+    # crop by crop: on a CPU, maps of one crop are taken from memory that is at hand
+    crops = list(zip(logits.split(1), y_crf.split(1), strict=True))
+    losses = torch.cat([pixel_losses(*crop, params.temperature) for crop in crops])
+    sigma = torch.cat([confidence(*crop, params.damping) for crop in crops])
+    label = common_label(y_crf, y_ret)
+    sigma = sigma * unreliable_region(label, y_crf)
+    if params.detach_confidence:
+        sigma = sigma.detach()
+    return {
+        "loss_ce": weighted_mean(losses, (label != IGNORE).to(losses)),
+        "loss_wce": params.weight * weighted_mean(losses, sigma),
+    }
 
 
 def entropy_loss(

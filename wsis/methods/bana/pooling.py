@@ -1,33 +1,19 @@
-"""Background-aware pooling (spec 4.2, 4.3), for all boxes of a batch at once.
-
-Nothing of C channels is sampled: cosines need one product map per query and the norm of each sample, and a pooled
-feature is a weighted mean of the map's own pixels, see :mod:`wsis.layers.bilinear`.
-"""
+"""Background-aware pooling: boxes of features that are pooled without their background."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from wsis.config.params import key
 from wsis.config.rules import at_least, at_least_below, pair
-from wsis.layers.bilinear import (
-    add_neighbour_gradient,
-    channel_chunks,
-    neighbour_sums,
-    sample,
-    sampled_square_norms,
-)
+from wsis.layers.bilinear import sample
 from wsis.methods.bana.lattice import Lattice
 
 EPS = 1e-12
-_CHUNK = 128
-"""Channels whose gradient is made at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -106,135 +92,38 @@ def query_weights(mask: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Te
 
 
 def background_attention(
-    products: torch.Tensor, squares: torch.Tensor, valid: torch.Tensor, lattice: Lattice
+    samples: torch.Tensor, queries: torch.Tensor, shares: torch.Tensor
 ) -> torch.Tensor:
-    """A(p) = mean over the valid cells j of the point's image of ReLU(cos(r(p), q_j)).
+    """A(p) = sum_j s_j ReLU(cos(r(p), q_j)).
 
     Args:
-        products: (N h w, J) of all pixels' features with q_j / |q_j| of their image.
-        squares: (N h w, 5), see :func:`wsis.layers.bilinear.neighbour_products`.
-        valid: (N, J) bool; an image without any has A = 0.
-        lattice: T points.
+        samples: (T, C) features r of an image's points.
+        queries: (J, C) of the image.
+        shares: (J,) s, one over the number of valid cells for each of these, else 0.
 
     Returns:
         (T,) in [0, 1].
     """
-    norm = sampled_square_norms(squares, lattice.points).clamp(min=EPS**2).sqrt()
-    cosines = functional.relu(sample(products, lattice.points) / norm[:, None])
-    weights = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
-    return (cosines * weights.index_select(0, lattice.image)).sum(dim=1)
+    norms = samples.norm(dim=1, keepdim=True).clamp(min=EPS)
+    cosines = samples @ functional.normalize(queries, dim=1, eps=EPS).T / norms
+    return functional.relu(cosines) @ shares
 
 
-def window_weights(
-    attention: torch.Tensor, lattice: Lattice, images: int, pixels: int
+def window_means(
+    samples: torch.Tensor, attention: torch.Tensor, windows: torch.Tensor
 ) -> torch.Tensor:
-    """What pixels count in z = sum_window a r / (sum_window a + eps), for all windows of all boxes.
+    """z = sum_window a r / (sum_window a + eps).
 
     Args:
-        attention: (T,) a of each point.
-        lattice: T points of K boxes.
-        images: N.
-        pixels: h w.
+        samples: (T, C) features r of points.
+        attention: (T,) a of each.
+        windows: (..., T) bool, the points of each window.
 
     Returns:
-        (N, rows, h w): the windows of an image's boxes; images with fewer boxes have rows of 0.
+        (..., C).
     """
-    boxes, windows = len(lattice.row_of_box), lattice.windows
-    chosen = attention.index_select(0, lattice.pair_point)
-    totals = attention.new_zeros(boxes * windows).index_add(0, lattice.pair_window, chosen)
-    chosen = chosen / (totals + EPS).index_select(0, lattice.pair_window)
-    # corners count the pixels of all images
-    first = (lattice.pair_row - lattice.image.index_select(0, lattice.pair_point)) * pixels
-    place = lattice.points.corners.index_select(0, lattice.pair_point) + first[:, None]
-    share = lattice.points.weights.index_select(0, lattice.pair_point) * chosen[:, None]
-    rows = lattice.boxes_per_image * windows
-    return (
-        attention.new_zeros(images * rows * pixels)
-        .index_add(0, place.flatten(), share.flatten())
-        .view(images, rows, pixels)
-    )
-
-
-def windows_of_boxes(means: torch.Tensor, lattice: Lattice) -> torch.Tensor:
-    """(N, C, rows) means of :func:`window_weights` to (K, windows, C)."""
-    rows = means.mT.reshape(-1, lattice.windows, means.shape[1])
-    return rows.index_select(0, lattice.row_of_box)
-
-
-def pool_windows(features: torch.Tensor, attention: torch.Tensor, lattice: Lattice) -> torch.Tensor:
-    """z = sum_window a r / (sum_window a + eps), for all windows of all boxes.
-
-    Args:
-        features: (N, C, h, w).
-        attention: (T,) a of each point.
-        lattice: T points of K boxes.
-
-    Returns:
-        (K, windows, C).
-    """
-    flat = features.flatten(2)
-    weights = window_weights(attention, lattice, len(flat), flat.shape[2])
-    return windows_of_boxes(torch.bmm(flat, weights.mT), lattice)
-
-
-class _AwarePooling(torch.autograd.Function):
-    """Queries, attention and means of windows, of features that enter by few products only.
-
-    These are q = F M, s = d F with the directions d = q / |q|, the products of neighbours, and z = F W. W is made of s
-    and the neighbours' products, which are small: its gradient is found by a graph of its own. The features' gradient
-    is written once, from all products together.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: torch.Tensor,
-        weights: torch.Tensor,
-        weigh: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(N, C, h, w), (N, J, h w), and (N, J, h w) and (5, N, h w) to (T,) and (N, rows, h w); returns (N, C, J),
-        (T,) and (N, C, rows).
-        """
-        flat = features.flatten(2)
-        queries = torch.bmm(flat, weights.mT)
-        norms = queries.norm(dim=1, keepdim=True).clamp_min(EPS)
-        directions = queries / norms
-        products = torch.bmm(directions.mT, flat)
-        squares = neighbour_sums(flat, features.shape[3])
-        with torch.enable_grad():
-            small = products.requires_grad_(), squares.requires_grad_()
-            attention, maps = weigh(*small)
-        ctx.save_for_backward(features, weights, norms, directions)
-        ctx.small = (*small, attention, maps)
-        return queries, attention.detach(), torch.bmm(maps.detach(), flat.mT).mT
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,
-        queries_slope: torch.Tensor,
-        attention_slope: torch.Tensor,
-        means_slope: torch.Tensor,
-    ) -> tuple[torch.Tensor, None, None]:
-        features, weights, norms, directions = ctx.saved_tensors
-        products, squares, attention, maps = ctx.small
-        flat = features.flatten(2)
-        slopes = attention_slope, torch.bmm(means_slope.mT, flat)
-        products_slope, squares_slope = torch.autograd.grad(
-            (attention, maps), (products, squares), slopes, retain_graph=True
-        )
-        along = (products_slope * products.detach()).sum(dim=2)[:, None]  # slope of d, along d
-        right = torch.cat([weights, products_slope, maps.detach()], dim=1)
-        gradient = torch.empty_like(flat)
-        for part in channel_chunks(flat, _CHUNK):
-            slope = torch.bmm(flat[:, part], products_slope.mT) - directions[:, part] * along
-            total = queries_slope[:, part] + slope / norms
-            left = torch.cat([total, directions[:, part], means_slope[:, part]], dim=2)
-            torch.bmm(left, right, out=gradient[:, part])
-            add_neighbour_gradient(
-                gradient[:, part], flat[:, part], squares_slope, features.shape[3]
-            )
-        return gradient.view_as(features), None, None
+    weights = windows * attention
+    return weights / (weights.sum(dim=-1, keepdim=True) + EPS) @ samples
 
 
 def background_aware_pooling(
@@ -255,24 +144,21 @@ def background_aware_pooling(
         min_background: share of background above which an image's boxes are pooled with attention.
         aware: False pools all boxes without attention ("GAP").
     """
-    images, pixels = len(features), features[0, 0].numel()
     small = functional.interpolate(mask[:, None], size=features.shape[2:], mode="nearest")[:, 0]
     weights, counts = query_weights(small.to(features), grid)
     valid = counts > 0
-    if not aware:
-        attention = features.new_ones(len(lattice.image))
-        queries = torch.bmm(weights, features.flatten(2).mT)
-        return Pooled(pool_windows(features, attention, lattice), queries, valid, attention)
-    enough = mask.mean(dim=(1, 2)) > min_background
-
-    def weigh(products: torch.Tensor, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tables = products.mT.flatten(0, 1), squares.flatten(1).T.contiguous()
-        found = background_attention(*tables, valid, lattice)
-        attention = 1 - found * enough.index_select(0, lattice.image)
-        return attention, window_weights(attention, lattice, images, pixels)
-
-    queries, attention, means = _AwarePooling.apply(features, weights, weigh)
-    return Pooled(windows_of_boxes(means, lattice), queries.mT, valid, attention)
+    enough = (mask.mean(dim=(1, 2)) > min_background) & aware
+    shares = (valid & enough[:, None]).to(features) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    queries, attention, means = [], [], []
+    # image by image: on a CPU, maps of one image are taken from memory that is at hand
+    images = zip(features.unbind(), weights, shares, lattice.of_images(len(features)), strict=True)
+    for own, own_weights, own_shares, (points, windows) in images:
+        table = own.flatten(1).T.contiguous()
+        samples = sample(table, points)
+        queries.append(own_weights @ table)
+        attention.append(1 - background_attention(samples, queries[-1], own_shares))
+        means.append(window_means(samples, attention[-1], windows))
+    return Pooled(torch.cat(means), torch.stack(queries), valid, torch.cat(attention))
 
 
 def classification_targets(

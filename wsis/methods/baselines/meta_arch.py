@@ -53,6 +53,7 @@ class BoxTeacher(Teacher):
 
     needs_image = False
     result_keys: tuple[str, ...] = ()
+    rule: BoxToMask
 
     @configurable
     def __init__(self, *, make: BoxToMask) -> None:
@@ -63,6 +64,11 @@ class BoxTeacher(Teacher):
         super().__init__()
         self.check_requirements()
         self.make = make
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Nothing to configure."""
+        return {"make": cls.rule}
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`Teacher.propose`."""
@@ -77,20 +83,14 @@ class BoxTeacher(Teacher):
 class FilledBox(BoxTeacher):
     """Every pixel of the box."""
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Nothing to configure."""
-        return {"make": _fill}
+    rule = staticmethod(_fill)
 
 
 @META_ARCH_REGISTRY.register()
 class InscribedEllipse(BoxTeacher):
     """The ellipse that touches the box's sides."""
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Nothing to configure."""
-        return {"make": _ellipse}
+    rule = staticmethod(_ellipse)
 
 
 @META_ARCH_REGISTRY.register()

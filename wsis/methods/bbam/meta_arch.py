@@ -21,7 +21,7 @@ from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.detector import explainable
 from wsis.methods.bbam.explainer import explain
-from wsis.methods.bbam.fills import make_fill
+from wsis.methods.bbam.perturb import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
 from wsis.methods.bbam.targets import size_of
 from wsis.methods.bbam.windows import Window, same_size, window_of

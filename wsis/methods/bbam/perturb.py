@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wsis.methods.bbam.proposals import box_generator
 from wsis.methods.bbam.windows import Window
 
 BLUR_KERNEL, BLUR_SIGMA, NOISE_STD = 11, 5.0, 0.2
+NOISE_STREAM = 1
+"""Of a box's random numbers; proposals are stream 0."""
 
 
 def interpolation_matrix(cells: int, pixels: int, like: Tensor) -> Tensor:
@@ -132,3 +135,42 @@ def blurred_with_noise(image: np.ndarray, generator: np.random.Generator) -> np.
     """
     noise = generator.standard_normal(image.shape, dtype=np.float32) * NOISE_STD
     return ((blurred(image) / np.float32(255) + noise).clip(0, 1) * 255).astype(np.float32)
+
+
+def make_fill(
+    mode: str,
+    outside_box: bool,
+    image: Tensor,
+    boxes: Tensor,
+    annotation_ids: Sequence[int],
+    seed: int,
+    original: Callable[[], np.ndarray],
+    prepare: Callable[[np.ndarray], Tensor],
+) -> Tensor | None:
+    """The fill of a batch of boxes.
+
+    Args:
+        mode: "mean", "blur" or "blurrandom".
+        outside_box: hide pixels outside of each box only.
+        image: (3, H, W) mean-subtracted.
+        boxes: (B, 4) XYXY in network pixels.
+        annotation_ids: B, which decide the noise.
+        seed: of the noise.
+        original: gives the image (H0, W0, 3) at its original size, uint8; only called where needed.
+        prepare: resizes and normalises such an image, uint8 or float32 in [0, 255], to (3, H, W).
+
+    Returns:
+        For :func:`wsis.methods.bbam.explainer.explain`: None (the mean colour), (3, H, W) or (B, 3, H, W).
+    """
+    if mode == "blurrandom":
+        pixels = original()
+        generators = [box_generator(seed, number, NOISE_STREAM) for number in annotation_ids]
+        fills = [prepare(blurred_with_noise(pixels, generator)) for generator in generators]
+    elif not outside_box:
+        return prepare(blurred(original())) if mode == "blur" else None
+    else:
+        shared = prepare(blurred(original())) if mode == "blur" else torch.zeros_like(image)
+        fills = [shared] * len(boxes)
+    if outside_box:
+        fills = [fill_outside(image, fill, box) for fill, box in zip(fills, boxes, strict=True)]
+    return torch.stack(fills)

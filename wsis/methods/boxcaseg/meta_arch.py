@@ -17,11 +17,11 @@ from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.config import BoxCasegParams
-from wsis.methods.boxcaseg.inference import byte_maps, prepare_crops
 from wsis.methods.boxcaseg.loader import build_joint_loader
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
-from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner
+from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner, byte_maps
+from wsis.methods.boxcaseg.transforms import prepare_crops
 from wsis.modeling import timm_weights as _timm_weights  # noqa: F401  # MODEL.WEIGHTS timm://...
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
@@ -127,7 +127,7 @@ class BoxCaseg(Teacher):
 
         Returns:
             Seeds with one map, :data:`wsis.methods.boxcaseg.refiner.BYTES`, (N, h, w) uint8 of stride 4: the
-            probabilities in the N boxes, see :func:`wsis.methods.boxcaseg.inference.byte_maps`.
+            probabilities in the N boxes, see :func:`wsis.methods.boxcaseg.refiner.byte_maps`.
         """
         return [self._propose_image(inputs) for inputs in batched_inputs]
 

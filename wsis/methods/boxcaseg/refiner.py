@@ -5,19 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from wsis.layers.iou import box_iou
 from wsis.layers.merge import merge_by_area
-from wsis.layers.paste import byte_mask
+from wsis.layers.paste import byte_mask, minmax_normalise, quantise
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices, mask_to_box
 from wsis.structures.proxy_masks import Crop
 
 BYTES = "bytes"
-"""The seed's map: (N, h, w) uint8, see :func:`wsis.methods.boxcaseg.inference.byte_maps`."""
+"""The seed's map: (N, h, w) uint8, see :func:`byte_maps`."""
 FRACTION_DIGITS = 3
 """To which sides are rounded: one of 20 that float32 corners make 19.999998 is as long as any other of 20."""
+
+
+def byte_maps(probabilities: Tensor | np.ndarray) -> np.ndarray:
+    """Probabilities as they are kept: each map stretched to [0, 1], then floor(255 p).
+
+    Args:
+        probabilities: (N, h, w), on any device.
+
+    Returns:
+        (N, h, w) uint8; 0 for a map without contrast.
+    """
+    maps = torch.as_tensor(probabilities).detach().float().cpu().numpy()
+    return quantise(minmax_normalise(maps))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from wsis.structures.boxes import box_to_slices
 
 BOX_MEAN = np.array([102.9801, 115.9465, 122.7717], dtype=np.float32) / 255
 """Subtracted from R, G, B of box crops by the legacy normalisation (BGR means, as published)."""
@@ -152,6 +157,26 @@ def box_pixels(
     if legacy:
         return _normalise(pixels, np.full(3, 255.0), BOX_MEAN, out)
     return _normalise(pixels, 255 * STD, MEAN / STD, out)
+
+
+def prepare_crops(image: np.ndarray, boxes: ArrayLike, size: int, normalisation: str) -> Tensor:
+    """The pixels of each box as the network sees them, without any margin.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, original size.
+        boxes: (N, 4) XYXY in original pixels; every pixel that a box touches belongs to it, one at least. Integer
+            boxes are so exactly image[y0:y1, x0:x1].
+        size: S.
+        normalisation: see :func:`box_pixels`.
+
+    Returns:
+        (N, 3, S, S) float32.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    out = np.empty((len(corners), 3, size, size), dtype=np.float32)
+    for box, target in zip(corners, out, strict=True):
+        box_pixels(image[box_to_slices(box, *image.shape[:2])], size, normalisation, target)
+    return torch.from_numpy(out)
 
 
 def box_label(touched: tuple[slice, slice], window: tuple[slice, slice], size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The plain way of what this room does on few maps: box by box and with all channels; to compare with."""
+"""Background-aware pooling box by box, cell by cell and window by window; to compare with."""
 
 from __future__ import annotations
 
@@ -6,36 +6,6 @@ import torch
 from torch.nn import functional
 
 from wsis.methods.bana.pooling import EPS, PoolingParams, grid_cells
-
-
-class FullSize:
-    """Features that really are enlarged: :class:`wsis.layers.enlarged.Enlarged` in the plain way.
-
-    Args:
-        features: (C, h, w) float32.
-        size: height and width of the enlarged map.
-    """
-
-    def __init__(self, features: torch.Tensor, size: tuple[int, int]) -> None:
-        self.size = size
-        self.features = functional.interpolate(
-            features[None], size=size, mode="bilinear", align_corners=True
-        )[0]
-
-    def products(self, vectors: torch.Tensor) -> torch.Tensor:
-        """v . f(p): (M, C) to (M, H, W)."""
-        return torch.einsum("mc,chw->mhw", vectors, self.features)
-
-    def cosines(self, vectors: torch.Tensor) -> torch.Tensor:
-        """cos(v, f(p)): (M, C) to (M, H, W)."""
-        directions = functional.normalize(self.features, dim=0, eps=EPS)
-        return torch.einsum(
-            "mc,chw->mhw", functional.normalize(vectors, dim=1, eps=EPS), directions
-        )
-
-    def mean(self, mask: torch.Tensor) -> torch.Tensor:
-        """Mean of f over a (H, W) bool mask, (C,)."""
-        return (self.features * mask).sum(dim=(1, 2)) / (mask.sum() + EPS)
 
 
 def pool_box_by_box(

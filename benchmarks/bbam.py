@@ -13,12 +13,12 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, ImageList
 from torch.nn import functional
 
+from benchmarks.timing import Row, interleave, measure, timing_rows
 from wsis.config import get_cfg, load_cfg
 from wsis.data.dicts import to_dicts
 from wsis.data.images import read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.source import load_source
-from wsis.engine.benchmark.timing import Row, interleave, measure, timing_rows
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError

@@ -10,10 +10,8 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from wsis.data.mapper import TeacherDatasetMapper
-from wsis.data.registration import get_source
-from wsis.engine.benchmark.chain import DATASET, build_teacher, draw_shapes, teacher_cfg
-from wsis.engine.benchmark.timing import (
+from benchmarks.chain import DATASET, build_teacher, draw_shapes, teacher_cfg
+from benchmarks.timing import (
     Row,
     forget_peak,
     in_fresh_process,
@@ -21,6 +19,8 @@ from wsis.engine.benchmark.timing import (
     memory,
     timing_rows,
 )
+from wsis.data.mapper import TeacherDatasetMapper
+from wsis.data.registration import get_source
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.proxy_job import ProxyJob
 from wsis.modeling.teacher import Teacher

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.timing import Row, forget_peak, in_fresh_process, measure, memory
 from wsis.config import load_cfg
-from wsis.engine.benchmark.timing import Row, forget_peak, in_fresh_process, measure, memory
 from wsis.engine.trainer import WsisTrainer
 from wsis.methods.bbam.explainer import explain
 from wsis.methods.bbam.meta_arch import frozen

@@ -1,4 +1,4 @@
-"""Benchmarks: each compares a way of doing something with the plain way, in one run, see ``tools/benchmark.py``.
+"""The parts on the command line.
 
 A part is a function with a default for every argument, which become its options on the command line; it returns the
 rows of its table.
@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from wsis.engine.benchmark.timing import Row, machine
+from benchmarks.timing import Row, machine
 from wsis.engine.cli import output_path
 from wsis.errors import ConfigError
 from wsis.parallel import limited_threads

@@ -11,12 +11,12 @@ import torch
 import yaml
 from PIL import Image
 
+from benchmarks import bbam
+from benchmarks.bbam import CURVE, agreement, benchmark_bbam
+from benchmarks.bbam_generation import benchmark_bbam_generation
+from benchmarks.bbam_memory import benchmark_bbam_memory
 from tests.methods.bbam.tiny_detector import COMMON, SIZE, needs_crf
 from wsis.config import load_cfg
-from wsis.engine.benchmark import bbam
-from wsis.engine.benchmark.bbam import CURVE, agreement, benchmark_bbam
-from wsis.engine.benchmark.bbam_generation import benchmark_bbam_generation
-from wsis.engine.benchmark.bbam_memory import benchmark_bbam_memory
 from wsis.engine.trainer import WsisTrainer
 from wsis.structures import ProxyMasks
 from wsis.structures.rle import encode_mask

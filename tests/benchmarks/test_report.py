@@ -6,15 +6,15 @@ import json
 
 import pytest
 
+from benchmarks import report
+from benchmarks.report import benchmark_report
 from tests.report.browser import CHROMIUM
 from wsis.data.shapes.scene import draw_scene
 from wsis.evaluation import proxy_quality
-from wsis.report import benchmark
-from wsis.report.benchmark import benchmark_report
 
 
 def test_one_row_per_size(monkeypatch):
-    monkeypatch.setattr(benchmark, "SCENES", 2)
+    monkeypatch.setattr(report, "SCENES", 2)
     small, large = benchmark_report(masks=20, size=48)
     assert (small["masks"], large["masks"]) == (2, 20)
     assert 0 < small["MB"] < large["MB"] < 1
@@ -25,7 +25,7 @@ def test_one_row_per_size(monkeypatch):
 
 
 def test_its_masks_are_not_the_true_ones(tmp_path):
-    gt, proxy = benchmark._write_files(tmp_path, [draw_scene(0, "train", 0, 64)], 12)
-    quality = proxy_quality(benchmark.load_source(proxy), benchmark.load_source(gt))
+    gt, proxy = report._write_files(tmp_path, [draw_scene(0, "train", 0, 64)], 12)
+    quality = proxy_quality(report.load_source(proxy), report.load_source(gt))
     assert quality["overall"]["count"] == 12
     assert 0.2 < quality["overall"]["mIoU"] < 0.98

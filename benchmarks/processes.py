@@ -14,16 +14,16 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from wsis.config import load_cfg
-from wsis.data.registration import prepare_datasets
-from wsis.engine.benchmark.chain import (
+from benchmarks.chain import (
     DATASET,
     build_teacher,
     custom_dataset,
     draw_shapes,
     teacher_cfg,
 )
-from wsis.engine.benchmark.timing import Row, Timing, interleave, measure, timing_rows
+from benchmarks.timing import Row, Timing, interleave, measure, timing_rows
+from wsis.config import load_cfg
+from wsis.data.registration import prepare_datasets
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.launch import launch
 from wsis.engine.trainer import WsisTrainer

@@ -3,15 +3,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import runpy
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wsis.engine.benchmark import add_part, check_numbers, generate, processes, run_part
-from wsis.engine.benchmark.timing import (
+from benchmarks import generate, processes
+from benchmarks.__main__ import PARTS, main
+from benchmarks.command import add_part, check_numbers, run_part
+from benchmarks.timing import (
     Timing,
     forget_peak,
     in_fresh_process,
@@ -21,28 +25,22 @@ from wsis.engine.benchmark.timing import (
 )
 from wsis.errors import ConfigError
 
-TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
-CONFIG = str(TOOL.parents[1] / "configs/quickstart/faster_rcnn_R_18_FPN_shapes.yaml")
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "configs/quickstart/faster_rcnn_R_18_FPN_shapes.yaml")
 _FEW = ["--images", "3", "--size", "64", "--repeats", "1"]
 SMALL = {
     "generate": [*_FEW, "--memory-images", "2", "3"],
-    "journal": _FEW,
     "workers": _FEW,
     "scale": [*_FEW, "--steps", "1", "--config-file", CONFIG],
 }
 
 
-@pytest.fixture
-def tool():
-    return runpy.run_path(str(TOOL))
-
-
 @pytest.mark.parametrize("name", SMALL)
-def test_a_part_prints_and_writes_its_rows(tool, name, tmp_path, capsys, monkeypatch):
+def test_a_part_prints_and_writes_its_rows(name, tmp_path, capsys, monkeypatch):
     """Here all in this process: starting others takes seconds, and is tested elsewhere."""
     monkeypatch.setattr(generate, "in_fresh_process", lambda function, *args: function(*args))
     monkeypatch.setattr(processes, "launch", lambda main, number, args: main(*args))
-    tool["main"]([name, "--output", str(tmp_path / "o.json"), *SMALL[name]])
+    main([name, "--output", str(tmp_path / "o.json"), *SMALL[name]])
     printed = capsys.readouterr().out
     written = json.loads((tmp_path / "o.json").read_text())
     assert (written["part"], written["machine"]["threads"]) == (name, 1)
@@ -55,8 +53,8 @@ def test_a_part_prints_and_writes_its_rows(tool, name, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["journal", *_FEW[:-1], "0"], "--repeats: found 0, expected at least 1"),
-        (["journal", "--threads", "0"], "--threads: found 0, expected at least 1"),
+        (["workers", *_FEW[:-1], "0"], "--repeats: found 0, expected at least 1"),
+        (["workers", "--threads", "0"], "--threads: found 0, expected at least 1"),
         (["bbam", "--boxes", "-1"], "--boxes: found -1, expected at least 0"),
         (["bana_seg", "--width", "nan"], "--width: found nan, expected above 0"),
         (["generate", "--memory-images", "2", "0"], "--memory-images: found 0"),
@@ -65,18 +63,36 @@ def test_a_part_prints_and_writes_its_rows(tool, name, tmp_path, capsys, monkeyp
         (["report", "--masks", "9"], "--masks: found 9, expected at least 10"),
     ],
 )
-def test_an_option_that_cannot_be_is_one_line(tool, words, message):
+def test_an_option_that_cannot_be_is_one_line(words, message):
     with pytest.raises(ConfigError, match=message):
-        tool["main"](words)
+        main(words)
 
 
-def test_every_part_has_defaults_for_the_command_line(tool):
+def test_every_part_has_defaults_for_the_command_line():
     parsers = argparse.ArgumentParser().add_subparsers(dest="part")
-    for name, part in tool["PARTS"].items():
+    for name, part in PARTS.items():
         add_part(parsers, name, part)
         defaults = vars(parsers.choices[name].parse_args([]))
         check_numbers({key: value for key, value in defaults.items() if key != "output"})
     assert set(SMALL) <= set(parsers.choices)
+
+
+def test_the_door_is_open_from_any_folder(tmp_path):
+    (tmp_path / "benchmarks.py").write_text("raise SystemExit('another one')")
+    command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), "generate", "--images", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("--images: found 0, expected at least 1\n")
+    done = subprocess.run(
+        [*command[:2], "generate", "--output", ""],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: benchmark.py generate [-h] [--output JSON]")
 
 
 def test_options_follow_from_the_arguments():

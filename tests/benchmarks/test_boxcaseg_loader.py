@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsis.engine.benchmark.boxcaseg_loader import LoaderWork, benchmark_boxcaseg_loader
+from benchmarks.boxcaseg_loader import LoaderWork, benchmark_boxcaseg_loader
 from wsis.methods.boxcaseg.samples import SampleParams
 
 PARAMS = SampleParams(32, 40, 0.25, (0.5, 1.5), "legacy")
@@ -18,7 +18,7 @@ def test_reading_alone_is_of_as_many_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boxes: int
 ) -> None:
     work, names = LoaderWork(tmp_path, 4, boxes, 45, 60, PARAMS), []
-    module = "wsis.engine.benchmark.boxcaseg_loader.read_image"
+    module = "benchmarks.boxcaseg_loader.read_image"
     monkeypatch.setattr(module, lambda name, *size: names.append((Path(name).stem, size)))
     work.read()
     assert names == [(str(i), (45, 60)) for i in range(4)]

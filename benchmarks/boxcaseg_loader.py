@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.timing import Row, interleave, timing_rows
 from wsis.data.images import read_image
 from wsis.data.shapes.scene import draw_scene
-from wsis.engine.benchmark.timing import Row, interleave, timing_rows
 from wsis.methods.boxcaseg.loader import JointLoader, JointSamples
 from wsis.methods.boxcaseg.sampler import EpochSampler
 from wsis.methods.boxcaseg.samples import (

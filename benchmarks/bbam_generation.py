@@ -14,6 +14,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from benchmarks.timing import Row, measure
 from wsis.config import load_cfg
 from wsis.data.build import dataset_source
 from wsis.data.dicts import to_dicts
@@ -21,7 +22,6 @@ from wsis.data.images import read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.prepare import first_images
 from wsis.data.registration import prepare_datasets
-from wsis.engine.benchmark.timing import Row, measure
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.launch import launch

@@ -15,7 +15,7 @@ from pathlib import Path
 from wsis.data.source import check_document
 from wsis.data.voc_folder import VocFolder, read_class_names, read_folder, to_document
 from wsis.engine import output_path, run_tool
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -42,12 +42,15 @@ def hints(folder: VocFolder, zero_based: bool) -> list[str]:
     found = []
     if folder.without_xml:
         number, first = len(folder.without_xml), folder.without_xml[0]
-        found.append(f"{number} images have no XML file and are left out, the first is {first}")
+        found.append(
+            f"images without an XML file, which are left out: {number}, the first is {first}"
+        )
     items = [item for record in folder.records for item in record.objects]
     at_zero = sum(min(item.corners[:2]) == 0 for item in items)
     if at_zero and not zero_based:
         found.append(
-            f"{at_zero} boxes begin at 0: a tool that counts from 0 may have written them; then use --zero-based"
+            f"{counted(at_zero, 'box begins', 'boxes begin')} at 0: a tool that counts from 0 may have "
+            "written the file; then use --zero-based"
         )
     return found
 
@@ -73,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     difficult = sum(a["difficult"] for a in document["annotations"])
     classes = ", ".join(category["name"] for category in document["categories"])
     print(
-        f"{args.output}: {images} images, {boxes} boxes, {difficult} difficult; classes: {classes}"
+        f"{args.output}: {counted(images, 'image')}, {counted(boxes, 'box', 'boxes')}, "
+        f"{difficult} difficult; classes: {classes}"
     )
     return 0
 

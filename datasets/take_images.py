@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from wsis.data.prepare import first_images
 from wsis.engine import output_path, run_tool
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"--count: found {args.count}, expected at least 1")
     taken = first_images(args.json, args.count)
     write_json_atomic(args.output, taken)
-    print(f"{args.output}: {len(taken['images'])} images, {len(taken['annotations'])} annotations")
+    images = counted(len(taken["images"]), "image")
+    annotations = counted(len(taken["annotations"]), "annotation")
+    print(f"{args.output}: {images}, {annotations}")
 
 
 if __name__ == "__main__":

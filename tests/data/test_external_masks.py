@@ -107,7 +107,7 @@ def test_by_box_one_to_one_the_largest_overlap_first(join):
     results = [result(21, dx=d, score=s) for d, s in ((2, 0.9), (1, 0.2), (1, 0.8))]
     assert join(results) == {21: (3, 0.8)}
     assert join([result(21, dx=1)], min_iou=5 / 7) == {21: (3, 1.0)}
-    with pytest.raises(DataError, match="1 masks for 3 boxes; .* boxes without a mask 3; expected"):
+    with pytest.raises(DataError, match="1 mask for 3 boxes; .* boxes without a mask 3; expected"):
         join([result(21, dx=1)], min_iou=5 / 7 + 1e-6)
 
 
@@ -258,5 +258,5 @@ def test_the_source_with_these_masks(tmp_path, source, document):
     assert first == {**document["annotations"][0], **own}
     assert (second["status"], crowd["status"]) == ("empty", "crowd")
     assert "segmentation" not in second
-    assert "1 masks for 3 boxes; joined by id 0, by box 1; boxes without a mask 2" in joined.summary
+    assert "1 mask for 3 boxes; joined by id 0, by box 1; boxes without a mask 2" in joined.summary
     assert len(joined.sha256) == 64

@@ -125,12 +125,12 @@ def test_what_is_allowed_and_seldom_meant(inspect, make_document):
     third["segmentation"]["counts"] = [48 * 64]
     notes = inspect(document).notes
     expected = [
-        "1 masks have no pixel, the first is annotation 102",
-        "2 boxes reach out of their image and are cut to it, the first is annotation 100",
-        "1 boxes are there twice with one class, the first is annotation 101",
-        "3 classes have no annotation, the first is 'dog'",
-        "1 names belong to several categories, the first is 'cow'",
-        "1 files are the image of several entries, the first is '1.png'",
+        "1 mask without a pixel, the first is annotation 102",
+        "boxes that reach out of their image and are cut to it: 2, the first is annotation 100",
+        "boxes that are there twice with one class: 1, the first is annotation 101",
+        "classes without an annotation: 3, the first is 'dog'",
+        "names that belong to several categories: 1, the first is 'cow'",
+        "files that are the image of several entries: 1, the first is '1.png'",
     ]
     third["category_id"] = 4
     assert [note.split(": ", 1)[1] for note in inspect(document).notes] == expected

@@ -94,7 +94,7 @@ def test_a_list_gives_the_order_of_the_classes(tree, convert):
     (tree / "classes.txt").write_text("nut\n")
     status, _, _, errors = convert("--classes", tree / "classes.txt")
     assert status == 2 and len(errors) == 2
-    assert "b.xml: object 2: name: found 'bolt', expected one of the 1 classes" in errors[0]
+    assert "b.xml: object 2: name: found 'bolt', expected one of the list of 1 class" in errors[0]
 
 
 def test_coordinates_from_zero(tree, convert):
@@ -104,7 +104,7 @@ def test_coordinates_from_zero(tree, convert):
     assert "--zero-based" not in out
     _, document, out, _ = convert()
     assert document["annotations"][0]["bbox"] == [-1, -1, 61, 41]
-    assert "note: 1 boxes begin at 0" in out
+    assert "note: 1 box begins at 0" in out
 
 
 def test_sizes_that_the_file_does_not_say_come_from_the_image(tree, convert):
@@ -144,7 +144,7 @@ def test_images_of_another_layout_and_of_another_suffix(tree, convert):
     status, document, out, _ = convert()
     assert status == 0
     assert document["images"][1]["file_name"] == "renamed.webpage"
-    assert "note: 1 images have no XML file and are left out, the first is lonely.png" in out
+    assert "note: images without an XML file, which are left out: 1, the first is lonely.png" in out
 
 
 def test_images_beside_their_xml_files(tree, convert):

@@ -79,7 +79,7 @@ def test_what_contradicts_the_data(config, name, tmp_path):
     with pytest.raises(ConfigError, match=r"MODEL.ROI_HEADS.NUM_CLASSES: found 80, .* needs 2"):
         prepare_datasets(cfg, [name])
     cfg = config(write(tmp_path / "b.json", {1: "tree"}))
-    with pytest.raises(ConfigError, match=r"1 classes \(tree\), .* 2 \(dust, cell\)"):
+    with pytest.raises(ConfigError, match=r"1 class \(tree\), .* 2 \(dust, cell\)"):
         prepare_datasets(cfg, cfg.DATASETS.TRAIN)
     cfg = config()
     cfg.WSIS.SUPERVISION = "imgae"

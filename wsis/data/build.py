@@ -22,7 +22,7 @@ from wsis.data.dicts import to_dicts
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import CocoSource
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 
 Batches = Iterable[list[dict[str, Any]]]
 Mapper = Callable[[dict[str, Any]], Any]
@@ -53,8 +53,8 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
             found = filter_images_with_only_crowd_annotations(found)
         if not found:
             raise DataError(
-                f"{source.json_file}: nothing to train on: found {len(source.images)} images and "
-                f"{len(source.annotations)} annotations, expected at least one image with an object"
+                f"{source.json_file}: nothing to train on: found {counted(len(source.images), 'image')} and "
+                f"{counted(len(source.annotations), 'annotation')}, expected at least one image with an object"
             )
         dicts += found
     class_names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")

@@ -16,7 +16,7 @@ from wsis.config.params import check, key
 from wsis.config.rules import Rule
 from wsis.data.source import Annotation, CocoSource, check_document, read_document
 from wsis.data.source_checks import is_image_id, is_integer, is_number, show
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.rle import RLE, read_mask, rle_area
@@ -142,8 +142,8 @@ def join_masks(
     free = [a for a in targets.values() if a["id"] not in masks]
     masks |= _by_box(rest, free, source, min_iou)
     summary = (
-        f"{path}: {len(found)} masks for {len(targets)} boxes; joined by id {number}, by box {len(masks) - number}; "
-        f"boxes without a mask {len(targets) - len(masks)}"
+        f"{path}: {counted(len(found), 'mask')} for {counted(len(targets), 'box', 'boxes')}; "
+        f"joined by id {number}, by box {len(masks) - number}; boxes without a mask {len(targets) - len(masks)}"
     )
     if not masks:
         raise DataError(

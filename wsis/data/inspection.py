@@ -15,7 +15,7 @@ from wsis.data.dicts import check_segmentation
 from wsis.data.images import UnreadableImageError, read_header, read_image
 from wsis.data.source import BAD_BOX_HINT, Annotation, Image, read_document
 from wsis.data.source_checks import LISTS, document_problems
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.rle import rle_area, segmentation_to_rle
 
@@ -180,7 +180,7 @@ def _check_masks(
                 kinds[kind] += 1
     if empty:
         report.notes.append(
-            f"{report.json_file}: {len(empty)} masks have no pixel, the first is annotation {empty[0]}"
+            f"{report.json_file}: {counted(len(empty), 'mask')} without a pixel, the first is annotation {empty[0]}"
         )
     return dict(kinds)
 
@@ -212,14 +212,17 @@ def _notes(
     same_name = [text for text, number in Counter(names.values()).items() if number > 1]
     notes = []
     for found, text in (
-        (outside, "boxes reach out of their image and are cut to it, the first is annotation {}"),
-        (twice, "boxes are there twice with one class, the first is annotation {}"),
-        (unused, "classes have no annotation, the first is {!r}"),
-        (same_name, "names belong to several categories, the first is {!r}"),
-        (same_file, "files are the image of several entries, the first is {!r}"),
+        (
+            outside,
+            "boxes that reach out of their image and are cut to it: {}, the first is annotation {}",
+        ),
+        (twice, "boxes that are there twice with one class: {}, the first is annotation {}"),
+        (unused, "classes without an annotation: {}, the first is {!r}"),
+        (same_name, "names that belong to several categories: {}, the first is {!r}"),
+        (same_file, "files that are the image of several entries: {}, the first is {!r}"),
     ):
         if found:
-            notes.append(f"{name}: {len(found)} {text.format(found[0])}")
+            notes.append(f"{name}: {text.format(len(found), found[0])}")
     return notes
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from wsis.data.images import read_image
 from wsis.data.prepare import image_size, mask_annotation, require_folder
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.structures.proxy_file import atomic_writer
 
 CATEGORIES = [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
@@ -104,5 +104,7 @@ def convert_image(folder: Path, images: Path) -> NucleiRecord:
 def _image_of(folder: Path) -> Path:
     found = sorted(require_folder(folder / "images", "the image as PNG").glob("*.png"))
     if len(found) != 1:
-        raise DataError(f"{folder / 'images'}: found {len(found)} PNG files, expected one")
+        raise DataError(
+            f"{folder / 'images'}: found {counted(len(found), 'PNG file')}, expected one"
+        )
     return found[0]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from wsis.data.builtin_paths import datasets_root
 from wsis.data.source import check_document
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.proxy_file import read_json
 from wsis.structures.rle import encode_mask, rle_area
@@ -63,7 +63,7 @@ def first_images(path: str | os.PathLike[str], count: int) -> dict[str, Any]:
     check_document(document, os.fspath(path), "", "", bad_box="skip", need_boxes=False)
     images = document["images"][:count]
     if len(images) < count:
-        raise DataError(f"{path}: found {len(images)} images, expected at least {count}")
+        raise DataError(f"{path}: found {counted(len(images), 'image')}, expected at least {count}")
     kept = {image["id"] for image in images}
     annotations = [each for each in document["annotations"] if each["image_id"] in kept]
     return document | {"images": images, "annotations": annotations}

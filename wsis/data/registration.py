@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
 from wsis.data.dicts import check_supervision, source_from_dicts, to_dicts
 from wsis.data.source import CocoSource, load_source
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.structures.pseudo_labels import IGNORE, label_path
 
 
@@ -207,8 +207,8 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
     for name, found in classes.items():
         if found != expected:
             raise ConfigError(
-                f"DATASETS: {name!r} has {len(found)} classes ({_brief(found)}), {first!r} has {len(expected)} "
-                f"({_brief(expected)}); all datasets of a run need the same classes"
+                f"DATASETS: {name!r} has {counted(len(found), 'class', 'classes')} ({_brief(found)}), "
+                f"{first!r} has {len(expected)} ({_brief(expected)}); all datasets of a run need the same classes"
             )
     _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", len(expected), first)
     _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", len(expected), first)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsis.data.source_checks import LISTS, document_problems
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -138,10 +138,9 @@ def check_document(
     if bad and bad_box == "error":
         raise DataError(next(iter(bad.values())) + BAD_BOX_HINT)
     if bad:
+        boxes = counted(len(bad), "box", "boxes")
         logger.warning(
-            "%s: %d boxes without area or wholly outside their image will not be used",
-            name,
-            len(bad),
+            "%s: %s without area or wholly outside their image will not be used", name, boxes
         )
     info = document.get("info")
     return CocoSource(

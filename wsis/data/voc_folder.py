@@ -13,7 +13,7 @@ from wsis.data.images import IMAGE_SUFFIXES, read_header
 from wsis.data.prepare import number_annotations, require_folder
 from wsis.data.source_checks import leaves_root
 from wsis.data.voc_xml import XmlObject, box_problem, corners_to_bbox, read_xml
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 
 
 @dataclass
@@ -166,8 +166,8 @@ def _read(
     for item in annotation.objects:
         if class_names is not None and item.name not in class_names:
             record.problems.append(
-                f"{path}: object {item.position}: name: found {item.name!r}, expected one of the "
-                f"{len(class_names)} classes of the list"
+                f"{path}: object {item.position}: name: found {item.name!r}, expected one of the list of "
+                f"{counted(len(class_names), 'class', 'classes')}"
             )
     try:
         relative = PurePosixPath(path.relative_to(xml_root).as_posix())

@@ -1,7 +1,5 @@
 """Every config loads, names what exists, and stays short."""
 
-from __future__ import annotations
-
 import re
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Configs: strict keys, safe YAML, every key documented."""
 
-from __future__ import annotations
-
 import pytest
 
 from wsis.config import flatten, get_cfg, load_cfg

@@ -1,7 +1,5 @@
 """docs/config.md is what the docstrings say now."""
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A dataclass as a node of the config: keys, checks, values, and keys that were renamed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import FrozenInstanceError, dataclass
 

@@ -1,7 +1,5 @@
 """Stage 3's samples: both labels and the image under one draw; whose labels may be used."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import uuid
@@ -130,24 +128,23 @@ def refused(cfg, match, error=ConfigError, number=2):
         training_records(cfg, number)
 
 
-def test_labels_that_no_teacher_made_are_refused(labels, make):
-    (labels / "manifest.json").unlink()
-    text = r"y_crf: no manifest\.json .* not a teacher's; .* MODEL\.SEGMENTOR\.STRONG_DATASETS"
-    refused(make(), text)
-
-
-def test_other_mistakes_are_named(labels, make):
+def test_mistakes_are_named(labels, make):
     cfg = make()
     refused(cfg, r"LABELS: found \['y_crf', 'y_ret'\], expected 1 name", number=1)
     cfg.MODEL.SEGMENTOR.STRONG_DATASETS = [make.name]
     refused(cfg, f"STRONG_DATASETS: '{make.name}' is in DATASETS.TRAIN too")
-    refused(
-        make(MODEL__SEGMENTOR__LABELS=["y_crf", "y_other"]), f"'{make.name}' has no label 'y_other'"
-    )
+    keys = {"MODEL.SEGMENTOR.LABELS": ["y_crf", "y_other"]}
+    refused(make(**keys), f"'{make.name}' has no label 'y_other'")
+    (labels / "manifest.json").unlink()
+    text = r"y_crf: no manifest\.json .* not a teacher's; .* MODEL\.SEGMENTOR\.STRONG_DATASETS"
+    refused(make(), text)
     write_manifest(labels, {}, PAIR, ["tall", "wide"])
     refused(make(), "key 'classes'", DataError)
     write_manifest(labels, {}, PAIR, ["wide", "tall"])
-    training_records(make(), 2)
+    cfg = make()
+    write_label(labels / "y_crf" / "1.png", np.full((SIZE, SIZE), 3, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"1\.png: found the value 3, expected 0 to 2 or 255"):
+        LabelMapper(cfg)(training_records(cfg, 2)[0])
     (labels / "y_ret" / "3.png").unlink()
     refused(make(), r"y_ret.3\.png", DataError)
     shutil.rmtree(labels / "y_ret")
@@ -157,13 +154,6 @@ def test_other_mistakes_are_named(labels, make):
 def test_true_labels_of_other_classes_are_refused(document, make):
     entry = document("other", lambda found: found["categories"][0].update(name="other"))
     refused(make(entry), f"classes of '{entry[0]}' are not those")
-
-
-def test_a_value_that_is_no_class_is_named_with_its_file(labels, make):
-    cfg = make()
-    write_label(labels / "y_crf" / "1.png", np.full((SIZE, SIZE), 3, dtype=np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: found the value 3, expected 0 to 2 or 255"):
-        LabelMapper(cfg)(training_records(cfg, 2)[0])
 
 
 @pytest.mark.parametrize(

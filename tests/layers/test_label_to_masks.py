@@ -1,18 +1,11 @@
 """Boxes on the pixel grid, and the masks that a label gives them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
 
-from wsis.layers.label_to_masks import (
-    ImageBoxes,
-    image_boxes,
-    instance_masks,
-    masks_from_label,
-    union,
-)
+from tests.masks import rectangle
+from wsis.layers.label_to_masks import ImageBoxes, image_boxes, masks_from_label, union
 from wsis.structures import Seed
 from wsis.structures.boxes import box_to_slices
 from wsis.structures.rle import decode_mask, encode_mask
@@ -72,12 +65,13 @@ def test_a_pixel_that_several_boxes_claim_is_the_smallest_ones():
     label = np.ones(SIZE, dtype=np.uint8)
     label[:, 9] = 2
     corners = [0, 0, 8, 6], [4, 0, 8, 4], [4, 2, 8, 6], [5, 0, 10, 6]
-    boxes = boxes_of(*corners, labels=[1, 1, 1, 2])
-    masks = instance_masks(label, boxes, np.array([48.0, 16.0, 16.0, 30.0]))
-    assert masks[1].all(), "of two small ones the first"
-    assert masks[2][:2].sum() == 0 and masks[2][2:].all()
-    assert masks[0][:, :4].all() and not masks[0][:, 4:].any()
-    assert masks[3][:, 4].all() and masks[3].sum() == 6, "the other class takes nothing"
+    given = seed(*corners, classes=[0, 0, 0, 1])
+    found = masks_from_label(given, image_boxes(given), label)
+    masks = [decode_mask(each).astype(bool) for each in found.masks]
+    assert np.array_equal(masks[1], rectangle(SIZE, 4, 0, 8, 4)), "of two small ones the first"
+    assert np.array_equal(masks[2], rectangle(SIZE, 4, 4, 8, 6))
+    assert np.array_equal(masks[0], rectangle(SIZE, 0, 0, 4, 6))
+    assert np.array_equal(masks[3], rectangle(SIZE, 9, 0, 10, 6)), "the other class takes nothing"
 
 
 def test_a_box_without_a_pixel_is_filled_and_void_is_ignored():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wsis.layers.merge import merge_by_area
-from wsis.structures import Crop, ProxyMasks, Seed
+from wsis.structures import ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices
 from wsis.structures.pseudo_labels import IGNORE
 from wsis.structures.rle import decode_mask
@@ -71,27 +71,9 @@ def image_boxes(seed: Seed, corners: np.ndarray | None = None) -> ImageBoxes:
     return ImageBoxes(size, boxes, seed.classes + 1, background)
 
 
-def instance_masks(label: np.ndarray, boxes: ImageBoxes, areas: np.ndarray) -> list[np.ndarray]:
-    """Per box the pixels of its class in it; one that several boxes of a class claim goes to the smallest of them.
-
-    Args:
-        label: (H, W).
-        boxes: N boxes.
-        areas: (N,) of the boxes; of equal ones the first is the smallest.
-
-    Returns:
-        N masks of the boxes' slices, bool.
-    """
-    claims = [
-        (label[box] == own, box[1].start, box[0].start)
-        for box, own in zip(boxes.boxes, boxes.labels, strict=True)
-    ]
-    return merge_by_area(claims, areas, *boxes.size)
-
-
 def masks_from_label(seed: Seed, boxes: ImageBoxes, label: np.ndarray) -> ProxyMasks:
-    """The :func:`instance_masks` of a seed. A box without any pixel becomes whole, with status "fallback"; 255 is
-    ignored.
+    """Per box the pixels of its class in it; one that several boxes of a class claim goes to the smallest of them, of
+    equal ones to the first. A box without any pixel becomes whole, with status "fallback"; 255 is ignored.
 
     Args:
         seed: of one image.
@@ -99,12 +81,13 @@ def masks_from_label(seed: Seed, boxes: ImageBoxes, label: np.ndarray) -> ProxyM
         label: (H, W).
     """
     areas = (seed.boxes[:, 2:] - seed.boxes[:, :2]).prod(axis=1)
-    crops: list[Crop] = []
-    ignored: list[Crop] = []
-    status = []
-    for box, mask in zip(boxes.boxes, instance_masks(label, boxes, areas), strict=True):
-        found, place = bool(mask.any()), (box[1].start, box[0].start)
-        crops.append((mask if found else np.ones_like(mask), *place))
-        ignored.append((label[box] == IGNORE, *place))
-        status.append("ok" if found else "fallback")
-    return ProxyMasks.from_crops(seed, crops, ignore=ignored, status=status)
+    places = [(columns.start, rows.start) for rows, columns in boxes.boxes]
+    parts = [(label[box], *place) for box, place in zip(boxes.boxes, places, strict=True)]
+    claims = [(part == own, x, y) for (part, x, y), own in zip(parts, boxes.labels, strict=True)]
+    masks = merge_by_area(claims, areas, *boxes.size)
+    return ProxyMasks.from_crops(
+        seed,
+        [(m if m.any() else np.ones_like(m), *p) for m, p in zip(masks, places, strict=True)],
+        ignore=[(part == IGNORE, x, y) for part, x, y in parts],
+        status=["ok" if mask.any() else "fallback" for mask in masks],
+    )

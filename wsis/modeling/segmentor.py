@@ -95,7 +95,7 @@ class Segmentor(Method):
         self,
         *,
         backbone: Backbone,
-        head: nn.Module | None,
+        head: nn.Module,
         classifier: nn.Module,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -104,7 +104,7 @@ class Segmentor(Method):
         """
         Args:
             backbone: its last map is used.
-            head: between backbone and classifier; None = nothing.
+            head: between backbone and classifier.
             classifier: of the classes and background.
             pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
             protocols: what is made in eval mode.
@@ -115,9 +115,7 @@ class Segmentor(Method):
         super().__init__()
         if protocols.needs_crf:
             load_pydensecrf()
-        self.backbone = backbone
-        self.head = head if head is not None else nn.Identity()
-        self.classifier = classifier
+        self.backbone, self.head, self.classifier = backbone, head, classifier
         self.protocols = protocols
         self._feature = list(backbone.output_shape())[-1]
         self.set_normalisation(pixel_mean, pixel_std)
@@ -132,12 +130,12 @@ class Segmentor(Method):
         params = read(cfg, SegmentorParams)
         backbone = build_backbone(cfg)
         channels = list(backbone.output_shape().values())[-1].channels
-        head: nn.Module | None = None
+        head: nn.Module = nn.Identity()
         if params.head == "aspp":
             head = AtrousSum(channels, params.head_channels, params.head_rates)
         elif params.head == "largefov":
             head = LargeFOV(channels, params.head_channels, params.head_rates[:2][-1])
-        channels = channels if head is None else params.head_channels
+        channels = channels if params.head == "none" else params.head_channels
         return {
             "backbone": backbone,
             "head": head,

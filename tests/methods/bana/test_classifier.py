@@ -1,7 +1,5 @@
 """The classifier in training and in eval mode, and its refiner."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np
@@ -95,8 +93,6 @@ def test_boxes_are_never_pooled_in_half_precision(monkeypatch):
         loss = model(samples())["loss_cls"]
     assert seen[0].dtype == torch.bfloat16
     assert {loss.dtype, pools[0].windows.dtype, pools[0].queries.dtype} == {torch.float32}
-    loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 def test_nothing_at_all_is_a_loss_of_zero():

@@ -1,7 +1,5 @@
 """Training and generation in one run: weights, labels, masks; and the same bytes with worker processes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Both stages' configs: the published values, and networks that build."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

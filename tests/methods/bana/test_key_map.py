@@ -1,7 +1,5 @@
 """Weights of the original release, of Caffe and of torchvision load into the classifier and the segmentor."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

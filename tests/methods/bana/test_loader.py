@@ -1,7 +1,5 @@
 """What BANA's stage 1 trains on: crops with their boxes and the certain background."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Both labels, step by step, and the background attention."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -38,76 +36,58 @@ def boxes_of(*corners, labels):
     return ImageBoxes(SIZE, slices, np.array(labels), ~union(slices, SIZE))
 
 
-@pytest.fixture
-def boxes():
-    return boxes_of([4, 5, 30, 40], [22, 8, 55, 30], [20, 20, 36, 44], labels=[1, 3, 1])
-
-
-@pytest.fixture
-def features():
-    """Non-negative, smooth."""
-    return torch.nn.functional.avg_pool2d(torch.rand(16, 10, 12), 3, stride=1)[:, :6, :8]
-
-
-@pytest.fixture
-def few(features):
-    return Enlarged(features, SIZE)
-
-
-@pytest.fixture
-def weights():
-    return torch.randn(4, 16)
-
-
-@pytest.fixture
-def image():
-    return np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+G = torch.Generator().manual_seed(20)
+FEATURES = torch.nn.functional.avg_pool2d(torch.rand(16, 8, 10, generator=G), 3, stride=1)  # smooth
+FEW = Enlarged(FEATURES, SIZE)
+WEIGHTS = torch.randn(4, 16, generator=G)
+BOXES = boxes_of([4, 5, 30, 40], [22, 8, 55, 30], [20, 20, 36, 44], labels=[1, 3, 1])
+IMAGE = np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 
 
 @needs_crf
-def test_few_maps_and_enlarged_features_make_the_same_labels(image, features, few, boxes, weights):
-    ways = few, FullSize(features, SIZE)
-    maps = [class_unaries(way, boxes, weights, ROWS, PARAMS) for way in ways]
+def test_few_maps_and_enlarged_features_make_the_same_labels():
+    ways = FEW, FullSize(FEATURES, SIZE)
+    maps = [class_unaries(way, BOXES, WEIGHTS, ROWS, PARAMS) for way in ways]
     assert torch.allclose(*maps, atol=1e-4)
-    labels = [semantic_labels(image, way, boxes, weights, ROWS, PARAMS) for way in ways]
+    labels = [semantic_labels(IMAGE, way, BOXES, WEIGHTS, ROWS, PARAMS) for way in ways]
     assert np.array_equal(*labels)
 
 
 @needs_crf
-def test_no_label_leaves_the_boxes_of_its_class(image, few, boxes, weights):
-    both = semantic_labels(image, few, boxes, weights, ROWS, PARAMS)
+def test_no_label_leaves_the_boxes_of_its_class():
+    both = semantic_labels(IMAGE, FEW, BOXES, WEIGHTS, ROWS, PARAMS)
     for label in both:
         for value in (1, 2, 3):
-            assert not (label == value)[~union(boxes.boxes_of(value), SIZE).numpy()].any()
-        assert (label[boxes.background.numpy()] == 0).all() and (label != 0).any()
+            assert not (label == value)[~union(BOXES.boxes_of(value), SIZE).numpy()].any()
+        assert (label[BOXES.background.numpy()] == 0).all() and (label != 0).any()
     common = intersection(*both)
     assert np.array_equal(common == IGNORE, both[0] != both[1])
     assert np.array_equal(common[common != IGNORE], both[0][common != IGNORE])
 
 
-def test_what_a_crowd_shows_is_no_example_of_background(boxes, weights):
+def test_what_a_crowd_shows_is_no_example_of_background():
     """Also not of Y_crf's background, which retrieval looks for: outside of boxes a crowd is 0 until it is written."""
     crowd = torch.zeros(SIZE, dtype=torch.bool)
     crowd[:, 56:] = True
-    boxes = replace(boxes, background=boxes.background & ~crowd)
+    boxes = replace(BOXES, background=BOXES.background & ~crowd)
     pixels = torch.rand(16, *SIZE)
     other = torch.where(crowd, 9 * torch.rand(16, 1, 1), pixels)
     y_crf = np.zeros(SIZE, np.uint8)
     y_crf[10:30, 6:20] = 1
     maps = [
-        retrieval_maps(FullSize(p, SIZE), boxes, weights, ROWS, y_crf, torch.zeros(3, *SIZE))
+        retrieval_maps(FullSize(p, SIZE), boxes, WEIGHTS, ROWS, y_crf, torch.zeros(3, *SIZE))
         for p in (pixels, other)
     ]
     assert torch.allclose(*(each[:, ~crowd] for each in maps), atol=1e-5)
 
 
 @needs_crf
-def test_background_attention_matters(image, few, boxes, weights):
-    maps = [class_unaries(few, boxes, weights, ROWS, p) for p in (PARAMS, WITHOUT)]
-    inside = union(boxes.boxes, SIZE)
+def test_background_attention_matters():
+    maps = [class_unaries(FEW, BOXES, WEIGHTS, ROWS, p) for p in (PARAMS, WITHOUT)]
+    inside = union(BOXES.boxes, SIZE)
     assert (maps[0][0][inside] > 0).any() and (maps[1][0][inside] == 0).all()
     assert torch.equal(maps[0][1:], maps[1][1:])
-    labels = [semantic_labels(image, few, boxes, weights, ROWS, p)[0] for p in (PARAMS, WITHOUT)]
+    labels = [semantic_labels(IMAGE, FEW, BOXES, WEIGHTS, ROWS, p)[0] for p in (PARAMS, WITHOUT)]
     assert not np.array_equal(*labels)
 
 
@@ -119,19 +99,19 @@ def test_a_later_box_overwrites_an_earlier_one():
     assert class_activation(score, boxes[::-1])[3, 4] == pytest.approx(0.5)
 
 
-def test_an_empty_class_falls_back_to_the_classifiers_row(few, boxes, weights):
-    unaries = class_unaries(few, boxes, weights, ROWS, PARAMS)
-    y_crf = union(boxes.boxes_of(1), SIZE).numpy().astype(np.uint8)
-    maps = retrieval_maps(few, boxes, weights, ROWS, y_crf, unaries)
-    own = union(boxes.boxes_of(3), SIZE)
-    assert torch.allclose(maps[2], few.cosines(weights[3:4])[0].relu() * own)
+def test_an_empty_class_falls_back_to_the_classifiers_row():
+    unaries = class_unaries(FEW, BOXES, WEIGHTS, ROWS, PARAMS)
+    y_crf = union(BOXES.boxes_of(1), SIZE).numpy().astype(np.uint8)
+    maps = retrieval_maps(FEW, BOXES, WEIGHTS, ROWS, y_crf, unaries)
+    own = union(BOXES.boxes_of(3), SIZE)
+    assert torch.allclose(maps[2], FEW.cosines(WEIGHTS[3:4])[0].relu() * own)
 
 
-def test_a_class_that_the_classifier_lacks_is_what_is_not_background(few, boxes, weights):
+def test_a_class_that_the_classifier_lacks_is_what_is_not_background():
     rows = [1, 2, None]
-    unaries = class_unaries(few, boxes, weights, rows, PARAMS)
-    assert torch.allclose(unaries[2], (1 - unaries[0]) * union(boxes.boxes_of(3), SIZE))
-    maps = retrieval_maps(few, boxes, weights, rows, np.zeros(SIZE, np.uint8), unaries)
+    unaries = class_unaries(FEW, BOXES, WEIGHTS, rows, PARAMS)
+    assert torch.allclose(unaries[2], (1 - unaries[0]) * union(BOXES.boxes_of(3), SIZE))
+    maps = retrieval_maps(FEW, BOXES, WEIGHTS, rows, np.zeros(SIZE, np.uint8), unaries)
     assert torch.allclose(maps[2], unaries[2])
 
 

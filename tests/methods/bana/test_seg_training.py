@@ -1,7 +1,5 @@
 """Stage 3 from label folders to a table, as a user runs it: both tools' main parts, tiny."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """BANASegmentor: both networks, what it trains and returns, its parameter groups."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -15,12 +15,12 @@ import torch
 from wsis.config.params import key, part
 from wsis.config.rules import within
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
+from wsis.layers.enlarged import EPS
 from wsis.layers.label_to_masks import ImageBoxes, Slices, union
 from wsis.structures.pseudo_labels import IGNORE
 
 LABELS = ("y_crf", "y_ret", "intersection")
 """Names of the semantic labels; the third is the first where the second agrees, else 255."""
-EPS = 1e-12
 
 
 class Features(Protocol):

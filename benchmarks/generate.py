@@ -82,7 +82,7 @@ def _generate(cfg: CfgNode, teacher: Teacher, output: Path) -> Path:
 def _loop(cfg: CfgNode, teacher: Teacher, output: Path) -> None:
     """What a script would do: nothing is checked, and nothing on disk before the end."""
     source = get_source(DATASET)
-    job = ProxyJob(DATASET, source, output, "box", class_agnostic=False, keep_true_masks=False)
+    job = ProxyJob(DATASET, source, output, class_agnostic=False, keep_true_masks=False)
     mapper = TeacherDatasetMapper(cfg, needs_image=teacher.needs_image, keep_original=True)
     made: dict[int, tuple[RLE, float, str]] = {}
     for image in source.images:

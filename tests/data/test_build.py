@@ -11,6 +11,7 @@ from wsis.data.build import build_train_loader, training_dicts
 from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source
 from wsis.engine import WsisTrainer
+from wsis.engine.generation import check_generation
 from wsis.errors import ConfigError, DataError
 from wsis.modeling.teacher import is_teacher
 
@@ -50,6 +51,25 @@ def test_masks_only_as_the_supervision_allows(make_document, register, make_cfg)
         cfg = make_cfg("WSIS.SUPERVISION", supervision, train=(name,))
         (annotation,) = training_dicts(cfg)[0]["annotations"]
         assert ("segmentation" in annotation) == kept
+
+
+def test_tags_are_no_boxes(make_document, register, make_cfg, caplog):
+    """No box passes, images without a tag are told, and what learns from boxes is refused before any work."""
+    document = make_document((1, 0, 2))
+    for annotation in document["annotations"]:
+        del annotation["bbox"]
+    name = register(document)
+    cfg = make_cfg("WSIS.SUPERVISION", "image", train=(name,))
+    dicts = training_dicts(cfg)
+    assert [(d["image_id"], len(d["annotations"])) for d in dicts] == [(1, 1), (3, 2)]
+    assert "1 image without tags left out; DATALOADER.FILTER_EMPTY_ANNOTATIONS" in caplog.text
+    with pytest.raises(ConfigError, match="found 'image', expected box, proxy or mask"):
+        build_train_loader(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GrabCut"
+    with pytest.raises(ConfigError, match="found 'image', expected box: GrabCut makes masks of"):
+        WsisTrainer.build_test_loader(cfg, name)
+    with pytest.raises(ConfigError, match="found 'image', expected box: GrabCut makes masks of"):
+        check_generation(cfg)
 
 
 def test_nothing_to_train_on_and_no_size_of_batch(make_document, register, make_cfg):

@@ -25,11 +25,10 @@ def make(tmp_path):
     return source
 
 
-@pytest.mark.parametrize("supervision", ["box", "image"])
-def test_nothing_of_a_mask_passes(make, supervision):
+def test_nothing_of_a_mask_passes(make):
     full = make(segmentation=[[1, 1]], area=3, keypoints=[1], score=0.5)
-    with_masks = to_dicts(full, supervision)
-    assert with_masks == to_dicts(make(), supervision)
+    with_masks = to_dicts(full, "box")
+    assert with_masks == to_dicts(make(), "box")
     expected = {"id": 1, "category_id": 1, "iscrowd": 0, "bbox": [0, 2, 2, 6]}
     assert with_masks[0]["annotations"][0] == {**expected, "bbox_mode": BoxMode.XYXY_ABS}
 
@@ -38,6 +37,39 @@ def test_bad_boxes_are_left_out_and_crowds_kept(make):
     record = to_dicts(make(), "box")[0]
     assert [a["id"] for a in record["annotations"]] == [1, 3]
     assert record["image_labels"] == [0, 1]
+
+
+def test_of_tags_nothing_else_passes(tmp_path):
+    """Boxes, sizes, their number and masks leave no trace; an image's own tags come before those of its objects."""
+    objects = [{"category_id": 4, "bbox": [0, 0, 2, 2], "area": 4, "segmentation": RLE}]
+    objects += [{"category_id": 4, "bbox": [1, 0, 1, 2]}, {"category_id": 9, "iscrowd": 1}]
+    found = []
+    for each in (objects, [{"category_id": 4}]):
+        source = source_of(tmp_path, coco(*each), need_boxes=False)
+        found.append(to_dicts(source, "image"))
+    assert found[0] == found[1]
+    assert found[0][0]["image_labels"] == [0]
+    assert found[0][0]["annotations"] == [{"category_id": 0, "iscrowd": 0}]
+    document = coco(*objects[:2])
+    document["images"][0]["image_labels"] = [9]
+    assert to_dicts(source_of(tmp_path, document), "image")[0]["image_labels"] == [1]
+    document["images"][0]["image_labels"] = []
+    assert to_dicts(source_of(tmp_path, document), "image")[0]["annotations"] == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "text"),
+    [
+        ([4, 5], "5 is not among the categories"),
+        ("dust", "found 'dust', expected a list of category ids"),
+        ([4.0], "4.0 is not among the categories"),
+    ],
+)
+def test_tags_that_no_class_has(tmp_path, tags, text):
+    document = coco()
+    document["images"][0]["image_labels"] = tags
+    with pytest.raises(DataError, match=rf"image 1: key 'image_labels': {text}"):
+        source_of(tmp_path, document)
 
 
 def test_class_agnostic(make):

@@ -160,7 +160,7 @@ def test_absolute_names_only_without_a_root(tmp_path):
 
 
 def texts(document):
-    return [problem.text for problem in document_problems(document, "a.json", "images", True)]
+    return [problem.text for problem in document_problems(document, "a.json", "images")]
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_what_only_follows_is_not_told_again(document):
 def test_the_reader_raises_the_first_and_bad_boxes_last(document):
     document["annotations"][0]["bbox"] = [1, 2, 0, 4]
     document["annotations"][1]["score"] = -1
-    problems = list(document_problems(document, "a.json", "", True))
+    problems = list(document_problems(document, "a.json", ""))
     assert [problem.bad_box for problem in problems] == [11, None]
     with pytest.raises(DataError) as caught:
         check_document(document, "a.json", "", "")

@@ -56,7 +56,7 @@ def valid() -> dict[str, Any]:
         {"id": 7, **box, "area": 12, "segmentation": code, "score": 0.5, "status": "ok"},
         {"id": 8, **box, "segmentation": [[1, 2, 3, 2, 3, 4]], "ignore_segmentation": code},
         images=[
-            {"id": 1, "file_name": "a/1.png", **size, "image_labels": [2]},
+            {"id": 1, "file_name": "a/1.png", **size, "image_labels": [9]},
             {"id": "b", "file_name": "2.png", **size},
         ],
         info={"wsis": {"version": "1", "method": "x", "config": {}}},
@@ -113,7 +113,7 @@ def check(read: Callable[[], Any], path: Path) -> bool:
 def true_masks(path: Path) -> None:
     """Reads the masks that generation would copy."""
     source = load_source(path, bad_box="skip")
-    job = ProxyJob("a", source, path.parent, "box", class_agnostic=False, keep_true_masks=True)
+    job = ProxyJob("a", source, path.parent, class_agnostic=False, keep_true_masks=True)
     job.check_true_masks()
     for image in source.images:
         job.void(image["id"])

@@ -106,11 +106,9 @@ def batches(cfg, number=8):
 
 
 @pytest.mark.parametrize("crop", [False, True])
-@pytest.mark.parametrize("supervision", ["box", "image"])
 @pytest.mark.parametrize("registered", [None, register_in_detectron2, register_dicts])
-def test_batches_are_identical(documents, register, make_cfg, registered, supervision, crop):
-    opts = ("WSIS.SUPERVISION", supervision, "INPUT.CROP.ENABLED", crop)
-    opts += ("INPUT.CROP.SIZE", [0.4, 0.4])
+def test_batches_are_identical(documents, register, make_cfg, registered, crop):
+    opts = ("INPUT.CROP.ENABLED", crop, "INPUT.CROP.SIZE", [0.4, 0.4])
     names = [registered(d, register) if registered else register(d) for d in documents]
     found = [batches(make_cfg(*opts, train=(name,))) for name in names]
     assert same(*found)

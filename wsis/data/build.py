@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,6 +26,8 @@ from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError, counted
 
 Batches = Iterable[list[dict[str, Any]]]
+logger = logging.getLogger(__name__)
+
 Mapper = Callable[[dict[str, Any]], Any]
 
 
@@ -48,9 +51,16 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     dicts = []
     for name in cfg.DATASETS.TRAIN:
         source = dataset_source(cfg, name)
-        found = to_dicts(source, cfg.WSIS.SUPERVISION, cfg.DATASETS.CLASS_AGNOSTIC)
+        found = every = to_dicts(source, cfg.WSIS.SUPERVISION, cfg.DATASETS.CLASS_AGNOSTIC)
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-            found = filter_images_with_only_crowd_annotations(found)
+            found = filter_images_with_only_crowd_annotations(every)
+        if cfg.WSIS.SUPERVISION == "image" and len(found) < len(every):
+            logger.warning(
+                "%s: %s without tags left out; DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps such images as ones of "
+                "no class",
+                source.json_file,
+                counted(len(every) - len(found), "image"),
+            )
         if not found:
             raise DataError(
                 f"{source.json_file}: nothing to train on: found {counted(len(source.images), 'image')} and "

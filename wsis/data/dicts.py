@@ -24,15 +24,16 @@ def to_dicts(
 
     Args:
         source: the data.
-        supervision: "box": no mask, and nothing that came from one; "image": the same, and annotations may lack boxes;
-            "proxy": masks, if a teacher wrote the file; "mask": masks as they are.
+        supervision: "box": no mask, and nothing that came from one; "image": no box either, but one annotation for each
+            tag; "proxy": masks, if a teacher wrote the file; "mask": masks as they are.
         class_agnostic: all categories become class 0.
 
     Returns:
         One dict per image, in the file's order: ``file_name``, ``height``, ``width``, ``image_id``, ``image_labels``
-        (sorted contiguous classes) and ``annotations`` with ``bbox`` (XYXY_ABS, cut to the image), ``bbox_mode``,
-        ``category_id`` (contiguous), ``iscrowd``, ``id``; with masks also ``segmentation``, ``ignore_segmentation``
-        and ``score`` where the source has them. Bad boxes of the source are left out.
+        (sorted contiguous classes: the image's own, else those of its annotations without crowds) and ``annotations``
+        with ``bbox`` (XYXY_ABS, cut to the image), ``bbox_mode``, ``category_id`` (contiguous), ``iscrowd``, ``id``;
+        with masks also ``segmentation``, ``ignore_segmentation`` and ``score`` where the source has them. Bad boxes of
+        the source are left out.
 
     Raises:
         ConfigError: unknown supervision, or "proxy" for a file that no teacher wrote.
@@ -45,6 +46,7 @@ def to_dicts(
             "use WSIS.SUPERVISION mask to train on true masks"
         )
     keep_masks = supervision in ("proxy", "mask")
+    numbers = {c: 0 if class_agnostic else i for c, i in source.id_to_contiguous.items()}
     dicts = []
     for image in source.images:
         annotations = source.annotations_of(image["id"])
@@ -54,17 +56,17 @@ def to_dicts(
             "width": image["width"],
             "image_id": image["id"],
         }
-        classes = [
-            0 if class_agnostic else source.id_to_contiguous[a["category_id"]] for a in annotations
-        ]
-        record["image_labels"] = sorted(
-            {c for c, a in zip(classes, annotations, strict=True) if not a.get("iscrowd")}
-        )
-        record["annotations"] = [
-            _to_annotation(annotation, category, image, keep_masks, source.json_file)
-            for annotation, category in zip(annotations, classes, strict=True)
-            if annotation["id"] not in source.bad_boxes
-        ]
+        objects = [a["category_id"] for a in annotations if not a.get("iscrowd")]
+        tags = sorted({numbers[c] for c in image.get("image_labels", objects)})
+        record["image_labels"] = tags
+        if supervision == "image":
+            record["annotations"] = [{"category_id": tag, "iscrowd": 0} for tag in tags]
+        else:
+            record["annotations"] = [
+                _to_annotation(a, numbers[a["category_id"]], image, keep_masks, source.json_file)
+                for a in annotations
+                if a["id"] not in source.bad_boxes
+            ]
         dicts.append(record)
     return dicts
 
@@ -152,7 +154,6 @@ def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[
     categories = [{"id": i, "name": class_name} for i, class_name in enumerate(class_names)]
     document = {"images": images, "annotations": annotations, "categories": categories}
     digest = hashlib.sha256(json.dumps(document, default=str, sort_keys=True).encode()).hexdigest()
-    need_boxes = all("bbox" in a for a in annotations)
     return check_document(
-        document, f"dataset {name}", "", digest, bad_box="skip", need_boxes=need_boxes
+        document, f"dataset {name}", "", digest, bad_box="later", need_boxes=False
     )

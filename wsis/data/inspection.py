@@ -73,7 +73,9 @@ def inspect_file(
         return report
     faulty = set()
     bad_boxes = set()
-    for problem in document_problems(document, report.json_file, report.image_root, need_boxes):
+    for problem in document_problems(document, report.json_file, report.image_root):
+        if problem.no_box and not need_boxes:
+            continue
         if problem.bad_box is None:
             faulty.add(problem.where)
             report.problems.append(problem.text)

@@ -267,6 +267,11 @@ def _check_training_config(cfg: CfgNode) -> None:
             f"MODEL.MASK_ON: masks are needed, but WSIS.SUPERVISION is {cfg.WSIS.SUPERVISION!r}; "
             "set WSIS.SUPERVISION proxy or mask"
         )
+    if cfg.WSIS.SUPERVISION == "image":
+        raise ConfigError(
+            "WSIS.SUPERVISION: found 'image', expected box, proxy or mask: MODEL.META_ARCHITECTURE "
+            f"{cfg.MODEL.META_ARCHITECTURE} learns from boxes"
+        )
     if cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise ConfigError(f"INPUT.MASK_FORMAT: found {cfg.INPUT.MASK_FORMAT!r}, expected bitmask")
     for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):

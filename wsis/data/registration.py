@@ -25,7 +25,7 @@ class _Place(NamedTuple):
 
 
 _places: dict[str, _Place] = {}
-_sources: dict[tuple[str, str, bool], CocoSource] = {}
+_sources: dict[str, CocoSource] = {}
 
 
 def register_dataset(
@@ -61,8 +61,7 @@ def _register(name: str, place: _Place) -> None:
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
-    for key in [key for key in _sources if key[0] == name]:
-        del _sources[key]
+    _sources.pop(name, None)
     _places[name] = place
     metadata = MetadataCatalog.get(name)
     metadata.set(image_root=place.image_root)
@@ -136,18 +135,26 @@ def _is_entry(entry: Any, length: int) -> bool:
 
 
 def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:
-    """The source behind a dataset name; read once.
+    """The source behind a dataset name, read once, whose boxes are as wanted.
 
     Datasets that others registered are read from their JSON file if Detectron2's metadata names one, so that no mask
     of it has passed through other code, else made from their dicts.
+
+    Args:
+        name: of the dataset.
+        bad_box, need_boxes: see :meth:`wsis.data.source.CocoSource.check_boxes`.
 
     Raises:
         ConfigError: no dataset has this name.
         DataError: see :func:`wsis.data.source.load_source`.
     """
-    key = (name, bad_box, need_boxes)
-    if key in _sources:
-        return _sources[key]
+    if name not in _sources:
+        _sources[name] = _read(name)
+    return _sources[name].check_boxes(bad_box, need_boxes)
+
+
+def _read(name: str) -> CocoSource:
+    """The source behind a dataset name; any boxes will do."""
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_places))
         raise ConfigError(
@@ -158,13 +165,9 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
     if location is None and metadata.get("evaluator_type", "coco") == "coco":
         location = metadata.get("json_file"), metadata.get("image_root", "")
     if location is not None and location[0]:
-        source = load_source(*location, bad_box=bad_box, need_boxes=need_boxes)
-    else:
-        source = source_from_dicts(
-            name, DatasetCatalog.get(name), list(metadata.get("thing_classes", []))
-        )
-    _sources[key] = source
-    return source
+        return load_source(*location, bad_box="later", need_boxes=False)
+    dicts = DatasetCatalog.get(name)
+    return source_from_dicts(name, dicts, list(metadata.get("thing_classes", [])))
 
 
 def _class_names(source: CocoSource, class_agnostic: bool) -> list[str]:

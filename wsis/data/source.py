@@ -33,6 +33,8 @@ class CocoSource:
         sha256: of the file's bytes, in hex.
         info: the file's ``info``.
         bad_boxes: ids of annotations whose box has no area or lies wholly outside its image.
+        bad_box: one line about the first of them.
+        no_box: one line about the first annotation without a box, "" = all have one.
     """
 
     json_file: str
@@ -43,6 +45,34 @@ class CocoSource:
     sha256: str
     info: dict[str, Any] = field(default_factory=dict)
     bad_boxes: frozenset[int] = frozenset()
+    bad_box: str = ""
+    no_box: str = ""
+
+    def check_boxes(self, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:
+        """The source itself, if its boxes are as wanted.
+
+        Args:
+            bad_box: "error" or "skip", for boxes wholly outside their image or without area; "later" lets them be.
+            need_boxes: every annotation must have a ``bbox``.
+
+        Raises:
+            DataError: the first box that is not as wanted.
+        """
+        if need_boxes and self.no_box:
+            raise DataError(self.no_box)
+        if self.bad_boxes and bad_box == "error":
+            raise DataError(self.bad_box + BAD_BOX_HINT)
+        if self.bad_boxes and bad_box == "skip" and not self._told:
+            boxes = counted(len(self.bad_boxes), "box", "boxes")
+            text = "%s: %s without area or wholly outside their image will not be used"
+            logger.warning(text, self.json_file, boxes)
+            self._told.append(boxes)
+        return self
+
+    @cached_property
+    def _told(self) -> list[str]:
+        """What the log has about the boxes, so that it has it once."""
+        return []
 
     @cached_property
     def has_masks(self) -> bool:
@@ -87,8 +117,7 @@ def load_source(
     Args:
         json_file: path of the file.
         image_root: folder of the images; "" = the names in the file are paths as they stand.
-        bad_box: "error" or "skip", for boxes wholly outside their image or without area.
-        need_boxes: every annotation must have a ``bbox``.
+        bad_box, need_boxes: see :meth:`CocoSource.check_boxes`.
 
     Raises:
         DataError: the first thing that is wrong, with file, key or id, what was found and what was expected.
@@ -131,23 +160,23 @@ def check_document(
 ) -> CocoSource:
     """The checks of :func:`load_source` on a parsed document; ``name`` is what errors call it."""
     bad: dict[int, str] = {}
-    for problem in document_problems(document, name, image_root, need_boxes):
-        if problem.bad_box is None:
+    without = ""
+    for problem in document_problems(document, name, image_root):
+        if problem.no_box and not need_boxes:
+            without = without or problem.text
+        elif problem.bad_box is None:
             raise DataError(problem.text)
-        bad[problem.bad_box] = problem.text
-    if bad and bad_box == "error":
-        raise DataError(next(iter(bad.values())) + BAD_BOX_HINT)
-    if bad:
-        boxes = counted(len(bad), "box", "boxes")
-        logger.warning(
-            "%s: %s without area or wholly outside their image will not be used", name, boxes
-        )
+        else:
+            bad[problem.bad_box] = problem.text
     info = document.get("info")
-    return CocoSource(
+    source = CocoSource(
         name,
         image_root,
         **{key: document[key] for key in LISTS},
         sha256=sha256,
         info=info if isinstance(info, dict) else {},
         bad_boxes=frozenset(bad),
+        bad_box=next(iter(bad.values()), ""),
+        no_box=without,
     )
+    return source.check_boxes(bad_box, need_boxes)

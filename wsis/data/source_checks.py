@@ -22,17 +22,17 @@ class Problem:
         text: one line: file, key or id, what was found, what was expected.
         where: list and position of the item that it is wrong with; None where it is the file.
         bad_box: id of the annotation where this is a box that ``DATASETS.BAD_BOX`` decides about.
+        no_box: this is a box that is not there, which image tags do without.
     """
 
     text: str
     where: tuple[str, int] | None = None
     bad_box: int | None = None
+    no_box: bool = False
 
 
-def document_problems(
-    document: Any, name: str, image_root: str, need_boxes: bool
-) -> Iterator[Problem]:
-    """Everything that is wrong with a parsed COCO JSON file, bad boxes among the rest.
+def document_problems(document: Any, name: str, image_root: str) -> Iterator[Problem]:
+    """Everything that is wrong with a parsed COCO JSON file, bad and missing boxes among the rest.
 
     What only follows from an earlier problem is not told again: without the lists nothing in them is looked at, and a
     box of an image without size is not compared with it.
@@ -41,7 +41,6 @@ def document_problems(
         document: what the JSON parser made of the file.
         name: what the texts call the file.
         image_root: folder of the images; "" = the names in the file are paths as they stand.
-        need_boxes: every annotation must have a ``bbox``.
     """
     if not isinstance(document, dict):
         yield Problem(
@@ -61,9 +60,10 @@ def document_problems(
         yield Problem(
             f"{name}: key 'categories': the list is empty, expected at least one category"
         )
+    category_ids = {c["id"] for c in categories if is_integer(c.get("id"))} if categories else None
     yield from _category_problems(categories, name)
-    yield from _image_problems(images, name, image_root)
-    yield from _annotation_problems(annotations, images, categories, name, need_boxes)
+    yield from _image_problems(images, name, image_root, category_ids)
+    yield from _annotation_problems(annotations, images, category_ids, name)
 
 
 def show(value: Any) -> str:
@@ -148,7 +148,9 @@ def _category_problems(categories: list[dict[str, Any]], name: str) -> Iterator[
             yield Problem(f"{label}: key 'name': found {show(text)}, expected text", where)
 
 
-def _image_problems(images: list[dict[str, Any]], name: str, image_root: str) -> Iterator[Problem]:
+def _image_problems(
+    images: list[dict[str, Any]], name: str, image_root: str, category_ids: set[int] | None
+) -> Iterator[Problem]:
     yield from _id_problems(images, "images", name)
     for position, image in enumerate(images):
         where = "images", position
@@ -163,14 +165,22 @@ def _image_problems(images: list[dict[str, Any]], name: str, image_root: str) ->
             if not _is_side(image.get(side)):
                 found = f"found {show(image.get(side))}, expected a positive integer"
                 yield Problem(f"{label}: key '{side}': {found}", where)
+        tags = image.get("image_labels", [])
+        if not isinstance(tags, list):
+            found = f"found {show(tags)}, expected a list of category ids"
+            yield Problem(f"{label}: key 'image_labels': {found}", where)
+            continue
+        for tag in tags:
+            if category_ids is not None and not (is_integer(tag) and tag in category_ids):
+                found = f"{show(tag)} is not among the categories"
+                yield Problem(f"{label}: key 'image_labels': {found}", where)
 
 
 def _annotation_problems(
     annotations: list[dict[str, Any]],
     images: list[dict[str, Any]],
-    categories: list[dict[str, Any]],
+    category_ids: set[int] | None,
     name: str,
-    need_boxes: bool,
 ) -> Iterator[Problem]:
     yield from _id_problems(annotations, "annotations", name)
     sizes: dict[Any, tuple[int, int] | None] = {}
@@ -178,19 +188,18 @@ def _annotation_problems(
         if is_image_id(image.get("id")):
             size: tuple[Any, Any] = image.get("height"), image.get("width")
             sizes[image["id"]] = size if all(map(_is_side, size)) else None
-    category_ids = {c["id"] for c in categories if is_integer(c.get("id"))} if categories else None
     for position, annotation in enumerate(annotations):
-        for text, is_bad in _breaches(annotation, sizes, category_ids, need_boxes):
-            where = "annotations", position
+        where = "annotations", position
+        for text, is_bad in _breaches(annotation, sizes, category_ids):
             bad_box = annotation.get("id") if is_bad else None
-            yield Problem(f"{_label(annotation, where, name)}: {text}", where, bad_box)
+            no_box = "bbox" not in annotation and text.startswith("key 'bbox'")
+            yield Problem(f"{_label(annotation, where, name)}: {text}", where, bad_box, no_box)
 
 
 def _breaches(
     annotation: dict[str, Any],
     sizes: dict[Any, tuple[int, int] | None],
     category_ids: set[int] | None,
-    need_boxes: bool,
 ) -> Iterator[tuple[str, bool]]:
     """What is wrong with an annotation but its id, each with whether ``DATASETS.BAD_BOX`` decides about it.
 
@@ -198,7 +207,6 @@ def _breaches(
         annotation: the file's.
         sizes: height and width of the images by id; None where they are wrong.
         category_ids: those there are; None where there is no category.
-        need_boxes: a missing box is wrong.
     """
     image_id = annotation.get("image_id")
     known_image = is_image_id(image_id) and image_id in sizes
@@ -213,12 +221,9 @@ def _breaches(
     score = annotation.get("score", 1.0)
     if not is_number(score) or not 0 <= score <= 1:
         yield f"key 'score': found {show(score)}, expected a number from 0 to 1", False
-    if "bbox" in annotation or need_boxes:
-        text, is_bad = _box_problem(
-            annotation.get("bbox"), sizes[image_id] if known_image else None
-        )
-        if text:
-            yield f"key 'bbox': {text}", is_bad
+    text, is_bad = _box_problem(annotation.get("bbox"), sizes[image_id] if known_image else None)
+    if text:
+        yield f"key 'bbox': {text}", is_bad
 
 
 def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, bool]:

@@ -28,7 +28,6 @@ class ProxyJob:
         name: of the dataset.
         source: its data.
         folder: where journals and file go.
-        supervision: "box" or "image"; what a teacher may see.
         class_agnostic: ``DATASETS.CLASS_AGNOSTIC``.
         keep_true_masks: ``PROXY.KEEP_TRUE_MASKS``.
         provenance: see :func:`wsis.engine.provenance.provenance`.
@@ -39,7 +38,6 @@ class ProxyJob:
     name: str
     source: CocoSource
     folder: Path
-    supervision: str
     class_agnostic: bool
     keep_true_masks: bool
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +110,7 @@ class ProxyJob:
     def record(self, image: Image) -> dict[str, Any]:
         """Detectron2's standard dict of one image, with the asked annotations and no mask."""
         part = replace(self.source, images=[image], annotations=self.asked(image["id"]))
-        return to_dicts(part, self.supervision, self.class_agnostic)[0]
+        return to_dicts(part, "box", self.class_agnostic)[0]
 
     def void(self, image_id: ImageId) -> list[RLE]:
         """Regions of objects that the teacher is not asked about: crowds and given masks."""

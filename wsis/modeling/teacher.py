@@ -55,6 +55,7 @@ class Teacher(Method):
     @classmethod
     def test_mapper(cls, cfg: CfgNode) -> Mapper:
         """With the boxes, and the original image for the refiner."""
+        check_boxes_allowed(cfg)
         return TeacherDatasetMapper(cfg, keep_original=True)
 
     @abstractmethod
@@ -114,6 +115,18 @@ def is_teacher(cfg: CfgNode) -> bool:
         ConfigError: no meta-architecture has this name.
     """
     return issubclass(method_of(cfg), Teacher)
+
+
+def check_boxes_allowed(cfg: CfgNode) -> None:
+    """Checks that a teacher may see boxes.
+
+    Raises:
+        ConfigError: ``WSIS.SUPERVISION image`` keeps them from it.
+    """
+    if cfg.WSIS.SUPERVISION == "image":
+        raise ConfigError(
+            f"WSIS.SUPERVISION: found 'image', expected box: {cfg.MODEL.META_ARCHITECTURE} makes masks of boxes"
+        )
 
 
 def seed_from_inputs(inputs: dict[str, Any], maps: dict[str, np.ndarray] | None = None) -> Seed:

@@ -287,4 +287,6 @@ class TestMistakes:
         with edited(data) as document:
             del document["annotations"][0]["bbox"]
         with pytest.raises(DataError, match="annotation 100: key 'bbox'"):
+            run()
+        with pytest.raises(ConfigError, match="found 'image', expected box: NoiseTeacher"):
             run(WSIS__SUPERVISION="image")

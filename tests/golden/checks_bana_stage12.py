@@ -15,6 +15,7 @@ from wsis.config import load_cfg
 from wsis.data.crop_transform import CropTransform, Draw
 from wsis.engine import WsisTrainer
 from wsis.layers.bilinear import grid_points
+from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.methods.bana.lattice import box_lattice, make_lattice, unit_boxes
 from wsis.methods.bana.pooling import (
     Pooled,
@@ -22,10 +23,10 @@ from wsis.methods.bana.pooling import (
     classification_targets,
     grid_cells,
     grid_padding,
-    mean_cross_entropy,
     query_weights,
     window_means,
 )
+from wsis.structures.pseudo_labels import IGNORE
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "BANA"
 CAFFE_MEAN_BGR = np.array([104.008, 116.669, 122.675], dtype=np.float32)
@@ -73,7 +74,7 @@ def _bap_in_one_mode(arrays: Arrays, mask: torch.Tensor, mode: int) -> Iterator[
     logits, targets = _rows(pooled, weight, boxes[:, 4].long())
     loss = mean_cross_entropy(logits, targets)
     grad_features, grad_weight = torch.autograd.grad(loss, [features, weight])
-    counted = targets != -100
+    counted = targets != IGNORE
     valid = pooled.valid.flatten().nonzero()[:, 0]
     windows = pooled.windows.reshape(len(boxes), *roi_size, features.shape[1])
     found = {"pooled": windows.permute(0, 3, 1, 2), "logits": logits[counted], "loss": loss}

@@ -11,6 +11,7 @@ import torch
 
 from tests.golden.frame import read_arrays
 from tests.methods.bana.plain import pool_box_by_box
+from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.methods.bana import pooling
 from wsis.methods.bana.lattice import box_lattice
 from wsis.methods.bana.pooling import (
@@ -18,7 +19,6 @@ from wsis.methods.bana.pooling import (
     background_aware_pooling,
     classification_targets,
     grid_padding,
-    mean_cross_entropy,
 )
 
 RECORDED = Path(__file__).parents[2] / "golden" / "data" / "bana" / "bap_grid3_roi1.npz"

@@ -17,6 +17,7 @@ from wsis.data.crop_loader import build_loader
 from wsis.data.crop_transform import CropParams
 from wsis.errors import ConfigError
 from wsis.layers.dense_crf import load_pydensecrf
+from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.methods.bana.coco import VOC_ROWS, voc_rows
 from wsis.methods.bana.config import BANAParams
 from wsis.methods.bana.lattice import box_lattice, unit_boxes
@@ -24,7 +25,6 @@ from wsis.methods.bana.loader import CropMapper
 from wsis.methods.bana.pooling import (
     background_aware_pooling,
     classification_targets,
-    mean_cross_entropy,
 )
 from wsis.methods.bana.pseudo_labels import LABELS
 from wsis.methods.bana.refiner import FEATURES, BANARefiner

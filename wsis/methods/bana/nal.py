@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from wsis.config.params import key
 from wsis.config.rules import at_least, within
+from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.structures.pseudo_labels import IGNORE
 
 _SMALLEST = 1e-12
@@ -117,8 +118,7 @@ def cross_entropy(
     Returns:
         ``loss_ce``.
     """
-    losses = pixel_losses(logits, label, params.temperature)
-    return {"loss_ce": weighted_mean(losses, (label != IGNORE).to(losses))}
+    return {"loss_ce": mean_cross_entropy(logits, label, params.temperature)}
 
 
 def baseline_loss(

@@ -12,6 +12,7 @@ from wsis.config.params import key
 from wsis.config.rules import at_least, at_least_below, pair
 from wsis.layers.bilinear import sample
 from wsis.methods.bana.lattice import Lattice
+from wsis.structures.pseudo_labels import IGNORE
 
 EPS = 1e-12
 
@@ -172,13 +173,7 @@ def classification_targets(
         valid: (N, J) bool.
 
     Returns:
-        (K windows + N J,) int64; -100 for a cell without background.
+        (K windows + N J,) int64; 255 for a cell without background.
     """
-    queries = torch.where(valid.flatten(), 0, -100).to(classes)
+    queries = torch.where(valid.flatten(), 0, IGNORE).to(classes)
     return torch.cat([classes.repeat_interleave(windows), queries])
-
-
-def mean_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the rows whose target is not -100; 0, with a graph, if there is none."""
-    total = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
-    return total / (targets != -100).sum().clamp(min=1)

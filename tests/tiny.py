@@ -1,7 +1,5 @@
 """A dataset and a config so small that training them takes seconds."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

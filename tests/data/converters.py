@@ -1,7 +1,5 @@
 """Public datasets in miniature, exactly of their official form, and their converters."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from pathlib import Path

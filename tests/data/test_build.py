@@ -1,7 +1,5 @@
 """Loaders: what is in a batch, in which order, and what cannot be loaded."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Crops for training: image, background and boxes stay together."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

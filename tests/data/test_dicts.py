@@ -1,7 +1,5 @@
 """Standard dicts behind the supervision guard."""
 
-from __future__ import annotations
-
 import pytest
 from detectron2.structures import BoxMode
 

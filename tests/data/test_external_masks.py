@@ -1,7 +1,5 @@
 """Masks of other tools find their boxes, and whatever contradicts them is named."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Images as they really come, each to 8-bit RGB of the size that the annotations mean."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """What a dataset has and what is wrong with it, all at once."""
 
-from __future__ import annotations
-
 import json
 
 import cv2

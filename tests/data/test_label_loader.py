@@ -1,7 +1,5 @@
 """Stage 3's samples: both labels and the image under one draw; whose labels may be used."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import uuid

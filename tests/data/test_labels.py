@@ -1,7 +1,5 @@
 """Label maps from folders and from instance masks."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mappers: boxes decide what stays, masks ride along, teachers get every box."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Converters on trees with something wrong in them, and what all of them have in common."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

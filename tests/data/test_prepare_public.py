@@ -1,7 +1,5 @@
 """What the converters make of public datasets."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

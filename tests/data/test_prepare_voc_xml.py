@@ -1,7 +1,5 @@
 """The converter of any VOC XML folder, on small trees as labelling tools leave them."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

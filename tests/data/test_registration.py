@@ -1,7 +1,5 @@
 """Datasets by name: from the config, builtin, and registered by others."""
 
-from __future__ import annotations
-
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances

@@ -1,7 +1,5 @@
 """The procedural dataset: what is drawn, what is written, and that it is neither trivial nor torn."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

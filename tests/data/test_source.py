@@ -1,7 +1,5 @@
 """The strict COCO reader: whatever is wrong, one line names the file, the id and the key."""
 
-from __future__ import annotations
-
 import copy
 import json
 

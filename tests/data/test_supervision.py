@@ -1,7 +1,5 @@
 """The guard's proof: under box supervision a file with masks gives the batches of one without."""
 
-from __future__ import annotations
-
 import copy
 import json
 

@@ -1,7 +1,5 @@
 """The first images of a COCO file."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading single VOC and SBD files, and pairing masks with XML objects."""
 
-from __future__ import annotations
-
 import pytest
 
 from wsis.data.voc import (

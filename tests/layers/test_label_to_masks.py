@@ -1,7 +1,5 @@
 """Boxes on the pixel grid, and the masks that a label gives them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

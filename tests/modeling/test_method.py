@@ -1,7 +1,5 @@
 """What a meta-architecture may tell the engine."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

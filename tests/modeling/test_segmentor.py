@@ -1,7 +1,5 @@
 """The segmentor of parts: every head on every classifier, and a training on one label."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Protocols of semantic inference: averaged scores, then T, then probabilities, then a CRF."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The proxy-mask file: what is in it, and that it is whole or not there."""
 
-from __future__ import annotations
-
 import json
 import os
 

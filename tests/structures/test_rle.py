@@ -1,7 +1,5 @@
 """Run-length codes: round trips, and the crop encoder against the dense one."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -182,7 +182,9 @@ def main_of(script: str) -> Any:
 
 
 def prepare(name: str, root: Path, *arguments: str) -> None:
-    """Runs a converter on a root that its tree stands in."""
+    """Runs a converter on a root; an empty one gets its tree before."""
+    if not any(root.iterdir()):
+        TREES[name](root)
     workers = () if name == "coco" else ("--workers", "1")
     main_of(f"prepare_{name}")(["--root", str(root), *workers, *arguments])
 
@@ -190,6 +192,19 @@ def prepare(name: str, root: Path, *arguments: str) -> None:
 def read(root: Path, name: str) -> dict[str, Any]:
     """What was written as a builtin dataset."""
     return json.loads((root / BUILTIN[name][0]).read_text())
+
+
+def check_boxes_file(masked: dict[str, Any], boxes: dict[str, Any], *more: str) -> None:
+    """The same images and annotations in both, and nothing of a mask in the second."""
+    assert boxes["images"] == [
+        {k: v for k, v in i.items() if k != "void"} for i in masked["images"]
+    ]
+    same = ("id", "image_id", "category_id", "bbox", "iscrowd", *more)
+    for with_mask, without in zip(masked["annotations"], boxes["annotations"], strict=True):
+        assert all(with_mask[key] == without[key] for key in same)
+        assert without["area"] == without["bbox"][2] * without["bbox"][3]
+    text = json.dumps(boxes)
+    assert "segmentation" not in text and "void" not in text and "counts" not in text
 
 
 def of_image(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

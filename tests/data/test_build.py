@@ -10,7 +10,6 @@ from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source
 from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError, DataError
-from wsis.modeling.teacher import is_teacher
 
 
 def take(loader, number):
@@ -139,10 +138,3 @@ def test_a_teacher_is_tested_on_the_boxes(make_document, register, make_cfg):
         boxes = np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4)
         assert np.array_equal(inputs["instances"].original_boxes.numpy(), boxes)
         assert inputs["original_image"].shape == (48, 64, 3)
-
-
-def test_is_teacher(make_cfg):
-    assert is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GrabCut"))
-    assert not is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GeneralizedRCNN"))
-    with pytest.raises(ConfigError, match=r"MODEL\.META_ARCHITECTURE: found 'GrabCutt'.*GrabCut"):
-        is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GrabCutt"))

@@ -29,10 +29,7 @@ SIZE = 64
 def write_dataset(folder: Path, number: int = 4, empty: int = 0) -> dict[str, Any]:
     """Images with one bright rectangle of two classes, and ``boxes.json`` (with masks); returns the document.
 
-    Args:
-        folder: made if need be.
-        number: of images.
-        empty: so many of them, the last ones, have no annotation.
+    The last ``empty`` of them have no annotation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
@@ -81,12 +78,9 @@ MODEL: dict[str, Any] = {
 
 
 def write_config(folder: Path, data: Path, **changes: Any) -> Path:
-    """``config.yaml`` of a Faster R-CNN with 16 channels for :func:`write_dataset`; the dataset is named ``tiny``.
+    """``config.yaml`` of a Faster R-CNN with 16 channels for the dataset in ``data``, which is named ``tiny``.
 
-    Args:
-        folder: where the config goes; its ``out`` is ``OUTPUT_DIR``.
-        data: folder of the dataset.
-        changes: keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
+    ``OUTPUT_DIR`` is ``out`` beside it; changes are keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
     """
     config: dict[str, Any] = {
         "MODEL": copy.deepcopy(MODEL),

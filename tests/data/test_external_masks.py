@@ -24,17 +24,22 @@ CROWD = {"image_id": 1, "segmentation": code(20, 10)}
 BOXES = {21: (1, 3, 2, 2), 22: (1, 5, 12, 2), 23: ("two", 3, 2, 10)}
 
 
+def of_images(*annotations, images, categories):
+    size = {"height": HEIGHT, "width": WIDTH}
+    entries = [{"id": i, "file_name": name, **size} for i, name in images.items()]
+    return coco(*annotations, images=entries, categories=categories)
+
+
 @pytest.fixture
 def document():
     """Two images; boxes of 6 x 5 pixels; a crowd."""
-    size = {"height": HEIGHT, "width": WIDTH}
     boxes = (
         {"id": i, "image_id": image, "category_id": category, "bbox": [x, y, 6, 5], "iscrowd": 0}
         for i, (image, category, x, y) in BOXES.items()
     )
     crowd = {"id": 29, "bbox": [20, 10, 6, 5], "iscrowd": 1}
-    images = [{"id": i, "file_name": n, **size} for i, n in ((1, "a/1.png"), ("two", "b/2.png"))]
-    return coco(*boxes, crowd, images=images, categories={3: "cat", 5: "dog"})
+    images = {1: "a/1.png", "two": "b/2.png"}
+    return of_images(*boxes, crowd, images=images, categories={3: "cat", 5: "dog"})
 
 
 @pytest.fixture
@@ -138,22 +143,14 @@ def test_entries_without_a_mask_and_crowds_take_no_part(join):
 
 
 @pytest.fixture
-def other(document):
+def other():
     """A COCO file of another tool: ids, order and folders of its own, images and classes by name."""
-    names = {1: "1.png", "two": "elsewhere/2.png"}
-    other = copy.deepcopy(document)
-    other["annotations"] = [
-        {**result(i), "id": 100 - i, "bbox": [*BOXES[i][2:], 6, 5], "area": 30} for i in BOXES
+    results = [
+        result(i, id=100 - i, image_id=f"x{image}", category_id=category + 10, bbox=[x, y, 6, 5])
+        for i, (image, category, x, y) in BOXES.items()
     ]
-    for image in other["images"]:
-        image.update(file_name=names[image["id"]], id=f"x{image['id']}")
-    for annotation in other["annotations"]:
-        annotation["image_id"] = f"x{annotation['image_id']}"
-        annotation["category_id"] += 10
-    for category in other["categories"]:
-        category["id"] += 10
-    other["images"].reverse()
-    return other
+    images = {"xtwo": "elsewhere/2.png", "x1": "1.png"}
+    return of_images(*results, images=images, categories={13: "cat", 15: "dog"})
 
 
 def test_a_coco_file_of_another_tool(join, other):

@@ -18,9 +18,7 @@ def inspect(tmp_path):
 
     def run(document, files=True, **options):
         report = inspect_file(write_json(tmp_path / "a.json", document), tmp_path, **options)
-        if files:
-            for _ in inspect_images(report):
-                pass
+        _ = files and list(inspect_images(report))
         return report
 
     return run

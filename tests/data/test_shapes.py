@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -137,8 +138,7 @@ def test_written_files(dataset):
     assert {path.stem for path in (dataset / "annotations").iterdir()} == JSONS
     for name in JSONS:
         document = _read(dataset, name)
-        spec = {"size": 64, "train": 4, "val": 2, "salient": 3, "seed": 5}
-        assert document["info"]["shapes"] == {"version": 1, **spec}
+        assert document["info"]["shapes"] == {"version": 1, **asdict(SMALL)}
         # Only a teacher's file may carry `wsis`, else the guard would take true masks for proxies.
         assert "wsis" not in document["info"]
         for image in document["images"]:
@@ -197,10 +197,9 @@ def test_no_json_before_all_images(tmp_path, monkeypatch):
 def test_other_arguments_need_force(tmp_path):
     prepare_shapes(tmp_path, SMALL)
     expected = _digests(tmp_path)
-    other = ShapesSpec(size=64, train=4, val=2, salient=3, seed=6)
-    with pytest.raises(
-        DataError, match=r"shapes_train_boxes\.json: made with .*'seed': 5.*--force"
-    ):
+    other = replace(SMALL, seed=6)
+    made = r"shapes_train_boxes\.json: made with .*'seed': 5.*--force"
+    with pytest.raises(DataError, match=made):
         prepare_shapes(tmp_path, other)
     assert _digests(tmp_path) == expected
     assert prepare_shapes(tmp_path, other, force=True)

@@ -60,24 +60,11 @@ def test_every_form_of_segmentation_gives_the_same_code():
 @pytest.mark.parametrize(
     "bad",
     [
-        [],
-        [[1, 2, 3, 4]],
-        [[1, 2, 3, 4, 5, 6, 7]],
-        "text",
-        None,
-        {"size": [5, 8], "counts": [40]},
-        {"size": [6, 8], "counts": [40]},
-        {"size": [6, 8], "counts": [-1, 49]},
-        {"size": [6, 8]},
-        {"size": [6, 8], "counts": ""},
-        {"size": [6, 8], "counts": "0"},
-        {"size": [6, 8], "counts": "\xff"},
+        *([], "text", None, {"size": [5, 8], "counts": [40]}, {"size": [6, 8]}),
+        *([[1, 2, 3, 4, *more]] for more in ([], [5, 6, 7], [5, float("nan")], [5, "6"])),
+        *({"size": [6, 8], "counts": counts} for counts in ([40], [-1, 49], "", "0", "\xff")),
         {"size": [6, 8], "counts": "\u20ac\u20ac\u20ac3"},  # not 15, 15, 15, 3
-        {"size": [6, 8], "counts": "oo"},
-        {"size": [6, 8], "counts": "o" * 60 + "0"},
-        {"size": [6, 8], "counts": "O"},
-        [[1, 2, 3, 4, 5, float("nan")]],
-        [[1, 2, 3, 4, 5, "6"]],
+        *({"size": [6, 8], "counts": counts} for counts in ("oo", "o" * 60 + "0", "O")),
     ],
 )
 def test_malformed_segmentation_is_a_value_error(bad):

@@ -51,8 +51,7 @@ def test_masks_only_as_the_supervision_allows(make_document, register, make_cfg)
 
 def test_nothing_to_train_on_and_no_size_of_batch(make_document, register, make_cfg):
     name = register(make_document((0, 0)))
-    message = r"test_\w+\.json: nothing to train on: found 2 images and 0 annotations"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"test_\w+\.json: nothing .*: found 2 images and 0 annot"):
         training_dicts(make_cfg(train=(name,)))
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN: found nothing"):
         training_dicts(make_cfg())

@@ -18,7 +18,8 @@ def inspect(tmp_path):
 
     def run(document, files=True, **options):
         report = inspect_file(write_json(tmp_path / "a.json", document), tmp_path, **options)
-        _ = files and list(inspect_images(report))
+        if files:
+            list(inspect_images(report))
         return report
 
     return run

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.masks import rectangle
 from wsis.structures.rle import (
     decode_mask,
     encode_box,
@@ -45,8 +46,7 @@ def test_filled_box_touches_its_pixels_and_no_crop_sticks_out():
 
 
 def test_every_form_of_segmentation_gives_the_same_code():
-    mask = np.zeros((6, 8), dtype=bool)
-    mask[1:4, 2:7] = True
+    mask = rectangle((6, 8), 2, 1, 7, 4)
     code = encode_mask(mask)
     polygon = [[2, 1, 7, 1, 7, 4, 2, 4]]
     runs = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0, append=0)), prepend=0)

@@ -1,7 +1,5 @@
 """Masks that tests draw, and what they are marked by."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import numpy as np

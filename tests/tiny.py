@@ -1,7 +1,5 @@
 """A dataset and a config so small that training them takes seconds."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging
@@ -18,10 +16,12 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from tests.data.builders import coco
+from tests.masks import rectangle
+from wsis.data.prepare import mask_annotation
 from wsis.methods.baselines.masks import filled_box
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import ProxyMasks, Seed
-from wsis.structures.rle import encode_mask
 
 SIZE = 64
 
@@ -29,43 +29,25 @@ SIZE = 64
 def write_dataset(folder: Path, number: int = 4, empty: int = 0) -> dict[str, Any]:
     """Images with one bright rectangle of two classes, and ``boxes.json`` (with masks); returns the document.
 
-    Args:
-        folder: made if need be.
-        number: of images.
-        empty: so many of them, the last ones, have no annotation.
+    The last ``empty`` of them have no annotation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
-    document: dict[str, Any] = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": 3, "name": "wide"}, {"id": 7, "name": "tall"}],
-    }
+    images, annotations = [], []
     for image_id in range(1, number + 1):
         pixels = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
         tall = image_id % 2
         x, y = (int(v) for v in rng.integers(4, 24, 2))
         width, height = (14, 30) if tall else (30, 14)
-        mask = np.zeros((SIZE, SIZE), dtype=bool)
-        mask[y : y + height, x : x + width] = True
         name = f"{image_id}.png"
-        document["images"].append(
-            {"id": image_id, "file_name": name, "height": SIZE, "width": SIZE}
-        )
+        images.append({"id": image_id, "file_name": name, "height": SIZE, "width": SIZE})
         if image_id <= number - empty:
+            mask = rectangle((SIZE, SIZE), x, y, x + width, y + height)
             pixels[mask] += 120
-            document["annotations"].append(
-                {
-                    "id": 50 + image_id,
-                    "image_id": image_id,
-                    "category_id": 7 if tall else 3,
-                    "bbox": [x, y, width, height],
-                    "iscrowd": 0,
-                    "area": int(mask.sum()),
-                    "segmentation": encode_mask(mask),
-                }
-            )
+            made = mask_annotation(mask, 7 if tall else 3)
+            annotations.append({"id": 50 + image_id, "image_id": image_id, **made})
         cv2.imwrite(str(folder / name), pixels)
+    document = coco(*annotations, images=images, categories={3: "wide", 7: "tall"})
     write_json(folder, document)
     return document
 
@@ -75,68 +57,37 @@ def write_json(folder: Path, document: Any) -> None:
     (folder / "boxes.json").write_text(json.dumps(document))
 
 
+STAGES, LEVELS = [f"res{i}" for i in range(2, 6)], [f"p{i}" for i in range(2, 6)]
 MODEL: dict[str, Any] = {
     "META_ARCHITECTURE": "GeneralizedRCNN",
     "DEVICE": "cpu",
     "MASK_ON": False,
     "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
-    "RESNETS": {
-        "DEPTH": 50,
-        "NORM": "BN",
-        "STEM_OUT_CHANNELS": 8,
-        "RES2_OUT_CHANNELS": 8,
-        "WIDTH_PER_GROUP": 4,
-        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
-    },
-    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 16},
+    "RESNETS": {"DEPTH": 50, "NORM": "BN", "OUT_FEATURES": STAGES}
+    | {"STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 8, "WIDTH_PER_GROUP": 4},
+    "FPN": {"IN_FEATURES": STAGES, "OUT_CHANNELS": 16},
     "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
-    "RPN": {
-        "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-        "POST_NMS_TOPK_TRAIN": 50,
-        "POST_NMS_TOPK_TEST": 20,
-    },
-    "ROI_HEADS": {
-        "NAME": "StandardROIHeads",
-        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-        "BATCH_SIZE_PER_IMAGE": 32,
-    },
-    "ROI_BOX_HEAD": {
-        "NAME": "FastRCNNConvFCHead",
-        "NUM_FC": 1,
-        "FC_DIM": 32,
-        "POOLER_RESOLUTION": 7,
-    },
-    "ROI_MASK_HEAD": {
-        "NAME": "MaskRCNNConvUpsampleHead",
-        "NUM_CONV": 1,
-        "CONV_DIM": 16,
-        "POOLER_RESOLUTION": 7,
-    },
+    "RPN": {"IN_FEATURES": [*LEVELS, "p6"], "POST_NMS_TOPK_TRAIN": 50, "POST_NMS_TOPK_TEST": 20},
+    "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": LEVELS, "BATCH_SIZE_PER_IMAGE": 32},
+    "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1, "FC_DIM": 32}
+    | {"POOLER_RESOLUTION": 7},
+    "ROI_MASK_HEAD": {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 1, "CONV_DIM": 16}
+    | {"POOLER_RESOLUTION": 7},
 }
 """A Faster R-CNN with 16 channels."""
 
 
 def write_config(folder: Path, data: Path, **changes: Any) -> Path:
-    """``config.yaml`` of a Faster R-CNN with 16 channels for :func:`write_dataset`; the dataset is named ``tiny``.
+    """``config.yaml`` of a Faster R-CNN with 16 channels for the dataset in ``data``, which is named ``tiny``.
 
-    Args:
-        folder: where the config goes; its ``out`` is ``OUTPUT_DIR``.
-        data: folder of the dataset.
-        changes: keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
+    ``OUTPUT_DIR`` is ``out`` beside it; changes are keys with ``__`` for the dots, ``SOLVER__MAX_ITER=4``.
     """
     config: dict[str, Any] = {
         "MODEL": copy.deepcopy(MODEL),
-        "DATASETS": {
-            "CUSTOM": [["tiny", str(data / "boxes.json"), str(data)]],
-            "TRAIN": ["tiny"],
-            "TEST": [],
-        },
-        "INPUT": {
-            "MIN_SIZE_TRAIN": [SIZE],
-            "MIN_SIZE_TEST": SIZE,
-            "RANDOM_FLIP": "none",
-            "MASK_FORMAT": "bitmask",
-        },
+        "DATASETS": {"CUSTOM": [["tiny", str(data / "boxes.json"), str(data)]]}
+        | {"TRAIN": ["tiny"], "TEST": []},
+        "INPUT": {"MIN_SIZE_TRAIN": [SIZE], "MIN_SIZE_TEST": SIZE}
+        | {"RANDOM_FLIP": "none", "MASK_FORMAT": "bitmask"},
         "SOLVER": {"IMS_PER_BATCH": 4, "BASE_LR": 0.01, "MAX_ITER": 4, "WARMUP_ITERS": 2},
         "DATALOADER": {"NUM_WORKERS": 0},
         "OUTPUT_DIR": str(folder / "out"),

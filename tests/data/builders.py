@@ -1,7 +1,5 @@
 """COCO documents and image files, made in one line."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

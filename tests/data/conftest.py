@@ -1,7 +1,5 @@
 """Small COCO datasets on disk."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Public datasets in miniature, exactly of their official form, and their converters."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from pathlib import Path
@@ -18,40 +16,20 @@ from wsis.structures.pseudo_labels import write_label
 
 HEIGHT, WIDTH = 40, 60
 VOC, SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
-XML = """<annotation>
-	<folder>VOC2012</folder>
-	<filename>{name}.jpg</filename>
-	<source><database>The VOC2007 Database</database><image>flickr</image></source>
-	<size><width>60</width><height>40</height><depth>3</depth></size>
-	<segmented>1</segmented>
-{objects}</annotation>
-"""
-OBJECT = """	<object>
-		<name>{0}</name>
-		<pose>Left</pose>
-		<truncated>1</truncated>
-		<difficult>{5}</difficult>
-		<bndbox><xmin>{1}</xmin><ymin>{2}</ymin><xmax>{3}</xmax><ymax>{4}</ymax></bndbox>
-		{6}
-	</object>
-"""
-PART = """<part><name>head</name>
-		<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"""
-# name -> (class, xmin, ymin, xmax, ymax, difficult, parts) as the XML states them
+BOX = "<bndbox><xmax>{2}</xmax><xmin>{0}</xmin><ymax>{3}</ymax><ymin>{1}</ymin></bndbox>"
+EASY, HARD = (f"<pose>Left</pose><difficult>{i}</difficult>" for i in (0, 1))
+PART = f"<part><name>head</name>{BOX.format(1, 1, 3, 3)}</part>"
+# name -> (class, xmin, ymin, xmax, ymax, what else stands in the object) as the XML states them
 OBJECTS: dict[str, list[tuple[Any, ...]]] = {
-    "2007_000032": [("person", 1, 1, 20, 30, 0, PART), ("dog", 31, 11, 60, 40, 1, "")],
-    "2007_000039": [  # two of one class, and one without a mask
-        ("car", 1, 5, 30, 24, 0, ""),
-        ("car", 33, 5, 48, 24, 0, ""),
-        ("bird", 50, 1, 56, 7, 0, ""),
-    ],
-    "2007_000033": [("aeroplane", 6, 6, 25, 25, 0, "")],  # val; a second instance has no object
+    "2007_000032": [("person", 1, 1, 20, 30, PART + EASY), ("dog", 31, 11, 60, 40, HARD)],
+    # two of one class, and one without a mask
+    "2007_000039": [("car", 1, 5, 30, 24), ("car", 33, 5, 48, 24, EASY), ("bird", 50, 1, 56, 7)],
+    "2007_000033": [("aeroplane", 6, 6, 25, 25)],  # val; a second instance has no object
     "2008_000002": [  # SBD only; decimal numbers, instances in another order
-        ("tvmonitor", "10.70", "5.2", "30.70", "25.2", 0, ""),
-        ("sofa", 31, 1, 50, 20, 0, ""),
-        ("sofa", 1, 31, 4, 34, 1, ""),
+        ("tvmonitor", "10.70", "5.2", "30.70", "25.2"),
+        *(("sofa", 31, 1, 50, 20), ("sofa", 1, 31, 4, 34, HARD)),
     ],
-    "2008_000003": [("cat", 1, 1, 60, 40, 0, "")],  # SBD only
+    "2008_000003": [("cat", 1, 1, 60, 40)],  # SBD only
 }
 VOC_TRAIN = ["2007_000032", "2007_000039"]
 # name -> (value of the instance, of the class, half-open XYXY)
@@ -105,6 +83,22 @@ def save(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def write_xml(
+    path: Path, *objects: Any, file_name: str | None = None, size: Any = (WIDTH, HEIGHT)
+) -> None:
+    """An annotation in VOC's form; ``objects`` are as in :data:`OBJECTS`."""
+    text = ""
+    for name, x0, y0, x1, y1, *more in objects:
+        box = BOX.format(x0, y0, x1, y1)
+        text += f"<object>{''.join(more)}<name>{name}</name>{box}</object>\n"
+    if size:
+        text += f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    if file_name is not None:
+        text += f"<filename>{file_name}</filename>"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<annotation>{text}</annotation>", encoding="utf-8")
+
+
 def ringed(shapes: list[tuple[int, tuple[int, int, int, int]]]) -> np.ndarray:
     """A map where each (value, half-open XYXY) is a rectangle within a void ring of 2 pixels."""
     labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
@@ -117,9 +111,7 @@ def ringed(shapes: list[tuple[int, tuple[int, int, int, int]]]) -> np.ndarray:
 def voc2012(root: Path) -> None:
     for name, objects in OBJECTS.items():
         save(root / VOC / "JPEGImages" / f"{name}.jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-        path = root / VOC / "Annotations" / f"{name}.xml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(XML.format(name=name, objects="".join(OBJECT.format(*o) for o in objects)))
+        write_xml(root / VOC / f"Annotations/{name}.xml", *objects, file_name=f"{name}.jpg")
     for name, masks in VOC_MASKS.items():
         for kind, key in (("SegmentationObject", 0), ("SegmentationClass", 1)):
             write_label(root / VOC / kind / f"{name}.png", ringed([(m[key], m[2]) for m in masks]))
@@ -184,7 +176,9 @@ def main_of(script: str) -> Any:
 
 
 def prepare(name: str, root: Path, *arguments: str) -> None:
-    """Runs a converter on a root that its tree stands in."""
+    """Runs a converter on a root; an empty one gets its tree before."""
+    if not any(root.iterdir()):
+        TREES[name](root)
     workers = () if name == "coco" else ("--workers", "1")
     main_of(f"prepare_{name}")(["--root", str(root), *workers, *arguments])
 
@@ -192,6 +186,19 @@ def prepare(name: str, root: Path, *arguments: str) -> None:
 def read(root: Path, name: str) -> dict[str, Any]:
     """What was written as a builtin dataset."""
     return json.loads((root / BUILTIN[name][0]).read_text())
+
+
+def check_boxes_file(masked: dict[str, Any], boxes: dict[str, Any], *more: str) -> None:
+    """The same images and annotations in both, and nothing of a mask in the second."""
+    assert boxes["images"] == [
+        {k: v for k, v in i.items() if k != "void"} for i in masked["images"]
+    ]
+    same = ("id", "image_id", "category_id", "bbox", "iscrowd", *more)
+    for with_mask, without in zip(masked["annotations"], boxes["annotations"], strict=True):
+        assert all(with_mask[key] == without[key] for key in same)
+        assert without["area"] == without["bbox"][2] * without["bbox"][3]
+    text = json.dumps(boxes)
+    assert "segmentation" not in text and "void" not in text and "counts" not in text
 
 
 def of_image(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """Loaders: what is in a batch, in which order, and what cannot be loaded."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from wsis.data.registration import get_source
 from wsis.engine import WsisTrainer
 from wsis.engine.generation import check_generation
 from wsis.errors import ConfigError, DataError
-from wsis.modeling.teacher import is_teacher
 
 
 def take(loader, number):
@@ -74,8 +71,7 @@ def test_tags_are_no_boxes(make_document, register, make_cfg, caplog):
 
 def test_nothing_to_train_on_and_no_size_of_batch(make_document, register, make_cfg):
     name = register(make_document((0, 0)))
-    message = r"test_\w+\.json: nothing to train on: found 2 images and 0 annotations"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"test_\w+\.json: nothing .*: found 2 images and 0 annot"):
         training_dicts(make_cfg(train=(name,)))
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN: found nothing"):
         training_dicts(make_cfg())
@@ -161,10 +157,3 @@ def test_a_teacher_is_tested_on_the_boxes(make_document, register, make_cfg):
         boxes = np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4)
         assert np.array_equal(inputs["instances"].original_boxes.numpy(), boxes)
         assert inputs["original_image"].shape == (48, 64, 3)
-
-
-def test_is_teacher(make_cfg):
-    assert is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GrabCut"))
-    assert not is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GeneralizedRCNN"))
-    with pytest.raises(ConfigError, match=r"MODEL\.META_ARCHITECTURE: found 'GrabCutt'.*GrabCut"):
-        is_teacher(make_cfg("MODEL.META_ARCHITECTURE", "GrabCutt"))

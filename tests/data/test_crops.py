@@ -1,27 +1,10 @@
-from __future__ import annotations
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wsis.data.crops import draw_jitter, jittered_windows
 
 SHIFT, SCALE = 0.25, (0.5, 1.5)
-
-
-@pytest.mark.parametrize(
-    ("box", "jitter", "size", "window"),
-    [
-        # centre 60 + 5, 45 - 3; half sides 10 and 22.5
-        ([40, 30, 80, 60], [0.25, -0.2, 0.5, 1.5], (240, 320), [55, 19, 75, 64]),
-        ([0, 0, 64, 48], [0, 0, 1.5, 1.5], (48, 64), [0, 0, 63, 47]),  # the last are never seen
-        ([0, 0, 1, 1], [0, 0, 0.5, 0.5], (20, 20), [0, 0, 1, 1]),  # the guard gives one column
-        ([9, 9, 10, 10], [0, 0, 0.5, 0.5], (20, 20), [8, 8, 9, 9]),
-    ],
-)
-def test_windows_follow_the_formula(box, jitter, size, window):
-    np.testing.assert_array_equal(jittered_windows([box], [jitter], *size), [window])
 
 
 def test_without_guard_a_window_may_be_empty_and_no_boxes_have_none():
@@ -35,9 +18,7 @@ def test_without_guard_a_window_may_be_empty_and_no_boxes_have_none():
     corners=st.lists(st.floats(0, 1), min_size=4, max_size=4),
     seed=st.integers(0, 2**32),
 )
-def test_no_window_is_empty_or_leaves_the_image(
-    size: tuple[int, int], corners: list[float], seed: int
-):
+def test_no_window_is_empty_or_leaves_the_image(size, corners, seed):
     height, width = size
     x0, y0 = int(corners[0] * (width - 1)), int(corners[1] * (height - 1))
     box = [x0, y0, x0 + 1 + int(corners[2] * (width - 1 - x0)), 0]

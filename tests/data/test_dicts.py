@@ -1,7 +1,5 @@
 """Standard dicts behind the supervision guard."""
 
-from __future__ import annotations
-
 import pytest
 from detectron2.structures import BoxMode
 
@@ -14,19 +12,20 @@ RLE = {"size": [10, 12], "counts": [10, 5, 105]}
 
 @pytest.fixture
 def make(tmp_path):
-    """``make(info=None, **keys of the first annotation)``: a source; its second box is bad, the third a crowd's."""
+    """``make(info, void, **keys of the first annotation)``: a source; its second box is bad, the third a crowd's."""
 
-    def source(info=None, **extra):
+    def source(info=None, void=None, **extra):
         others = ([0, 0, 0, 4], 0), ([0, 0, 2, 4], 1)
         crowds = ({"category_id": 4, "bbox": box, "iscrowd": crowd} for box, crowd in others)
         document = coco({"bbox": [-1, 2, 3, 4], **extra}, *crowds, info=info or {})
+        document["images"][0] |= {"void": void} if void else {}
         return source_of(tmp_path, document, bad_box="skip")
 
     return source
 
 
 def test_nothing_of_a_mask_passes(make):
-    full = make(segmentation=[[1, 1]], area=3, keypoints=[1], score=0.5)
+    full = make(void=RLE, segmentation=[[1, 1]], area=3, keypoints=[1], score=0.5)
     with_masks = to_dicts(full, "box")
     assert with_masks == to_dicts(make(), "box")
     expected = {"id": 1, "category_id": 1, "iscrowd": 0, "bbox": [0, 2, 2, 6]}
@@ -89,9 +88,7 @@ def test_masks_pass_where_they_may(make):
         to_dicts(make(), "boxes")
 
 
-@pytest.mark.parametrize(
-    "bad", [[[1, 1]], {"size": [3, 3], "counts": "0"}, {"size": [10, 12], "counts": [3]}, 5]
-)
+@pytest.mark.parametrize("bad", [[[1, 1]], {"size": [3, 3], "counts": "0"}])
 def test_a_malformed_mask_is_named_where_it_is_used(make, bad):
     source = make(segmentation=bad)
     assert to_dicts(source, "box")

@@ -1,13 +1,12 @@
 """Masks of other tools find their boxes, and whatever contradicts them is named."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np
 import pytest
 
 from tests.data.builders import coco, write_json
+from tests.masks import rectangle
 from wsis.data.external_masks import join_masks
 from wsis.data.source import check_document
 from wsis.errors import ConfigError, DataError
@@ -16,30 +15,31 @@ from wsis.structures.rle import decode_mask, encode_mask
 HEIGHT, WIDTH = 20, 30
 
 
-def square(x, y, width=6, height=5):
-    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
+def code(x, y, width=6, height=5):
+    return encode_mask(rectangle((HEIGHT, WIDTH), x, y, x + width, y + height))
 
 
-BOXES = {  # annotation id -> image, category, x, y
-    21: (1, 3, 2, 2),
-    22: (1, 5, 12, 2),
-    23: ("two", 3, 2, 10),
-}
+CROWD = {"image_id": 1, "segmentation": code(20, 10)}
+# annotation id -> image, category, x, y
+BOXES = {21: (1, 3, 2, 2), 22: (1, 5, 12, 2), 23: ("two", 3, 2, 10)}
+
+
+def of_images(*annotations, images, categories):
+    size = {"height": HEIGHT, "width": WIDTH}
+    entries = [{"id": i, "file_name": name, **size} for i, name in images.items()]
+    return coco(*annotations, images=entries, categories=categories)
 
 
 @pytest.fixture
 def document():
     """Two images; boxes of 6 x 5 pixels; a crowd."""
-    size = {"height": HEIGHT, "width": WIDTH}
     boxes = (
         {"id": i, "image_id": image, "category_id": category, "bbox": [x, y, 6, 5], "iscrowd": 0}
         for i, (image, category, x, y) in BOXES.items()
     )
     crowd = {"id": 29, "bbox": [20, 10, 6, 5], "iscrowd": 1}
-    images = [{"id": i, "file_name": n, **size} for i, n in ((1, "a/1.png"), ("two", "b/2.png"))]
-    return coco(*boxes, crowd, images=images, categories={3: "cat", 5: "dog"})
+    images = {1: "a/1.png", "two": "b/2.png"}
+    return of_images(*boxes, crowd, images=images, categories={3: "cat", 5: "dog"})
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def source(document):
 def result(box, dx=0, **changes):
     """A result for a box, moved by ``dx`` columns."""
     image, category, x, y = BOXES[box]
-    mask = encode_mask(square(x + dx, y))
-    return {"image_id": image, "category_id": category, "segmentation": mask, **changes}
+    own = {"image_id": image, "category_id": category, "segmentation": code(x + dx, y)}
+    return own | changes
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_by_id_if_every_one_agrees(join):
 
 
 def test_the_id_of_a_crowd_does_not_make_the_others_disagree(join):
-    crowd = {"image_id": 1, "segmentation": encode_mask(square(20, 10)), "id": 29}
+    crowd = {**CROWD, "id": 29}
     assert join([result(22, dx=4, id=22), crowd]) == {22: (16, 1.0)}
     assert join([result(22, dx=4, id=22), crowd, result(22, annotation_id=22)]) == {22: (12, 1.0)}
 
@@ -112,11 +112,9 @@ def test_by_box_one_to_one_the_largest_overlap_first(join):
 
 
 def test_a_box_that_is_given_counts_instead_of_the_masks(join):
-    results = [result(21, dx=5, bbox=[2, 2, 6, 5])]
-    assert join(results) == {21: (7, 1.0)}
-    del results[0]["bbox"]
+    assert join([result(21, dx=5, bbox=[2, 2, 6, 5])]) == {21: (7, 1.0)}
     with pytest.raises(DataError, match="expected at least one"):
-        join(results)
+        join([result(21, dx=5)])
 
 
 def test_classes(join):
@@ -132,42 +130,27 @@ def test_classes(join):
         join([{**other, "annotation_id": 21}])
 
 
-def test_every_form_of_mask(join):
-    mask = square(2, 2)
-    counts = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0)), prepend=0).tolist()
-    counts.append(HEIGHT * WIDTH - sum(counts))
-    runs = {"size": [HEIGHT, WIDTH], "counts": counts}
-    for form in (encode_mask(mask), runs, [[2, 2, 8, 2, 8, 7, 2, 7]]):
-        assert join([result(21, segmentation=form)]) == {21: (2, 1.0)}
+def test_a_polygon_is_a_mask_too(join):
+    assert join([result(21, segmentation=[[2, 2, 8, 2, 8, 7, 2, 7]])]) == {21: (2, 1.0)}
 
 
 def test_entries_without_a_mask_and_crowds_take_no_part(join):
-    nothing = encode_mask(square(0, 0, 0, 0))
-    forms = zip(BOXES, (nothing, [], None), strict=True)
+    forms = zip(BOXES, (code(0, 0, 0, 0), [], None), strict=True)
     results = [result(i, segmentation=form) for i, form in forms]
     with pytest.raises(DataError, match="found no mask of an image of boxes.json"):
         join(results)
-    crowd = {"image_id": 1, "segmentation": encode_mask(square(20, 10)), "annotation_id": 29}
-    assert join([crowd, result(21)]) == {21: (2, 1.0)}
+    assert join([{**CROWD, "annotation_id": 29}, result(21)]) == {21: (2, 1.0)}
 
 
 @pytest.fixture
-def other(document):
+def other():
     """A COCO file of another tool: ids, order and folders of its own, images and classes by name."""
-    names = {1: "1.png", "two": "elsewhere/2.png"}
-    other = copy.deepcopy(document)
-    other["annotations"] = [
-        {**result(i), "id": 100 - i, "bbox": [*BOXES[i][2:], 6, 5], "area": 30} for i in BOXES
+    results = [
+        result(i, id=100 - i, image_id=f"x{image}", category_id=category + 10, bbox=[x, y, 6, 5])
+        for i, (image, category, x, y) in BOXES.items()
     ]
-    for image in other["images"]:
-        image.update(file_name=names[image["id"]], id=f"x{image['id']}")
-    for annotation in other["annotations"]:
-        annotation["image_id"] = f"x{annotation['image_id']}"
-        annotation["category_id"] += 10
-    for category in other["categories"]:
-        category["id"] += 10
-    other["images"].reverse()
-    return other
+    images = {"xtwo": "elsewhere/2.png", "x1": "1.png"}
+    return of_images(*results, images=images, categories={13: "cat", 15: "dog"})
 
 
 def test_a_coco_file_of_another_tool(join, other):
@@ -209,10 +192,7 @@ BREAKAGES = [
     ([result(21, image_id=True)], "entry 0: key 'image_id': True is not among"),
     ([result(21, category_id=4)], "key 'category_id': 4 is not .*--any-class"),
     ([result(21, category_id="cat")], "key 'category_id': 'cat' is not among"),
-    (
-        [result(21), result(22, segmentation=TALL)],
-        r"entry 1: .* size \[30, 20\], expected \[20, 30\]",
-    ),
+    ([result(21), result(22, segmentation=TALL)], r"entry 1: .* \[30, 20\], expected \[20, 30\]"),
     ([result(21, segmentation=TORN)], "entry 0: key 'segmentation': counts add up to"),
     ([result(21, segmentation=[[1, 1, 2, 2]])], "a polygon needs at least three"),
     ([result(21, bbox=[1, 2, 3])], r"entry 0: key 'bbox': found \[1, 2, 3\], expected four"),
@@ -236,9 +216,8 @@ def test_what_is_wrong_is_one_line(join, tmp_path, masks, message):
 
 def test_images_of_another_size_are_refused(join, other):
     other["images"][0]["width"] = 31
-    with pytest.raises(
-        DataError, match="image 'xtwo': key 'width': found 31, expected 30 as image"
-    ):
+    found = "image 'xtwo': key 'width': found 31, expected 30 as image"
+    with pytest.raises(DataError, match=found):
         join(other)
 
 

@@ -1,7 +1,5 @@
 """What a dataset has and what is wrong with it, all at once."""
 
-from __future__ import annotations
-
 import json
 
 import cv2
@@ -21,8 +19,7 @@ def inspect(tmp_path):
     def run(document, files=True, **options):
         report = inspect_file(write_json(tmp_path / "a.json", document), tmp_path, **options)
         if files:
-            for _ in inspect_images(report):
-                pass
+            list(inspect_images(report))
         return report
 
     return run

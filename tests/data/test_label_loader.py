@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.builders import write_json
 from tests.methods.bana.tiny_segmentor import data_entry, label_entry, make_cfg, write_label_pair
 from tests.tiny import SIZE
 from wsis.data.label_loader import LabelMapper, training_records
@@ -31,9 +32,9 @@ def document(tmp_path, labels):
     """``document(file, change)``: ``boxes.json``, changed, under this name; the entry of the dataset for it."""
 
     def write(file, change):
-        found = json.loads((tmp_path / "data" / "boxes.json").read_text())
+        found = json.loads((tmp_path / "data/boxes.json").read_text())
         change(found)
-        (tmp_path / "data" / f"{file}.json").write_text(json.dumps(found))
+        write_json(tmp_path / f"data/{file}.json", found)
         return data_entry(f"{file}_{uuid.uuid4().hex}", tmp_path, file)
 
     return write

@@ -1,7 +1,5 @@
 """Label maps from folders and from instance masks."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.data.builders import coco, write_json
+from tests.masks import rectangle
 from tests.tiny import SIZE, write_dataset
 from wsis.data.labels import (
     check_label_files,
@@ -26,18 +25,12 @@ from wsis.structures.rle import encode_mask
 
 
 def square(y, x, side=4):
-    mask = np.zeros((10, 12), dtype=bool)
-    mask[y : y + side, x : x + side] = True
-    return mask
+    return rectangle((10, 12), x, y, x + side, y + side)
 
 
 def of(category, mask, **more):
-    return {
-        "category_id": category,
-        "segmentation": encode_mask(mask),
-        "bbox": [1, 1, 2, 2],
-        **more,
-    }
+    code = encode_mask(mask)
+    return {"category_id": category, "segmentation": code, "bbox": [1, 1, 2, 2], **more}
 
 
 def source_of(*annotations, **image):
@@ -184,7 +177,6 @@ def test_labels_of_a_teacher_have_a_manifest_that_names_them(tmp_path):
 @pytest.mark.parametrize(
     ("manifest", "error", "message"),
     [
-        ({"labels": None}, *NO_TEACHER),
         ({"labels": 5}, *NO_TEACHER),
         ([], *NO_TEACHER),
         ({"labels": ["y"]}, DataError, "manifest.json: key 'classes': found None, expected a list"),

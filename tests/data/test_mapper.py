@@ -1,7 +1,5 @@
 """Mappers: boxes decide what stays, masks ride along, teachers get every box."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np
@@ -12,6 +10,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from tests.data.builders import save_turned
+from tests.masks import rectangle
 from wsis.data.dicts import to_dicts
 from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper, transform_masks
 from wsis.data.registration import get_source
@@ -29,20 +28,12 @@ def mapper(*augmentations, masks=True):
 
 @pytest.fixture
 def image(make_document, register):
-    """``image(objects=3, change=function of the document)``: one dataset dict with masks."""
-
-    def make(objects=3, change=lambda document: None):
-        document = make_document((objects,))
-        change(document)
-        return to_dicts(get_source(register(document)))[0]
-
-    return make
+    """``image(objects=3)``: one dataset dict with masks."""
+    return lambda objects=3: to_dicts(get_source(register(make_document((objects,)))))[0]
 
 
-def box_mask(x0, y0, x1, y1):
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
+def box_code(*corners):
+    return encode_mask(rectangle(SIZE, *corners))
 
 
 def test_fields_without_transforms(image):
@@ -96,13 +87,9 @@ def test_a_wrong_size_and_a_broken_code_are_named(image):
 
 
 def test_ignore_masks_scores_and_ids_follow_flip_and_resize(image):
-    ignored = box_mask(10, 5, 40, 30)
-
-    def change(document):
-        document["annotations"][0].update(score=0.25)
-        document["annotations"][1].update(ignore_segmentation=encode_mask(ignored), score=0.5)
-
-    given = image(3, change)
+    given, ignored = image(), rectangle(SIZE, 10, 5, 40, 30)
+    given["annotations"][0]["score"] = 0.25
+    given["annotations"][1].update(ignore_segmentation=encode_mask(ignored), score=0.5)
     transforms = T.TransformList([T.ResizeTransform(*SIZE, 72, 90), T.HFlipTransform(90)])
     instances = mapper(*transforms.transforms)(given)["instances"]
     expected = np.zeros((3, 72, 90), dtype=bool)
@@ -119,15 +106,13 @@ def test_ignore_masks_scores_and_ids_follow_flip_and_resize(image):
         assert instances.gt_boxes.tensor[index].tolist() == pytest.approx(box, abs=1e-4)
 
 
-def left_mask_in_wide_box(document):
-    """Annotation 0: the mask fills only the left of its box. Annotation 1: lies on the left."""
-    first, second = document["annotations"]
-    first.update(bbox=[0, 0, 64, 48], segmentation=encode_mask(box_mask(0, 0, 10, 48)))
-    second.update(bbox=[2, 2, 8, 8], segmentation=encode_mask(box_mask(2, 2, 10, 10)))
-
-
 def test_a_crop_that_empties_a_mask_keeps_its_box_and_none_tightens_one(image):
-    given = image(2, left_mask_in_wide_box)
+    given = image(2)
+    first, second = given[
+        "annotations"
+    ]  # the first fills the left of its box, where the second lies
+    first.update(bbox=[0, 0, 64, 48], segmentation=box_code(0, 0, 10, 48))
+    second.update(bbox=[2, 2, 10, 10], segmentation=box_code(2, 2, 10, 10))
     instances = mapper(T.CropTransform(32, 0, 32, 48))(given)["instances"]
     assert instances.gt_ids.tolist() == [100]
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 32, 48]]
@@ -140,7 +125,8 @@ def test_a_crop_that_empties_a_mask_keeps_its_box_and_none_tightens_one(image):
 
 
 def test_an_annotation_without_mask_has_score_0(image):
-    given = image(3, lambda document: document["annotations"][1].pop("segmentation"))
+    given = image()
+    del given["annotations"][1]["segmentation"]
     instances = mapper()(given)["instances"]
     assert instances.gt_scores.tolist() == [1.0, 0.0, 1.0]
     assert instances.gt_masks.tensor.flatten(1).any(dim=1).tolist() == [True, False, True]
@@ -148,14 +134,16 @@ def test_an_annotation_without_mask_has_score_0(image):
 
 def test_polygons_are_rasterised_as_pycocotools_does(image):
     polygons = [[3.2, 4.1, 30.7, 5.5, 20.0, 40.9], [40, 10, 60, 10, 60, 30, 40, 30]]
-    given = image(1, lambda document: document["annotations"][0].update(segmentation=polygons))
+    given = image(1)
+    given["annotations"][0]["segmentation"] = polygons
     instances = mapper()(given)["instances"]
     code = coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE))
     assert np.array_equal(instances.gt_masks.tensor[0].numpy(), coco_mask.decode(code) != 0)
 
 
 def test_crowds_and_annotations_without_box_are_left_out_and_all_may_be(image):
-    given = image(3, lambda document: document["annotations"][0].update(iscrowd=1))
+    given = image()
+    given["annotations"][0]["iscrowd"] = 1
     del given["annotations"][1]["bbox"]
     assert mapper()(given)["instances"].gt_ids.tolist() == [102]
     instances = mapper(T.HFlipTransform(64))(image(0))["instances"]
@@ -182,7 +170,6 @@ def test_packed_masks_equal_masks_one_by_one(number):
     ("opts", "message"),
     [
         (("WSIS.SUPERVISION", "box"), "MODEL.MASK_ON: masks are needed.*proxy or mask"),
-        (("WSIS.SUPERVISION", "image"), "MODEL.MASK_ON: masks are needed"),
         (("INPUT.MASK_FORMAT", "polygon"), "INPUT.MASK_FORMAT: found 'polygon', expected bitmask"),
         (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
         (("MODEL.LOAD_PROPOSALS", True), "MODEL.LOAD_PROPOSALS"),
@@ -206,7 +193,8 @@ def test_from_config(make_cfg):
 
 
 def test_teacher_gets_every_box_in_both_frames(make_cfg, image):
-    given = image(3, lambda document: document["annotations"][1].update(iscrowd=1))
+    given = image()
+    given["annotations"][1]["iscrowd"] = 1
     result = TeacherDatasetMapper(make_cfg("INPUT.FORMAT", "RGB"))(given)
     assert set(result) == {*given, "image", "instances", "crowd_boxes"} - {"annotations"}
     assert result["crowd_boxes"].tolist() == [given["annotations"][1]["bbox"]]
@@ -236,7 +224,7 @@ def test_teacher_reads_no_image_without_need_and_never_a_mask(make_cfg, image):
     assert result["instances"].image_size == SIZE
     boxes = result["instances"].gt_boxes.tensor
     assert torch.equal(boxes, result["instances"].original_boxes)
-    given = {**image(2), "void": encode_mask(box_mask(0, 0, 4, 4))}
+    given = {**image(2), "void": box_code(0, 0, 4, 4)}
     result = TeacherDatasetMapper(make_cfg())(given)
     assert "void" not in result
     assert not any("mask" in name for name in result["instances"].get_fields())

@@ -1,18 +1,13 @@
 """Converters on trees with something wrong in them, and what all of them have in common."""
 
-from __future__ import annotations
-
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from tests.data.converters import BLOBS, COCO, HEIGHT, NUCLEI, SBD, SCRIPTS, TREES, VOC, WIDTH
-from tests.data.converters import prepare as run
+from tests.data.converters import COCO, HEIGHT, NUCLEI, SBD, SCRIPTS, TREES, VOC, WIDTH, prepare
 from wsis.errors import ConfigError, DataError
 from wsis.structures.pseudo_labels import write_label
 
@@ -28,8 +23,8 @@ def gone(path):
     return lambda root: (root / path).rename(root / "gone")
 
 
-def emptied(path):
-    return lambda root: [each.unlink() for each in (root / path).iterdir()]
+def emptied(path, *kept):
+    return lambda root: [p.unlink() for p in (root / path).iterdir() if p.name not in kept]
 
 
 def holds(path, content):
@@ -73,6 +68,7 @@ FAULTS = {
         (holds(f"{SBD}/val.txt", b"\n"), "val.txt: the list is empty"),
         (holds(f"{SBD}/train.txt", b"2009_1\n"), "train.txt: names '2009_1', but .* no 2009_1.jpg"),
         (gone(CAT), "2008_000003.xml: no such file"),
+        (gone(CAT), "2008_000003.xml: no such file", "--workers", "2"),
         (holds(CAT, b"<annotation><object>"), "2008_000003.xml: not valid XML"),
         (edited(CAT, "<name>cat", "<name>kit"), "2008_000003.xml: object 1: unknown class 'kit'"),
         (edited(CAT, "<xmax>60", "<xmax>x"), "bndbox/xmax: found 'x', expected a number"),
@@ -100,6 +96,7 @@ FAULTS = {
         (gone(f"{DUTS}-Mask"), "DUTS-TR-Mask: no such folder, expected DUTS-TR-Mask"),
         (gone(f"{DUTS}-Mask/two.png"), "two.png: no such mask"),
         (emptied(f"{DUTS}-Image"), r"found no \*.jpg"),
+        (emptied(f"{DUTS}-Image", "two.jpg"), "none of 1 images shows a single object"),
         (labels(f"{DUTS}-Mask/two.png", 0, (5, 5)), "two.png: the image is 5x5"),
         (holds(f"{DUTS}-Image/two.jpg", b"no image"), "two.jpg: not a readable image"),
     ],
@@ -112,26 +109,13 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def prepare(tmp_path):
-    """``prepare(name, *arguments)``: runs a converter on its tree."""
-
-    def call(name, *arguments):
-        if not any(tmp_path.iterdir()):
-            TREES[name](tmp_path)
-        run(name, tmp_path, *arguments)
-
-    return call
-
-
-@pytest.mark.parametrize(
-    ("name", "damage", "message"), [(n, *fault) for n, faults in FAULTS.items() for fault in faults]
-)
-def test_bad_input_is_one_line_and_writes_no_json(tmp_path, name, damage, message):
+@pytest.mark.parametrize(("name", "fault"), [(n, f) for n in FAULTS for f in FAULTS[n]])
+def test_bad_input_is_one_line_and_writes_no_json(tmp_path, name, fault):
+    damage, message, *arguments = fault
     TREES[name](tmp_path)
     damage(tmp_path)
     with pytest.raises(DataError, match=message) as error:
-        run(name, tmp_path)
+        prepare(name, tmp_path, *arguments)
     assert "\n" not in str(error.value)
     assert not (tmp_path / OUTPUT[name]).exists()
 
@@ -140,15 +124,13 @@ def test_bad_input_is_one_line_and_writes_no_json(tmp_path, name, damage, messag
     ("name", "folder", "number"),
     [("voc2012", "voc_2012", 8), ("nuclei", "nuclei", 25), ("duts", "duts", 1)],
 )
-def test_running_again_and_in_parallel_gives_the_same_bytes(
-    tmp_path, prepare, name, folder, number
-):
+def test_running_again_and_in_parallel_gives_the_same_bytes(tmp_path, name, folder, number):
     def written():
         return {p: p.read_bytes() for p in (tmp_path / folder).rglob("*.*") if p.is_file()}
 
-    prepare(name)
+    prepare(name, tmp_path)
     first = written()
-    prepare(name, "--workers", "2")
+    prepare(name, tmp_path, "--workers", "2")
     assert written() == first and len(first) == number
 
 
@@ -161,28 +143,11 @@ def test_running_again_and_in_parallel_gives_the_same_bytes(
         ("voc2012", ("--min-iou", "0"), ConfigError, "--min-iou: found 0.0"),
     ],
 )
-def test_options_are_checked(prepare, name, words, error, message):
+def test_options_are_checked(tmp_path, name, words, error, message):
     with pytest.raises(error, match=message):
-        prepare(name, *words)
+        prepare(name, tmp_path, *words)
 
 
-def test_something_must_be_left(tmp_path):
-    TREES["duts"](tmp_path)
-    for name in set(BLOBS) - {"two"}:
-        (tmp_path / f"{DUTS}-Image" / f"{name}.jpg").unlink()
-    with pytest.raises(DataError, match="none of 1 images shows a single object"):
-        run("duts", tmp_path)
-
-
-def test_error_of_a_worker_process_reaches_the_caller(tmp_path):
-    TREES["voc2012"](tmp_path)
-    (tmp_path / CAT).unlink()
-    with pytest.raises(DataError, match="2008_000003.xml: no such file"):
-        run("voc2012", tmp_path, "--workers", "2")
-
-
-def test_command_exits_with_2(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "prepare_voc2012.py"), "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no such folder" in done.stderr and "Traceback" not in done.stderr
+def test_command_exits_with_2(tmp_path, tool):
+    status, _, errors = tool(SCRIPTS / "prepare_voc2012.py", "--root", tmp_path)
+    assert status == 2 and "no such folder" in errors

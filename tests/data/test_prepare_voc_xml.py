@@ -1,48 +1,25 @@
 """The converter of any VOC XML folder, on small trees as labelling tools leave them."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
 import pytest
 
 from tests.data.builders import save_turned
-from tests.data.converters import main_of
+from tests.data.converters import EASY, HARD, HEIGHT, WIDTH, main_of, save, write_xml
 from wsis.data.source import load_source
 from wsis.errors import DataError
 
-BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
-HEIGHT, WIDTH = 40, 60
-
-
-def write_xml(path, *objects, file_name=None, size=(WIDTH, HEIGHT)):
-    """``objects``: (class, xmin, ymin, xmax, ymax) and, if difficult, one more."""
-    text = ""
-    for name, x0, y0, x1, y1, *difficult in objects:
-        mark = f"<difficult>{difficult[0]}</difficult>" if difficult else ""
-        text += f"<object><name>{name}</name>{mark}{BOX.format(x0, y0, x1, y1)}</object>"
-    if size:
-        text += f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
-    if file_name is not None:
-        text += f"<filename>{file_name}</filename>"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"<annotation>{text}</annotation>", encoding="utf-8")
-
-
-def write_image(path, orientation=1):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_turned(path, np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8), orientation)
+IMAGE = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
 @pytest.fixture
 def tree(tmp_path):
     """Three images in two folders, one of them without objects."""
-    write_image(tmp_path / "images/b.jpg")
-    write_image(tmp_path / "images/sub/a.PNG")
-    write_image(tmp_path / "images/sub/c.bmp")
-    write_xml(tmp_path / "xml/b.xml", ("nut", 1, 1, 60, 40), ("bolt", 2.5, 3, 9, 9, 1))
-    write_xml(tmp_path / "xml/sub/a.xml", ("bolt", 11, 21, 20, 30, 0), file_name="a.PNG")
+    for name in ("b.jpg", "sub/a.PNG", "sub/c.bmp"):
+        save(tmp_path / "images" / name, IMAGE)
+    write_xml(tmp_path / "xml/b.xml", ("nut", 1, 1, 60, 40), ("bolt", 2.5, 3, 9, 9, HARD))
+    write_xml(tmp_path / "xml/sub/a.xml", ("bolt", 11, 21, 20, 30, EASY), file_name="a.PNG")
     write_xml(tmp_path / "xml/sub/c.xml", file_name="c.bmp")
     return tmp_path
 
@@ -58,6 +35,7 @@ def convert(tree, capsys):
         status = main_of("prepare_voc_xml")([str(a) for a in arguments])
         printed = capsys.readouterr()
         document = json.loads(out.read_text()) if out.exists() else None
+        assert (status == 0) == (document is not None and not printed.err)
         return status, document, printed.out, printed.err.splitlines()
 
     return run
@@ -110,8 +88,7 @@ def test_coordinates_from_zero(tree, convert):
 def test_sizes_that_the_file_does_not_say_come_from_the_image(tree, convert):
     write_xml(tree / "xml/b.xml", ("nut", 1, 1, 9, 9), size=None)
     write_xml(tree / "xml/sub/a.xml", ("nut", 1, 1, 9, 9), size=(0, 0))
-    status, document, _, _ = convert()
-    assert status == 0
+    _, document, _, _ = convert()
     assert {(i["width"], i["height"]) for i in document["images"]} == {(WIDTH, HEIGHT)}
 
 
@@ -119,11 +96,9 @@ def test_sizes_that_the_file_does_not_say_come_from_the_image(tree, convert):
     ("stated", "size"), [((40, 60), (40, 60)), ((60, 40), (60, 40)), (None, (40, 60))]
 )
 def test_rotated_photographs_have_the_size_that_the_boxes_mean(tree, convert, stated, size):
-    write_image(tree / "images/b.jpg", 6)
+    save_turned(tree / "images/b.jpg", IMAGE, 6)
     write_xml(tree / "xml/b.xml", ("nut", 1, 1, 9, 9), size=stated)
-    status, document, _, _ = convert()
-    assert status == 0
-    image = document["images"][0]
+    image = convert()[1]["images"][0]
     assert (image["width"], image["height"]) == size
 
 
@@ -132,33 +107,29 @@ def test_rotated_photographs_have_the_size_that_the_boxes_mean(tree, convert, st
 )
 def test_a_stale_path_does_not_hide_the_image(tree, convert, name):
     write_xml(tree / "xml/sub/a.xml", ("bolt", 1, 1, 9, 9), file_name=name)
-    status, document, _, _ = convert()
-    assert status == 0
-    assert document["images"][1]["file_name"] == "sub/a.PNG"
+    assert convert()[1]["images"][1]["file_name"] == "sub/a.PNG"
 
 
 def test_images_of_another_layout_and_of_another_suffix(tree, convert):
     (tree / "images/sub/a.PNG").rename(tree / "images/renamed.webpage")
     write_xml(tree / "xml/sub/a.xml", ("bolt", 1, 1, 9, 9), file_name="renamed.webpage")
-    write_image(tree / "images/lonely.png")
-    status, document, out, _ = convert()
-    assert status == 0
+    save(tree / "images/lonely.png", IMAGE)
+    _, document, out, _ = convert()
     assert document["images"][1]["file_name"] == "renamed.webpage"
     assert "note: images without an XML file, which are left out: 1, the first is lonely.png" in out
 
 
 def test_images_beside_their_xml_files(tree, convert):
     write_xml(tree / "images/b.xml", ("nut", 1, 1, 9, 9))
-    status, document, _, _ = convert(images=(), xml=tree / "images")
-    assert status == 0
+    _, document, _, _ = convert(images=(), xml=tree / "images")
     assert [i["file_name"] for i in document["images"]] == ["b.jpg"]
 
 
 def test_all_mistakes_at_once_and_nothing_written(tree, convert):
     (tree / "xml/torn.xml").write_text("<annotation><obj")
     write_xml(tree / "xml/gone.xml", ("nut", 1, 1, 9, 9), file_name="gone.png")
-    write_image(tree / "images/twice.jpg")
-    write_image(tree / "images/twice.png")
+    save(tree / "images/twice.jpg", IMAGE)
+    save(tree / "images/twice.png", IMAGE)
     write_xml(tree / "xml/twice.xml")
     write_xml(tree / "xml/sub/b.xml", file_name="b.jpg")  # another file's image
     write_xml(tree / "xml/sub/c.xml", file_name="c.bmp", size=(61, 40))

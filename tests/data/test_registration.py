@@ -1,10 +1,7 @@
 """Datasets by name: from the config, builtin, and registered by others."""
 
-from __future__ import annotations
-
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 
 from tests.data.builders import coco, write_json
 from wsis.config import get_cfg
@@ -144,18 +141,6 @@ def test_builtin_names_are_registered_and_their_folders_may_be_absent():
     assert set(BUILTIN) <= set(DatasetCatalog.list())
     with pytest.raises(DataError, match=r"duts_tr_single\.json: cannot be read"):
         get_source("duts_tr_single")
-
-
-def test_datasets_of_others_are_read_from_their_file(tmp_path, name):
-    # Detectron2's reader would drop this annotation
-    path = write(tmp_path / "a.json", segmentation=[[1, 1]])
-    register_coco_instances(name, {}, path, str(tmp_path))
-    assert len(get_source(name).annotations) == 1
-    python = f"{name}_python"
-    record = {"image_id": 1, "file_name": "a.png", "height": 10, "width": 12}
-    DatasetCatalog.register(python, lambda: [record])
-    MetadataCatalog.get(python).set(thing_classes=["a"])
-    assert get_source(python).images[0]["file_name"] == "a.png"
 
 
 def test_builtin_names_follow_the_environment_and_semantic_ones_name_their_pngs(

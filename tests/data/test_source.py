@@ -1,7 +1,5 @@
 """The strict COCO reader: whatever is wrong, one line names the file, the id and the key."""
 
-from __future__ import annotations
-
 import copy
 import json
 
@@ -47,65 +45,46 @@ def test_boxes_only_and_crowd_masks_do_not_count_as_masks(tmp_path):
 
 BAD = {
     "categories": [
-        ([], "key 'categories': the list is empty"),
-        (..., "key 'categories': expected a list"),
+        *(([], "key 'categories': the list is empty"), (..., "key 'categories': expected a list"))
     ],
     "images": [({}, "key 'images': expected a list")],
     "annotations": [([1], "key 'annotations': expected a list of objects")],
     "annotations.0.bbox": [
         (..., "annotation 11: key 'bbox': found None"),
         ("1 2 3 4", "annotation 11: key 'bbox': found '1 2 3 4'"),
-        ([1, 2, "3", 4], "annotation 11: key 'bbox'"),
-        ([1, 2, float("nan"), 4], "annotation 11: key 'bbox': .*finite"),
-        ([1, 2, float("inf"), 4], "annotation 11: key 'bbox': .*finite"),
+        *(([v, 0, 1, 1], "annotation 11: key 'bbox'") for v in ("3", True, 10**400)),
+        *(([1, 2, float(v), 4], "11: key 'bbox': .*finite") for v in ("nan", "inf")),
         ([1, 2, 1e308, 1e308], "annotation 11: key 'bbox': .*finite .*area"),
         ([1e308, 2, 1e308, 4], "annotation 11: key 'bbox': .*finite far"),
-        ([1, 2, True, 4], "annotation 11: key 'bbox'"),
-        ([10**400, 0, 1, 1], "annotation 11: key 'bbox'"),
-        ([1, 2, 3], "annotation 11: key 'bbox': .*expected four"),
         ([1, 2, -3, 4], "annotation 11: key 'bbox': .*has no area"),
         ([1, 2, 0, 4], "annotation 11: key 'bbox': .*has no area.*DATASETS.BAD_BOX skip"),
         ([12, 2, 3, 4], "annotation 11: .*wholly outside its 12x10 image"),
         ([-3, 2, 3, 4], "annotation 11: .*wholly outside"),
     ],
     "annotations.0.category_id": [
-        (5, "annotation 11: key 'category_id': 5 is not among"),
         ("9", "annotation 11: key 'category_id'"),
     ],
-    "annotations.0.image_id": [
-        (3, "annotation 11: key 'image_id': 3 is not among"),
-        ([1], "annotation 11: key 'image_id'"),
-        (True, "annotation 11: key 'image_id'"),
-        ({}, "annotation 11: key 'image_id'"),
-    ],
+    "annotations.0.image_id": [(v, "annotation 11: key 'image_id'") for v in ([1], True, {})],
     "annotations.0.id": [
         (12, "annotation id 12 occurs twice"),
         ("x", "annotation number 0: key 'id': found 'x'"),
-        (2**63, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
-        (-(2**63) - 1, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
-        (10**400, "annotation number 0: key 'id': found .* expected an integer of 64 bits$"),
+        *(
+            (v, "annotation number 0: key 'id': found .* expected an integer of 64 bits$")
+            for v in (2**63, -(2**63) - 1, 10**400)
+        ),
     ],
-    "annotations.0.iscrowd": [(2, "annotation 11: key 'iscrowd': found 2")],
-    "annotations.0.score": [
-        (1.5, "annotation 11: key 'score': found 1.5"),
-        (10**400, "annotation 11: key 'score'"),
-    ],
+    "annotations.0.score": [(10**400, "annotation 11: key 'score'")],
     "images.1.id": [(1, "image id 1 occurs twice")],
     "images.0.height": [(0, "image 1: key 'height': found 0")],
-    "images.0.width": [
-        ("12", "image 1: key 'width': found '12'"),
-        (..., "image 1: key 'width': found None"),
-    ],
+    "images.0.width": [(v, f"image 1: key 'width': found {v!r}") for v in ("12", None)],
     "images.0.file_name": [
-        ("../a.png", "image 1: key 'file_name': .*leaves the image folder"),
-        ("x/../../a.png", "leaves the image folder"),
-        ("/etc/a.png", "leaves the image folder"),
-        ("C:\\a.png", "leaves the image folder"),
-        ("..\\a.png", "leaves the image folder"),
+        *(
+            (name, "image 1: key 'file_name': .*leaves the image folder")
+            for name in ("x/../../a.png", "/etc/a.png", "C:\\a.png", "..\\a.png")
+        ),
         ("", "image 1: key 'file_name'"),
     ],
-    "categories.0.id": [(4, "category id 4 occurs twice")],
-    "categories.0.name": [(3, "category 9: key 'name': found 3")],
+    "categories.0.name": [("", "category 9: key 'name': found ''")],
 }
 PLACES = [
     (tuple(int(k) if k.isdigit() else k for k in place.split(".")), *case)
@@ -170,13 +149,13 @@ def document():
 
 def test_every_breach_is_told_in_the_order_of_the_file(document):
     assert texts(document) == []
-    document["categories"][1] = {"id": 9, "name": ""}
+    document["categories"][1] = {"id": 9, "name": 3}
     document["images"][1].update(file_name="../b.png", width=0)
     document["annotations"][0].update(category_id=5, iscrowd=2, score=7, bbox=[1, 2, 3])
     document["annotations"][1].update(bbox=[1, 1, 0, 1], image_id=3)
     assert texts(document) == [
         "a.json: category id 9 occurs twice",
-        "a.json: category 9: key 'name': found '', expected text",
+        "a.json: category 9: key 'name': found 3, expected text",
         "a.json: image 2: key 'file_name': '../b.png' leaves the image folder images",
         "a.json: image 2: key 'width': found 0, expected a positive integer",
         "a.json: annotation 11: key 'category_id': 5 is not among the categories",

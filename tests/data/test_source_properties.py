@@ -1,7 +1,5 @@
 """Whatever stands in a JSON file, reading it ends in success or in one clear line."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

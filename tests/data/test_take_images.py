@@ -1,30 +1,20 @@
 """The first images of a COCO file."""
 
-from __future__ import annotations
-
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
+from tests.data.converters import SCRIPTS
 from tests.tiny import write_dataset
 
-TOOL = str(Path(__file__).parents[2] / "datasets" / "take_images.py")
+TOOL = SCRIPTS / "take_images.py"
 
 
-def take(monkeypatch, *words) -> int:
-    monkeypatch.setattr("sys.argv", [TOOL, *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(TOOL, run_name="__main__")
-    return ended.value.code
-
-
-def test_the_first_images_with_what_is_in_them(tmp_path, monkeypatch, capsys):
+def test_the_first_images_with_what_is_in_them(tmp_path, tool):
     document = write_dataset(tmp_path, number=3)
     words = ("--json", tmp_path / "boxes.json", "--count", 2, "--output", tmp_path / "two.json")
-    assert take(monkeypatch, *words) == 0
-    assert "2 images, 2 annotations" in capsys.readouterr().out
+    status, out, _ = tool(TOOL, *words)
+    assert status == 0 and "2 images, 2 annotations" in out
     taken = json.loads((tmp_path / "two.json").read_text())
     assert taken["images"] == document["images"][:2]
     assert taken["annotations"] == document["annotations"][:2]
@@ -42,12 +32,11 @@ def test_the_first_images_with_what_is_in_them(tmp_path, monkeypatch, capsys):
         ({"annotations": [{"id": 1}]}, 1, "annotation 1: key 'image_id': None is not among"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, document, count, message):
+def test_mistakes_are_one_line(tmp_path, tool, document, count, message):
     whole = write_dataset(tmp_path, number=3)
     (tmp_path / "boxes.json").write_text(json.dumps(whole | document))
     output = tmp_path / "taken.json"
     words = ("--json", tmp_path / "boxes.json", "--count", count, "--output", output)
-    assert take(monkeypatch, *words) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    status, _, error = tool(TOOL, *words)
+    assert status == 2 and message in error and error.count("\n") == 1
     assert not output.exists()

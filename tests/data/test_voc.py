@@ -1,9 +1,8 @@
 """Reading single VOC and SBD files, and pairing masks with XML objects."""
 
-from __future__ import annotations
-
 import pytest
 
+from tests.data.converters import PART, write_xml
 from wsis.data.voc import (
     VocInstance,
     VocObject,
@@ -14,32 +13,22 @@ from wsis.data.voc import (
 )
 from wsis.errors import DataError
 
-SIZE = "<size><width>60</width><height>40</height><depth>3</depth></size>"
-BOX = "<bndbox><xmax>{2}</xmax><xmin>{0}</xmin><ymax>{3}</ymax><ymin>{1}</ymin></bndbox>"
 
-
-def parse(tmp_path, body):
-    path = tmp_path / "a.xml"
-    path.write_text(f"<annotation>{body}</annotation>")
-    return parse_voc_xml(path)
-
-
-def test_parts_are_no_objects_and_difficult_may_be_absent(tmp_path):
-    part = f"<part><name>head</name>{BOX.format(1, 1, 2, 2)}</part>"
-    body = f"<object>{part}<name>cow</name>{BOX.format(3, 4, 5, 6)}</object>"
-    cow = VocObject(10, (2.0, 3.0, 3.0, 3.0), False)
-    assert parse(tmp_path, SIZE + body) == (40, 60, [cow])
+def parse(tmp_path, *objects, **more):
+    write_xml(tmp_path / "a.xml", *objects, **more)
+    return parse_voc_xml(tmp_path / "a.xml")
 
 
 def test_a_box_may_stick_out_but_not_lie_outside(tmp_path):
-    body = f"{SIZE}<object><name>cow</name>{BOX}</object>"
+    cow = VocObject(10, (2.0, 3.0, 3.0, 3.0), False)
+    assert parse(tmp_path, ("cow", 3, 4, 5, 6, PART)) == (40, 60, [cow])
     for box in ((60, 40, 70, 50), (-5, -5, 1, 1)):
-        assert len(parse(tmp_path, body.format(*box))[2]) == 1
+        assert len(parse(tmp_path, ("cow", *box))[2]) == 1
     for box in ((61, 1, 70, 5), (1, 41, 5, 50), (-5, 1, 0, 5), (9, 1, 8, 5)):
         with pytest.raises(DataError, match="object 1: box .* has no pixel in a 60x40 image"):
-            parse(tmp_path, body.format(*box))
+            parse(tmp_path, ("cow", *box))
     with pytest.raises(DataError, match="a.xml: size/height: found nothing, expected a number"):
-        parse(tmp_path, "")
+        parse(tmp_path, size=None)
 
 
 def test_image_ids():

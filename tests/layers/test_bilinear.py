@@ -1,7 +1,5 @@
 """Samples are PyTorch's; what is made without the channels is what is made with them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
 
+from tests.masks import rectangle
 from wsis.layers.contour import boundary_map, contour_counts, contour_f, matching_radius
 
 RADIUS = matching_radius(100, 100)
 
 
 def square(x=40, y=40, side=20):
-    labels = np.zeros((100, 100), dtype=np.uint8)
-    labels[y : y + side, x : x + side] = 1
-    return labels
+    return rectangle((100, 100), x, y, x + side, y + side).astype(np.uint8)
 
 
 def score(target, prediction, num_classes=1):
@@ -22,13 +21,10 @@ def test_radius():
 
 
 def test_boundary_by_hand_without_the_image_frame():
-    mask = np.zeros((4, 4), dtype=bool)
-    mask[1:3, 1:3] = True
     expected = [[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(boundary_map(mask), expected)
+    np.testing.assert_array_equal(boundary_map(rectangle((4, 4), 1, 1, 3, 3)), expected)
     assert not boundary_map(np.ones((5, 7))).any()
-    half = np.zeros((5, 6), dtype=bool)
-    half[:, 3:] = True
+    half = rectangle((5, 6), 3, 0, 6, 5)
     np.testing.assert_array_equal(np.argwhere(boundary_map(half).any(axis=0)), [[2]])
     assert boundary_map(half)[-1, 2]
 

@@ -27,12 +27,6 @@ def test_a_feature_without_length_is_like_nothing():
     assert features.grad.isfinite().all() and classifier.weight.grad.isfinite().all()
 
 
-def test_length_of_features_and_weights_does_not_count():
-    features, weight = torch.rand(1, 4, 2, 3), torch.randn(5, 4)
-    scaled = cosine_scores(7 * features, 0.1 * weight)
-    torch.testing.assert_close(scaled, cosine_scores(features, weight))
-
-
 def test_one_relu_after_the_sum_of_the_branches():
     head = AtrousSum(2, 3, rates=(1, 2))
     features = torch.randn(1, 2, 5, 6)

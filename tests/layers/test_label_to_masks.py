@@ -44,8 +44,7 @@ def test_a_box_is_the_pixels_that_it_touches(boxes, touched):
 
 
 def test_void_is_no_background_and_other_corners_may_be_taken():
-    void = np.zeros(SIZE, np.uint8)
-    void[:, 8:] = 1
+    void = rectangle(SIZE, 8, 0, 10, 6)
     given = seed([0, 0, 3, 3], [2, 2, 5, 5], classes=[4, 1], void=[encode_mask(void)])
     found = image_boxes(given, np.array([[1, 1, 3, 3], [3, 3, 5, 5]]))
     assert found.boxes == [(slice(1, 3), slice(1, 3)), (slice(3, 5), slice(3, 5))]

@@ -1,27 +1,18 @@
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np
 
+from tests.masks import rectangle
 from wsis.layers.masks_to_label import contained_boxes, semantic_label
 from wsis.structures import Crop
 
 SHAPE = (8, 10)
 
 
-def mask(rows: slice, columns: slice) -> np.ndarray:
-    out = np.zeros(SHAPE, dtype=bool)
-    out[rows, columns] = True
-    return out
-
-
 def label(*instances: tuple[int, list[int], np.ndarray], region=None) -> np.ndarray:
     labels, boxes, masks = zip(*instances, strict=True)
     regions = masks if region is None else region
-    return semantic_label(
-        labels, boxes, [crop(m) for m in masks], [crop(m) for m in regions], *SHAPE
-    )
+    return semantic_label(labels, boxes, list(map(crop, masks)), list(map(crop, regions)), *SHAPE)
 
 
 def crop(mask: np.ndarray) -> Crop:
@@ -31,9 +22,8 @@ def crop(mask: np.ndarray) -> Crop:
     return mask[y0 : rows.max() + 1, x0 : columns.max() + 1], int(x0), int(y0)
 
 
-LEFT = mask(slice(0, 8), slice(0, 6))
-RIGHT = mask(slice(0, 8), slice(4, 10))
 LEFT_BOX, RIGHT_BOX = [0, 0, 6, 8], [4, 0, 10, 8]
+LEFT, RIGHT = rectangle(SHAPE, *LEFT_BOX), rectangle(SHAPE, *RIGHT_BOX)
 
 
 def test_pixels_of_one_class_and_of_two() -> None:
@@ -48,8 +38,8 @@ def test_pixels_of_one_class_and_of_two() -> None:
 
 
 def test_smaller_boxes_inside_write_last() -> None:
-    middle, small = mask(slice(2, 8), slice(2, 8)), mask(slice(3, 5), slice(3, 5))
-    whole = (1, [0, 0, 10, 8], mask(slice(0, 8), slice(0, 10)))
+    middle, small = rectangle(SHAPE, 2, 2, 8, 8), rectangle(SHAPE, 3, 3, 5, 5)
+    whole = (1, [0, 0, 10, 8], rectangle(SHAPE, 0, 0, 10, 8))
     found = label((3, [3, 3, 5, 5], small), whole, (2, [2, 2, 8, 8], middle))  # edges touch
     expected = np.ones(SHAPE)
     expected[middle], expected[small] = 2, 3
@@ -64,13 +54,13 @@ def test_equal_boxes_do_not_contain_each_other() -> None:
 
 
 def test_doubt_of_any_instance_wins_over_all() -> None:
-    region = np.stack([LEFT, RIGHT | mask(slice(0, 4), slice(0, 2))])
+    region = np.stack([LEFT, RIGHT | rectangle(SHAPE, 0, 0, 2, 4)])
     found = label((3, LEFT_BOX, LEFT), (7, RIGHT_BOX, RIGHT), region=region)
     assert (found[:4, :2] == 255).all() and (found[4:, :4] == 3).all()
     inner = label(
         (3, [0, 0, 10, 8], LEFT),
-        (7, [1, 1, 4, 4], mask(slice(1, 4), slice(1, 4))),
-        region=np.stack([LEFT, mask(slice(1, 6), slice(1, 6))]),
+        (7, [1, 1, 4, 4], rectangle(SHAPE, 1, 1, 4, 4)),
+        region=np.stack([LEFT, rectangle(SHAPE, 1, 1, 6, 6)]),
     )
     assert (inner[1:4, 1:4] == 7).all() and (inner[4:6, 1:6] == 255).all()
 

@@ -1,7 +1,5 @@
 """Mask heads of a few channels, and proposals for them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -51,8 +51,8 @@ def test_detections_are_mask_r_cnns(cfg):
         assert 0 < len(found) == len(expected)
         assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
         assert torch.equal(found.scores, expected.scores)
-        assert found.pred_masks.shape == expected.pred_masks.shape
-        assert found.pred_masks.dtype == torch.bool
+        shape = expected.pred_masks.shape
+        assert (found.pred_masks.shape, found.pred_masks.dtype) == (shape, torch.bool)
 
 
 @torch.no_grad()

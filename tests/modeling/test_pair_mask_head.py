@@ -59,17 +59,6 @@ def test_probabilities_at_which_it_grows_are_keys(features):
     assert loss_of(never, features, [image]).item() == losses[2]
 
 
-def test_doubt_has_no_gradient_until_the_head_is_sure():
-    model, image = pair_head(grow_above=1.0, grow_below=0.0), discs()
-    logits = torch.randn(4, 3, M, M, requires_grad=True)
-    targets = model.targets([image], M)
-    model.loss(logits, targets, torch.ones(4)).backward()
-    chosen = logits.grad[torch.arange(4), image.gt_classes]
-    assert targets.ignore.any() and not chosen[targets.ignore].any()
-    assert chosen[targets.masks].max() < 0
-    assert chosen[~targets.masks & ~targets.ignore].min() > 0
-
-
 def test_masks_without_doubt_have_the_balanced_loss(features):
     model, image = pair_head(), discs(doubt=False)
     masks = model.targets([image], M).masks

@@ -81,14 +81,10 @@ def test_growth_enters_the_loss_but_not_the_gradient_of_its_choice():
 
 @pytest.mark.parametrize("case", ["no foreground", "no background", "no masks"])
 def test_an_empty_side_gives_zero(case):
-    foreground, region = halves()
-    if case == "no foreground":
-        foreground = foreground & False
-    if case == "no background":
-        region = region | True
-    kept = 0 if case == "no masks" else 2
+    kept, (foreground, region) = 2 if case != "no masks" else 0, halves()
+    given = (foreground & (case != "no foreground"), region | (case == "no background"))
     logits = torch.zeros((kept, 3, M, M), requires_grad=True)
-    loss = pair_mask_loss(logits, CLASSES[:kept], foreground[:kept], region[:kept])
+    loss = pair_mask_loss(logits, CLASSES[:kept], *(half[:kept] for half in given))
     assert loss.item() == 0 and torch.autograd.grad(loss, logits)[0].eq(0).all()
 
 

@@ -82,11 +82,7 @@ def test_weights(batch):
 
 @pytest.mark.parametrize(
     ("kept", "options"),
-    [
-        (4, {"ignore": torch.ones(4, M, M, dtype=torch.bool)}),
-        (4, {"weights": torch.zeros(4)}),
-        (0, {}),
-    ],
+    [(4, {"ignore": torch.ones(4, M, M).bool()}), (4, {"weights": torch.zeros(4)}), (0, {})],
 )
 def test_nothing_kept_is_zero_with_zero_gradients(batch, kept, options):
     logits, classes, targets = (each[:kept] for each in batch)
@@ -149,8 +145,7 @@ def test_the_head_uses_scores_and_ignored_pixels():
         losses = model(features, [image])
     targets = mask_targets([image], M)
     expected = proxy_mask_loss(model.layers(features), *targets[:3], targets.scores)
-    assert losses.keys() == {"loss_mask"}
-    assert torch.equal(losses["loss_mask"], 2 * expected)
+    assert losses == {"loss_mask": 2 * expected}
 
 
 def test_logged_numbers_are_detectron2s():

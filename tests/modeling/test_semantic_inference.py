@@ -29,9 +29,19 @@ def conv():
     return torch.nn.Conv2d(3, 4, 3, stride=2, padding=1).requires_grad_(False)
 
 
-def test_a_mirrored_image_has_mirrored_labels_at_many_scales(conv):
-    a, b = (multi_scale(conv, x, SIZE, (1.0, 0.7)) for x in (IMAGE, IMAGE.flip(-1)))
-    torch.testing.assert_close(a.flip(-1), b)
+def resized(x, size):
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def test_eight_passes_are_averaged_before_anything_else(conv):
+    size, scales, plain = (20, 30), (1.0, 0.5, 1.5), []
+    for scale in scales:
+        y = resized(IMAGE[None], (int(31 * scale), int(45 * scale)))
+        plain += [resized(scores, size) for scores in (conv(y), conv(y.flip(-1)).flip(-1))]
+    got = multi_scale(conv, IMAGE, size, scales)
+    torch.testing.assert_close(got, torch.stack(plain).mean(0)[0])
+    mean_of_softmax = torch.stack([(20 * p).softmax(1) for p in plain]).mean(0)[0]
+    assert ((20 * got).softmax(0) - mean_of_softmax).abs().max() > 0.01
 
 
 def test_mirror_images_share_a_forward_pass(conv):

@@ -1,7 +1,5 @@
 """Boxes against the pixel grid, in closed form."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Bit masks without copies behave as Detectron2's."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances

@@ -1,7 +1,5 @@
 """The proxy-mask file: what is in it, and that it is whole or not there."""
 
-from __future__ import annotations
-
 import json
 import os
 
@@ -11,6 +9,7 @@ from detectron2.data.datasets import load_coco_json
 from PIL import Image
 from pycocotools.coco import COCO
 
+from tests.masks import rectangle
 from wsis.errors import DataError
 from wsis.structures.proxy_file import (
     atomic_writer,
@@ -25,21 +24,14 @@ SOURCE = {"id": 5, "image_id": 1, "category_id": 3, "bbox": [1.5, 2, 3, 4], "are
 
 
 def test_annotation_keeps_the_source_and_measures_the_mask():
-    mask = np.zeros((10, 12), dtype=bool)
-    mask[2:4, 1:6] = True
-    annotation = proxy_annotation(SOURCE, encode_mask(mask), None, 1 / 3, "ok")
-    assert annotation["bbox"] == [1.5, 2, 3, 4]
-    assert (annotation["id"], annotation["image_id"], annotation["category_id"]) == (5, 1, 3)
-    assert annotation["area"] == 10
-    assert annotation["score"] == 0.333333
-    assert annotation["iscrowd"] == 0
-    assert "ignore_segmentation" not in annotation
-    assert "x" not in annotation
+    code = encode_mask(rectangle((10, 12), 1, 2, 6, 4))
+    expected = {key: SOURCE[key] for key in ("id", "image_id", "category_id", "bbox")}
+    expected |= {"area": 10, "score": 0.333333, "iscrowd": 0, "segmentation": code, "status": "ok"}
+    assert proxy_annotation(SOURCE, code, None, 1 / 3, "ok") == expected
 
 
 def test_file_loads_in_pycocotools_and_in_detectron2(tmp_path):
-    mask = np.zeros((10, 12), dtype=bool)
-    mask[2:7, 1:6] = True
+    mask = rectangle((10, 12), 1, 2, 6, 7)
     mask[4, 3] = False  # a hole
     Image.new("RGB", (12, 10)).save(tmp_path / "a.png")
     path = tmp_path / "proxy.json"

@@ -1,7 +1,5 @@
 """What a teacher returns: order, statuses, disjoint ignore regions, the dense form."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

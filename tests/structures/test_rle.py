@@ -1,12 +1,11 @@
 """Run-length codes: round trips, and the crop encoder against the dense one."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
 import pytest
 
+from tests.masks import rectangle
 from wsis.structures.rle import (
     decode_mask,
     encode_box,
@@ -47,8 +46,7 @@ def test_filled_box_touches_its_pixels_and_no_crop_sticks_out():
 
 
 def test_every_form_of_segmentation_gives_the_same_code():
-    mask = np.zeros((6, 8), dtype=bool)
-    mask[1:4, 2:7] = True
+    mask = rectangle((6, 8), 2, 1, 7, 4)
     code = encode_mask(mask)
     polygon = [[2, 1, 7, 1, 7, 4, 2, 4]]
     runs = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0, append=0)), prepend=0)
@@ -62,24 +60,11 @@ def test_every_form_of_segmentation_gives_the_same_code():
 @pytest.mark.parametrize(
     "bad",
     [
-        [],
-        [[1, 2, 3, 4]],
-        [[1, 2, 3, 4, 5, 6, 7]],
-        "text",
-        None,
-        {"size": [5, 8], "counts": [40]},
-        {"size": [6, 8], "counts": [40]},
-        {"size": [6, 8], "counts": [-1, 49]},
-        {"size": [6, 8]},
-        {"size": [6, 8], "counts": ""},
-        {"size": [6, 8], "counts": "0"},
-        {"size": [6, 8], "counts": "\xff"},
+        *([], "text", None, {"size": [5, 8], "counts": [40]}, {"size": [6, 8]}),
+        *([[1, 2, 3, 4, *more]] for more in ([], [5, 6, 7], [5, float("nan")], [5, "6"])),
+        *({"size": [6, 8], "counts": counts} for counts in ([40], [-1, 49], "", "0", "\xff")),
         {"size": [6, 8], "counts": "\u20ac\u20ac\u20ac3"},  # not 15, 15, 15, 3
-        {"size": [6, 8], "counts": "oo"},
-        {"size": [6, 8], "counts": "o" * 60 + "0"},
-        {"size": [6, 8], "counts": "O"},
-        [[1, 2, 3, 4, 5, float("nan")]],
-        [[1, 2, 3, 4, 5, "6"]],
+        *({"size": [6, 8], "counts": counts} for counts in ("oo", "o" * 60 + "0", "O")),
     ],
 )
 def test_malformed_segmentation_is_a_value_error(bad):

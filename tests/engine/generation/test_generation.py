@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import torch
 from detectron2.modeling import build_model
 from pycocotools.coco import COCO
 
-from tests.generating import by_id, edited, generate, in_a_process, kill, read
+from tests.generating import by_id, edited, generate, read
 from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data
 from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals
@@ -144,28 +142,6 @@ class TestTeacher:
 class TestSameBytes:
     def test_whatever_the_workers(self, run, expected):
         assert run(PROXY__NUM_WORKERS=2).files[0].read_bytes() == expected
-
-    def test_whatever_was_done_before(self, tmp_path, run, expected):
-        """Chance is drawn anew for each image, so neither order nor neighbours matter."""
-        run().files[0].unlink()
-        journal = tmp_path / "out/proxy/noise.rank0.jsonl"
-        lines = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(b"".join(lines[:1] + lines[3:7]))
-        assert run(resume=True).files[0].read_bytes() == expected
-
-    def test_after_kills_at_random_moments(self, data, tmp_path, run, trap, expected):
-        cfg = make_cfg(data, tmp_path / "out")
-        trap("slow")
-        model = build_model(cfg)
-        moment = random.Random(8)
-        for _ in range(12):
-            child = in_a_process(lambda: generate_proxy_masks(cfg, model, resume=True))
-            time.sleep(moment.uniform(0.03, 0.09))
-            kill(child)
-        result = run(resume=True)
-        assert result.files[0].read_bytes() == expected
-        names = {path.name for path in result.files[0].parent.iterdir()}
-        assert names - {".lock", "noise.json", "noise.rank0.jsonl"} == set()
 
     def test_with_two_ranks_continued_by_one(self, data, tmp_path, run, expected):
         output = tmp_path / "out"

@@ -31,6 +31,7 @@ def test_with_ground_truth(run, tmp_path):
     assert (status, errors) == (0, "")
     for word in ("mIoU", "class cat", "class dog", "size small", "status fallback", "0.800"):
         assert word in printed
+    assert "raster" in printed and "large" not in printed and "ignored" not in printed
     quality = json.loads(out.read_text())
     assert quality["overall"]["mIoU"] == pytest.approx(0.8)
     assert quality["per_class"]["cat"]["IoU70"] == 0

@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsis.engine.comparison import (
-    TRUE_MASKS,
-    Comparison,
-    StepError,
-    format_results,
-    true_masks,
-)
+from wsis.engine.comparison import TRUE_MASKS, Comparison, StepError, format_results, true_masks
 from wsis.engine.plan import Plan, TeacherPlan, load_plan
 from wsis.errors import ConfigError
 from wsis.parallel import cores

@@ -227,26 +227,6 @@ def test_a_save_that_breaks_off_leaves_the_last_checkpoint(tmp_path, monkeypatch
     assert checkpointer.resume_or_load("", resume=True)["iteration"] == 5
 
 
-def test_saved_checkpoints_come_back_with_what_was_saved_beside_the_model(tmp_path):
-    model = _model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.9)
-    model[2](model[0](torch.ones(1, 3, 3, 3)).flatten(1)).sum().backward()
-    optimizer.step()
-    checkpointer = WsisCheckpointer(model, str(tmp_path), optimizer=optimizer)
-    checkpointer.save("a", iteration=3)
-
-    other = _model()
-    fresh = torch.optim.SGD(other.parameters(), lr=0.5, momentum=0.9)
-    rest = WsisCheckpointer(other, str(tmp_path), optimizer=fresh).resume_or_load("", resume=True)
-
-    assert rest == {"iteration": 3}
-    assert fresh.param_groups[0]["lr"] == 0.25
-    momenta = [optimizer.state[p].get("momentum_buffer") for p in model.parameters()]
-    found = [fresh.state[p].get("momentum_buffer") for p in other.parameters()]
-    torch.testing.assert_close(found, momenta)
-    assert any(m is not None and m.abs().sum() > 0 for m in momenta)
-
-
 def test_processes_other_than_the_main_one_saves_nothing(tmp_path):
     WsisCheckpointer(_model(), str(tmp_path), save_to_disk=False).save("a")
     assert not list(tmp_path.iterdir())

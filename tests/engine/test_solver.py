@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 import wsis
@@ -66,19 +65,3 @@ def test_poly_schedule_warms_up():
     optimizer = build_optimizer(cfg, Grouped(2, 1))
     build_poly_schedule(cfg, optimizer)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
-
-
-def test_a_meta_architecture_may_bring_its_own_loader(monkeypatch):
-    class Own(Method):
-        @classmethod
-        def check_training_data(cls, cfg):
-            """Nothing can be wrong."""
-
-        @classmethod
-        def build_train_loader(cls, cfg):
-            return [cfg.SOLVER.MAX_ITER]
-
-    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "Own", Own)
-    cfg = config()
-    cfg.MODEL.META_ARCHITECTURE = "Own"
-    assert WsisTrainer.build_train_loader(cfg) == [40]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional
@@ -14,7 +12,6 @@ from wsis.methods.bana.nal import (
     baseline_loss,
     bootstrapping_loss,
     common_label,
-    confidence,
     entropy_loss,
     noise_aware_loss,
     pixel_losses,
@@ -110,15 +107,6 @@ def test_the_loss_and_its_gradient_are_those_of_the_equations(sample, params, di
     torch.testing.assert_close(ours, theirs)
 
 
-def test_confidence_has_no_temperature_and_is_one_for_the_best_class() -> None:
-    logits = torch.tensor([0.6, 0.2, -1.0])[None, :, None, None]
-    own = {
-        c: confidence(logits, torch.tensor([[[c]]], dtype=torch.uint8), 7.0).item()
-        for c in range(3)
-    }
-    assert own[0] == 1 and own[1] == pytest.approx((1.2 / 1.6) ** 7) and own[2] < 1e-12
-
-
 @pytest.mark.parametrize("name", LOSSES)
 def test_nothing_to_learn_from_is_zero_with_a_graph(name) -> None:
     logits, nothing = cosines(1, 3, 4, 4), torch.full((1, 4, 4), IGNORE, dtype=torch.uint8)
@@ -150,15 +138,6 @@ def test_the_weighted_mean_is_over_weights_not_pixels() -> None:
     y_crf += 1
     losses = noise_aware_loss(logits, y_crf, y_ret, NoiseParams(weight=1.0))
     assert losses["loss_wce"].item() == pytest.approx(20 * 1.7, rel=1e-6)
-
-
-def test_entropy_of_even_scores_is_that_of_a_fair_die() -> None:
-    logits = torch.zeros(1, 4, 2, 2)
-    y_crf, y_ret = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
-    y_ret[..., 0] = 1
-    losses = entropy_loss(logits, y_crf, y_ret, NoiseParams())
-    assert losses["loss_entropy"].item() == pytest.approx(0.1 * math.log(4))
-    assert losses["loss_ce"].item() == pytest.approx(math.log(4))
 
 
 def test_entropy_and_bootstrapping_are_means_over_what_is_unreliable(sample) -> None:

@@ -267,25 +267,21 @@ def workers_test_refine(seed: Seed, image: np.ndarray) -> Any:
     return ProxyMasks.from_crops(seed, [crop], scores=[torch.get_num_threads() / 10])
 
 
-def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
+def test_progress_is_logged_or_a_bar_on_a_terminal(monkeypatch, caplog, capsys):
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    with caplog.at_level("INFO"), progress.Progress("noise", 3, "images") as shown:
-        for _ in range(3):
-            shown.advance()
-    lines = [record.message for record in caplog.records if "noise: " in record.message]
+    caplog.set_level("INFO")
+
+    def advanced(shown: bool = True) -> list[str]:
+        caplog.clear()
+        with progress.Progress("noise", 3, "images", shown) as bar:
+            for number in (1, 1, 1):
+                bar.advance(number)
+        return caplog.messages
+
+    lines = advanced()
     assert [line.split(",")[0] for line in lines] == [f"noise: {i}/3 images" for i in (1, 2, 3)]
     assert "per second, ETA 0:00:00" in lines[-1]
-    caplog.clear()
-    with caplog.at_level("INFO"), progress.Progress("noise", 1, "images", shown=False) as silent:
-        silent.advance()
-    assert not caplog.records
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch, caplog, capsys):
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    assert not advanced(shown=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with caplog.at_level("INFO"), progress.Progress("noise", 3, "images") as shown:
-        shown.advance(2)
-        shown.advance()
+    assert not advanced()
     assert "noise: 100%" in capsys.readouterr().err
-    assert not caplog.records

@@ -154,11 +154,6 @@ def test_weights_for_evaluation_must_match(saved):
     _load(_model(), path, strict=False)  # as a start, the rest is fine
 
 
-def test_pretrained_weights_of_which_nothing_fits_are_an_error(saved):
-    path = saved({"net.weight": torch.zeros(3), "1.running_mean": torch.ones(4)})
-    assert "do not match the model" in _error(_model(), path)
-
-
 def test_batch_norm_counters_do_not_matter(saved):
     plain = _model()
     plain[1].running_var.fill_(0.01)

@@ -69,11 +69,6 @@ def test_two_machines_meet_at_an_address_wait_for_each_other_and_share_buffers(t
     assert [(tmp_path / f"mean{rank}").read_text() for rank in (0, 1)] == ["0.50", "0.50"]
 
 
-def test_alone_there_is_nobody_to_wait_for():
-    patient_barrier()()
-    share_buffers(nn.BatchNorm1d(1))
-
-
 @pytest.mark.parametrize(
     ("outcomes", "kind", "text"),
     [

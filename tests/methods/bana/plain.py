@@ -36,15 +36,12 @@ def nearest(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def pad(values: torch.Tensor, grid: int) -> torch.Tensor:
     """Zeros on both ends, or all on the far one where their number is odd; (..., h, w)."""
-    for axis in (-2, -1):
-        need = -values.shape[axis] % grid
+    ends = []
+    for size in values.shape[:-3:-1]:
+        need = -size % grid
         before = 0 if need % 2 else need // 2
-        for number, first in ((before, True), (need - before, False)):
-            shape = list(values.shape)
-            shape[axis] = number
-            zeros = values.new_zeros(shape)
-            values = torch.cat([zeros, values] if first else [values, zeros], dim=axis)
-    return values
+        ends += [before, need - before]
+    return functional.pad(values, ends)
 
 
 def cells(values: torch.Tensor, grid: int) -> list[torch.Tensor]:

@@ -132,13 +132,6 @@ def test_a_caffe2_pickle_loads_by_its_names(saved, wrap):
     np.testing.assert_array_equal(state["backbone.res2.0.shortcut.weight"], branch)
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model": state}])
-def test_plain_and_wrapped_state_dicts_load(saved, wrap):
-    source, model = _model(), _model()
-    _load(model, saved(wrap(source.state_dict())))
-    torch.testing.assert_close(dict(model.state_dict()), dict(source.state_dict()))
-
-
 def test_weights_for_evaluation_must_match(saved):
     state = _model().state_dict()
     del state["0.bias"], state["2.bias"]

@@ -172,8 +172,6 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, two_processes
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
         torch.testing.assert_close(value, expected[name])
-    lines = (two_processes / "plain" / "out" / "metrics.json").read_text().splitlines()
-    assert math.isfinite(json.loads(lines[-1])["total_loss"])
 
 
 def test_two_processes_evaluate_and_generate_with_the_weights_that_are_saved(two_processes):

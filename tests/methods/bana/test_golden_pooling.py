@@ -100,11 +100,7 @@ def _bap_of_mode(given: dict[str, Any], params: PoolingParams) -> dict[str, torc
 
 
 BAP = {
-    "one class more than background": {
-        "boxes": [[0, 5.5, 7, 40, 60, 1]],
-        "images": 1,
-        "classes": 2,
-    },
+    "one class": {"boxes": [[0, 5.5, 7, 40, 60, 1]], "images": 1, "classes": 2},
     "an image without boxes": {
         "boxes": [[0, 3, 4, 30, 33, 2], [2, 10, 9, 77, 50, 20], [2, 0, 0, 81, 65, 3]],
         "images": 3,

@@ -145,8 +145,13 @@ def test_entropy_and_bootstrapping_are_means_over_what_is_unreliable(sample) -> 
     unreliable = unreliable_region(common_label(y_crf, y_ret), y_crf)
     log_p = (20 * logits).log_softmax(1)
     entropy = -(log_p.exp() * log_p).sum(1)
-    found = entropy_loss(*sample, NoiseParams())["loss_entropy"]
-    torch.testing.assert_close(found, 0.1 * entropy[unreliable].mean())
+    found, expected = entropy_loss(*sample, NoiseParams()), 0.1 * entropy[unreliable].mean()
+    torch.testing.assert_close(found["loss_entropy"], expected)
+    slopes = (
+        torch.autograd.grad(loss, logits, retain_graph=True)[0]
+        for loss in (found["loss_entropy"], expected)
+    )
+    torch.testing.assert_close(*slopes)
     mixed = 0.95 * pixel_losses(logits, y_crf, 20.0) + 0.05 * entropy
     found = bootstrapping_loss(*sample, NoiseParams())["loss_bootstrap"]
     torch.testing.assert_close(found, 0.1 * mixed[unreliable].mean())

@@ -222,6 +222,7 @@ class TestMistakes:
         ("changes", "message"),
         [
             ({"DATASETS__TRAIN": ()}, "DATASETS.TRAIN: found nothing"),
+            ({"MODEL__WEIGHTS": ""}, "MODEL.WEIGHTS: found nothing"),
             ({"WSIS__NUM_THREADS": 0}, "WSIS.NUM_THREADS: found 0, expected at least 1"),
         ],
     )

@@ -41,9 +41,7 @@ def edited(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def in_a_process(work: Callable[[], Any], errors: Path = Path(os.devnull)) -> int:
-    """Does the work in a copy of this process, in a group of its own; returns its number. It says nothing, and exits
-    with 1 if it raises, which is noted.
-    """
+    """Does the work silently in a copy of this process; returns its number. It exits with 1 if that raises."""
     child = os.fork()
     if child == 0:
         status = 1

@@ -103,8 +103,8 @@ def test_wheel_has_all_packages_and_configs_and_says_so(archive: Path, tmp_path:
     assert sorted(row[0] for row in rows) == sorted(wheel.namelist())
     for name, digest, size in (row for row in rows if row[0] != f"{info}/RECORD"):
         content = wheel.read(name)
-        expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
-        assert digest == "sha256=" + expected.rstrip("=") and int(size) == len(content)
+        found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+        assert digest == "sha256=" + found.rstrip("=") and int(size) == len(content)
 
 
 @pytest.mark.parametrize("fix", installer.FIXES, ids=lambda fix: fix.file)

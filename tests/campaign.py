@@ -20,17 +20,16 @@ import shutil
 import signal
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
 import torch.utils.tensorboard  # a training imports it late; here it is there for all of them
-from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
+from tests.generating import in_a_process
 from tests.noise import NoiseTeacher, make_cfg, write_data
 from tests.tiny import teacher_config, write_dataset
 from wsis.config import load_cfg
@@ -39,24 +38,7 @@ from wsis.engine import WsisTrainer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.engine.launch import _process_group
 
-
-def start(work: Callable[[], object], errors: Path) -> int:
-    """Does the work in a copy of this process, in a group of its own; exits with 1 if it raises, which is noted."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        os.setsid()
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001  # the parent process tells
-        errors.write_text(traceback.format_exc())
-    finally:
-        os._exit(status)
+Setting = tuple[int, ...]
 
 
 def finishes(child: int, errors: Path, seconds: float | None) -> bool:
@@ -117,8 +99,53 @@ def ready_for_workers() -> None:
             time.sleep(0.1)
 
 
-class Generation:
-    """Kills of generation.
+class Campaign:
+    """Kills of a work at random moments, after which it is started again until it is finished.
+
+    A campaign says what is started (``work``), how far a killed one was (``state``), what happened (``report``), and
+    compares a finished one with the first and removes it (``compare``).
+
+    Args:
+        folder: for data and results.
+        settings: with which it may be started, each of which is timed once.
+    """
+
+    def __init__(self, folder: Path, settings: Sequence[Setting]) -> None:
+        self.folder = folder
+        self.errors = folder / "error.txt"
+        self.seconds: dict[Setting, float] = {}
+        for setting in settings:
+            began = time.monotonic()
+            assert self.run(folder / "whole", setting, None)
+            self.seconds[setting] = time.monotonic() - began
+            self.compare(folder / "whole")
+
+    def run(self, output: Path, setting: Setting, seconds: float | None) -> bool:
+        """Starts or continues the work; returns whether it is finished after so many seconds."""
+        output.mkdir(exist_ok=True)
+        return finishes(in_a_process(self.work(output, setting), self.errors), self.errors, seconds)
+
+    def kill(self, kills: int, chance: random.Random) -> str:
+        """Kills so often, and lets the last work finish; returns what happened."""
+        counts: Counter[str] = Counter()
+        output = self.folder / "out"
+        while counts["kills"] < kills or output.exists():
+            setting = chance.choice(list(self.seconds))
+            longest = 1.1 * self.seconds[setting]
+            seconds = chance.uniform(0, longest) if counts["kills"] < kills else None
+            if self.run(output, setting, seconds):
+                self.compare(output)
+                counts["finished"] += 1
+                self.seconds[setting] *= 0.9  # what else the machine does may have ended
+            else:
+                counts["kills"] += 1
+                counts[self.state(output)] += 1
+                self.seconds[setting] *= 1.01
+        return self.report(counts)
+
+
+class Generation(Campaign):
+    """Kills of generation; a setting is the numbers of ranks and of workers.
 
     Args:
         folder: for data and results.
@@ -133,24 +160,15 @@ class Generation:
         ranks: tuple[int, ...] = (1, 2),
         workers: tuple[int, ...] = (0, 1, 2),
     ) -> None:
-        self.folder = folder
-        self.errors = folder / "error.txt"
         write_data(folder / "data", images)
         self.model = NoiseTeacher().eval()
-        self.seconds: dict[tuple[int, int], float] = {}
         self.expected = b""
-        for setting in [(r, w) for r in ranks for w in workers]:
-            began = time.monotonic()
-            assert self.run(folder / "whole", setting, None)
-            self.seconds[setting] = time.monotonic() - began
-            self.compare(folder / "whole")
+        super().__init__(folder, [(r, w) for r in ranks for w in workers])
 
-    def run(self, output: Path, setting: tuple[int, int], seconds: float | None) -> bool:
-        """Starts or continues a generation; returns whether it is finished after so many seconds."""
+    def work(self, output: Path, setting: Setting) -> Callable[[], None]:
         ranks, workers = setting
         if workers:
             ready_for_workers()
-        output.mkdir(exist_ok=True)
         (output / "slow").touch()
         cfg = make_cfg(self.folder / "data", output, PROXY__NUM_WORKERS=workers)
         self.model.trap = str(output)
@@ -159,16 +177,11 @@ class Generation:
 
         def work() -> None:
             forkserver._forkserver.ensure_running = lambda: None  # it is its parent's
-            in_ranks(ranks, lambda: self.generate(cfg), meeting)
+            in_ranks(ranks, lambda: generate_proxy_masks(cfg, self.model, resume=True), meeting)
 
-        return finishes(start(work, self.errors), self.errors, seconds)
-
-    def generate(self, cfg: CfgNode) -> None:
-        """One rank's work."""
-        generate_proxy_masks(cfg, self.model, resume=True)
+        return work
 
     def compare(self, output: Path) -> None:
-        """Compares a finished run with the first, and removes it."""
         made = (output / "proxy/noise.json").read_bytes()
         self.expected = self.expected or made
         assert made == self.expected, f"{output}: the file differs"
@@ -176,21 +189,7 @@ class Generation:
         assert names == {".lock", "noise.json"}, f"{output}: left behind: {names}"
         shutil.rmtree(output)
 
-    def kill(self, kills: int, chance: random.Random) -> str:
-        """Kills so often, and lets the last run finish; returns what happened."""
-        counts: Counter[str] = Counter()
-        output = self.folder / "out"
-        while counts["kills"] < kills:
-            setting = chance.choice(list(self.seconds))
-            if self.run(output, setting, chance.uniform(0, 1.1 * self.seconds[setting])):
-                self.compare(output)
-                counts["finished"] += 1
-            else:
-                counts["kills"] += 1
-                counts[self._state(output)] += 1
-        assert self.run(output, chance.choice(list(self.seconds)), None)
-        self.compare(output)
-        counts["finished"] += 1
+    def report(self, counts: Counter[str]) -> str:
         found = ", ".join(
             f"{counts[key]} {key}" for key in ("before the journal", "within it", "after the file")
         )
@@ -199,7 +198,7 @@ class Generation:
             f"each equal to the undisturbed one ({len(self.expected)} bytes)"
         )
 
-    def _state(self, output: Path) -> str:
+    def state(self, output: Path) -> str:
         if (output / "proxy/noise.json").exists():
             return "after the file"
         journals = (output / "proxy").glob("*.jsonl") if (output / "proxy").exists() else ()
@@ -221,7 +220,7 @@ class _NotesRates(HookBase):
         time.sleep(0.01)
 
 
-class Training:
+class Training(Campaign):
     """Kills of training.
 
     Args:
@@ -230,24 +229,19 @@ class Training:
     """
 
     def __init__(self, folder: Path, iterations: int = 40) -> None:
-        self.folder = folder
-        self.errors = folder / "error.txt"
         write_dataset(folder / "data")
         keys = {"SOLVER__MAX_ITER": iterations, "SOLVER__CHECKPOINT_PERIOD": 3}
         keys["SOLVER__STEPS"] = [iterations // 2, 3 * iterations // 4]
         self.config = teacher_config(folder, folder / "data", **keys)
-        began = time.monotonic()
-        assert self.run(folder / "whole", None)
-        self.seconds = time.monotonic() - began
-        self.rates, self.weights = self.results(folder / "whole")
-        assert len(self.rates) == iterations
-        assert len(set(self.rates.values())) >= 4, "warm-up and steps"
+        self.expected: tuple[dict[int, str], dict[str, torch.Tensor]] | None = None
+        self.largest = 0.0
+        super().__init__(folder, [()])
+        assert len(self.expected[0]) == iterations
+        assert len(set(self.expected[0].values())) >= 4, "warm-up and steps"
 
-    def run(self, output: Path, seconds: float | None) -> bool:
-        """Starts or continues a training; returns whether it is finished after so many seconds."""
+    def work(self, output: Path, setting: Setting) -> Callable[[], None]:
         cfg = load_cfg(str(self.config), ["OUTPUT_DIR", str(output)])
         prepare_datasets(cfg, cfg.DATASETS.TRAIN)
-        output.mkdir(exist_ok=True)
 
         def work() -> None:
             torch.manual_seed(0)
@@ -256,7 +250,7 @@ class Training:
             trainer.resume_or_load(True)
             trainer.train()
 
-        return finishes(start(work, self.errors), self.errors, seconds)
+        return work
 
     def results(self, output: Path) -> tuple[dict[int, str], dict[str, torch.Tensor]]:
         """The learning rate of each iteration, the same whenever it was run, and the last weights."""
@@ -267,36 +261,26 @@ class Training:
         weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
         return rates, dict(weights)
 
-    def compare(self, output: Path) -> float:
-        """Compares a finished training with the undisturbed one, removes it, and returns the largest difference."""
-        rates, weights = self.results(output)
-        assert rates == self.rates, f"{output}: learning rates differ"
-        torch.testing.assert_close(weights, self.weights)
+    def compare(self, output: Path) -> None:
+        found = self.results(output)
+        self.expected = self.expected or found
+        (rates, weights), (expected_rates, expected) = found, self.expected
+        assert rates == expected_rates, f"{output}: learning rates differ"
+        torch.testing.assert_close(weights, expected)
         torn = [*output.glob(".*.pth.*"), *output.glob(".last_checkpoint.*")]
         assert not torn, f"{output}: half a checkpoint is left"
         shutil.rmtree(output)
-        return max(float((weights[n] - w).abs().max()) for n, w in self.weights.items())
+        off = (float((weights[n] - w).abs().max()) for n, w in expected.items())
+        self.largest = max(self.largest, *off)
 
-    def kill(self, kills: int, chance: random.Random) -> str:
-        """Kills so often, and lets the last training finish; returns what happened."""
-        counts: Counter[str] = Counter()
-        largest = 0.0
-        output = self.folder / "out"
-        while counts["kills"] < kills:
-            if self.run(output, chance.uniform(0, 1.1 * self.seconds)):
-                largest = max(largest, self.compare(output))
-                counts["finished"] += 1
-                self.seconds *= 0.9  # what else the machine does may have ended
-            else:
-                counts["kills"] += 1
-                self.seconds *= 1.01
-                counts["checkpoint"] += (output / "last_checkpoint").exists()
-        assert self.run(output, None)
-        largest = max(largest, self.compare(output))
+    def state(self, output: Path) -> str:
+        return "checkpoint" if (output / "last_checkpoint").exists() else "nothing"
+
+    def report(self, counts: Counter[str]) -> str:
         return (
             f"training: {counts['kills']} kills ({counts['checkpoint']} after a checkpoint); "
-            f"{counts['finished'] + 1} trainings finished, learning rates equal in all of {len(self.rates)} "
-            f"iterations, weights to {largest:.1e}"
+            f"{counts['finished']} trainings finished, learning rates equal in all of "
+            f"{len(self.expected[0])} iterations, weights to {self.largest:.1e}"
         )
 
 

@@ -28,7 +28,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+CAT = (
+    "<annotation><size><width>9</width><height>8</height></size><object><name>cat</name><pose>Left</pose>"
+    "<truncated>0</truncated><difficult>0</difficult>"
+    "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
+)
 
 
 def _metadata(name: str, **fields: Any) -> Any:
@@ -83,10 +87,7 @@ def voc_annotations_load() -> None:
         Path("voc", folder).mkdir(parents=True)
     Path("voc/ImageSets/Main/train.txt").write_text("000001\n000002\n")
     for name in ("000001", "000002"):
-        Path(f"voc/Annotations/{name}.xml").write_text(
-            "<annotation><size><width>9</width><height>8</height></size>"
-            f"<object><name>cat</name>{BOX.format(3, 4)}</object></annotation>"
-        )
+        Path(f"voc/Annotations/{name}.xml").write_text(CAT)
     records = load_voc_instances("voc", "train", ["cat"])
     assert [record["annotations"][0]["bbox"] for record in records] == [[0.0, 0.0, 3.0, 4.0]] * 2
 
@@ -94,12 +95,9 @@ def voc_annotations_load() -> None:
 def voc_evaluator_reads_difficult_objects() -> None:
     from detectron2.evaluation.pascal_voc_evaluation import voc_eval
 
-    Path("image.xml").write_text(
-        "<annotation><object><name>cat</name><pose>Left</pose><truncated>0</truncated>"
-        f"<difficult>0</difficult>{BOX.format(9, 9)}</object></annotation>"
-    )
+    Path("image.xml").write_text(CAT)
     Path("list.txt").write_text("image\n")
-    Path("cat.txt").write_text("image 0.9 1 1 9 9\n")
+    Path("cat.txt").write_text("image 0.9 1 1 3 4\n")
     assert voc_eval("{}.txt", "{}.xml", "list.txt", "cat")[2] == 1.0
 
 

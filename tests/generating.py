@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,22 @@ def edited(folder: Path) -> Iterator[dict[str, Any]]:
     path.write_text(json.dumps(document))
 
 
-def in_a_process(work: Callable[[], Any]) -> int:
-    """Does the work in a copy of this process; returns its number."""
+def in_a_process(work: Callable[[], Any], errors: Path = Path(os.devnull)) -> int:
+    """Does the work silently in a copy of this process; returns its number. It exits with 1 if that raises."""
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             os.setsid()
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
             work()
+            status = 0
+        except BaseException:  # noqa: BLE001  # the parent process tells
+            errors.write_text(traceback.format_exc())
         finally:
-            os._exit(0)
+            os._exit(status)
     return child
 
 

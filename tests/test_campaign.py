@@ -22,25 +22,21 @@ def test_training(tmp_path):
     assert "learning rates equal in all of 12 iterations" in campaign.kill(3, random.Random(3))
 
 
-def test_another_file_is_noticed(tmp_path):
+def test_another_file_and_an_error_are_told(tmp_path):
     campaign = Generation(tmp_path, images=4, ranks=(1,), workers=(0,))
     campaign.model.scale.data.fill_(1.1)
     assert campaign.run(tmp_path / "out", (1, 0), None)
     with pytest.raises(AssertionError, match="the file differs"):
         campaign.compare(tmp_path / "out")
-
-
-def test_an_error_is_told(tmp_path):
-    campaign = Generation(tmp_path, images=4, ranks=(1,), workers=(0,))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/ids").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/ids").touch()
     with pytest.raises(AssertionError, match="the teacher made masks of annotations"):
-        campaign.run(tmp_path / "out", (1, 0), None)
+        campaign.run(tmp_path / "other", (1, 0), None)
 
 
 def test_other_weights_and_rates_are_noticed(tmp_path):
     campaign = Training(tmp_path, iterations=8)
-    assert campaign.run(tmp_path / "out", None)
+    assert campaign.run(tmp_path / "out", (), None)
     path = tmp_path / "out/model_final.pth"
     final = torch.load(path, weights_only=True)
     weight = final["model"]["head.weight"]

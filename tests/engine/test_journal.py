@@ -16,7 +16,6 @@ from wsis.engine.journal import (
     find_journals,
     header_line,
     journal_path,
-    locked,
     mask_records,
     result_line,
 )
@@ -205,10 +204,3 @@ def test_records_hold_what_the_file_needs_and_refuse_what_it_cannot_hold() -> No
         masks.scores, masks.status = scores, [status] * 3
         with pytest.raises(ValueError, match="annotation 7"):
             mask_records(masks)
-
-
-def test_a_locked_folder_refuses_another_run(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(WsisError, match="another run"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass

@@ -37,11 +37,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-TRUTHS = pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
-
-
-@TRUTHS
-def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
+@pytest.mark.parametrize("truth", [["--gt", "boxes.json"], ["--gt-labels", "labels/true"]])
+def test_a_table_and_a_file_and_images_without_a_label(folder, run, truth, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     labels = [f"labels/{name}" for name in ("true", "nothing", "part")]
     status, text, error = run("--labels", *labels, *truth, "--output", "out.json")
@@ -55,18 +52,12 @@ def test_a_table_and_a_file(folder, run, truth, monkeypatch) -> None:
     assert part["covered"]["mIoU"] == 100
     assert part["strict"]["mIoU"] == pytest.approx(100 * 2 / 3)
     assert "labels/part strict" in text and "labels/part covered" in text and "tall" in text
-
-
-@TRUTHS
-def test_images_without_a_label_are_told(folder, run, truth, monkeypatch) -> None:
-    monkeypatch.chdir(folder)
     (folder / "labels" / "part" / "2.png").unlink()
-    labels = ["labels/nothing", "labels/part"]
     status, text, _ = run("--labels", *labels, *truth, "--output", "out.json")
     assert status == 0 and "\nlabels/part: 1 of 2 images have a label\n" in text
     assert "labels/nothing: " not in text
     found = json.loads((folder / "out.json").read_text())
-    assert [found[name]["missing"] for name in labels] == [0, 1]
+    assert [found[name]["missing"] for name in labels] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,6 @@ def test_paired_iou_equals_the_dense_one_and_leaves_pixels_out_of_both():
     outside = [dense_iou(a & ~v, b & ~v) for a, b, v in zip(first, second, void, strict=True)]
     codes[2][0], outside[0] = None, expected[0]
     assert paired_rle_iou(*codes).tolist() == outside
-
-
-def test_paired_iou_of_shifted_squares(square):
-    shifted = [encode_mask(square(x, 5)) for x in range(0, 12)]
-    fixed = [encode_mask(square(0, 5))] * 12
-    expected = [max(10 - x, 0) / (10 + min(x, 10)) for x in range(12)]
-    assert paired_rle_iou(shifted, fixed) == pytest.approx(expected, abs=1e-15)
     assert paired_rle_iou([], []).shape == (0,)
 
 
@@ -139,21 +132,13 @@ def test_ignored_pixels_count_against_the_mask_and_not_beside_it(document, squar
     assert overall["ignored"] == pytest.approx(0.4 / 2)
 
 
-def test_void_pixels_belong_to_nobody(document, square):
-    gt = document({"mask": square(1, 1, 8, 8)})
-    proxy = document({"mask": square(0, 0), "bbox": [1, 1, 8, 8]})
-    assert score(proxy, gt)["overall"]["mIoU"] == pytest.approx(0.64)
-    gt["images"][0]["void"] = encode_mask(square(0, 0) & ~square(1, 1, 8, 8))
-    assert score(proxy, gt)["overall"]["mIoU"] == 1
-
-
 def test_void_as_background_and_absent_classes_as_zero(document, square):
     """As BoxCaseg counts (mIoU*): one class of two has a mask, at an IoU of 0.64 with the void ring covered."""
     gt = document({"mask": square(1, 1, 8, 8)}, {"mask": square(20, 1)})
     gt["images"][0]["void"] = encode_mask(square(0, 0) & ~square(1, 1, 8, 8))
     proxy = document({"mask": square(0, 0), "bbox": [1, 1, 8, 8]}, {"mask": square(20, 1)})
     quality = score(proxy, gt)
-    assert quality["overall"]["class_mIoU"] == quality["overall"]["IoU75"] == 1
+    assert [quality["overall"][key] for key in ("mIoU", "class_mIoU", "IoU75")] == [1, 1, 1]
     counted = quality["void_as_background"]
     assert counted["mIoU"] == pytest.approx(0.82)
     assert counted["class_mIoU"] == pytest.approx(0.41)
@@ -213,17 +198,6 @@ def test_a_file_without_annotations_has_no_numbers(document):
 def test_share_of_upper_bound():
     assert share_of_upper_bound(30.0, 40.0) == 0.75
     assert math.isnan(share_of_upper_bound(30.0, 0.0))
-
-
-def test_table_names_every_group(document, square):
-    gt = document({"mask": square(0, 0)}, {"mask": square(20, 0), "category_id": 20})
-    proxy = json.loads(json.dumps(gt))
-    proxy["annotations"][0]["status"] = "fallback"
-    text = format_quality(score(proxy, gt))
-    for word in ("class cat", "class dog", "size small", "status fallback", "raster", "1.000"):
-        assert word in text
-    assert "large" not in text and "ignored" not in text
-    assert "mIoU" not in format_quality(score(proxy))
 
 
 def test_masks_above_each_score(document, square):

@@ -79,6 +79,7 @@ class WsisTrainer(DefaultTrainer):
         Raises:
             WsisError: what ended the training, without the stack that Detectron2 would log; a full disk among others.
         """
+        self._finish_what_was_killed()
         log = logging.getLogger("detectron2.engine.train_loop")
         log.addFilter(_not_for_users)
         try:
@@ -93,6 +94,14 @@ class WsisTrainer(DefaultTrainer):
             ) from error
         finally:
             log.removeFilter(_not_for_users)
+
+    def _finish_what_was_killed(self) -> None:
+        """Writes the last weights of a training whose last step had its periodic checkpoint when it was killed, since no
+        step is left after which Detectron2 would write them.
+        """
+        path = os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth")
+        if self.start_iter >= self.max_iter and not os.path.isfile(path):
+            self.checkpointer.save("model_final", iteration=self.max_iter - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """With the optimizer, which Detectron2 0.6 leaves out."""

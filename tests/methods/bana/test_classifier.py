@@ -76,7 +76,9 @@ def test_the_loss_is_that_of_the_keys_and_of_the_plain_way(keys, params):
     features = model.backbone(torch.stack([(s["image"] - mean) / std for s in batch]))["fc7"]
     boxes = torch.tensor([box for each in BATCH for box in each[0]]) / 31.5 - 1
     masks = torch.stack([sample["background"] for sample in batch]).float()
-    pooled, queries = pool_box_by_box(features, masks, boxes, torch.tensor([0, 0, 1]), params)
+    image = torch.tensor([0, 0, 1])
+    pooled, queries, counts, _ = pool_box_by_box(features, masks, boxes, image, params)
+    queries = queries[counts > 0]
     rows = torch.cat([pooled.flatten(0, 1), queries]) @ model.classifier.weight[:, :, 0, 0].T
     classes = torch.tensor([1, 2, 2]).repeat_interleave(pooled.shape[1])
     targets = torch.cat([classes, torch.zeros(len(queries), dtype=torch.int64)])

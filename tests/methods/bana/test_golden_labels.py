@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from tests.masks import needs_crf
-from tests.methods.bana.test_golden_pooling import cosine, off
+from tests.methods.bana.plain import cosine
+from tests.methods.bana.test_golden_pooling import off
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 
 DCRF = np.float32([4, 20, 10, 3, 2])

@@ -1,5 +1,5 @@
 """Stage 1's golden checks take other sizes, numbers and edges than the recorded ones: arrays that plain loops make from
-the spec's formulas have to pass too, and spoiled ones have not.
+the paper's formulas have to pass too, and spoiled ones have not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import torch
 from torch.nn import functional
 
 from tests.golden.frame import choose, load_checks
+from tests.methods.bana import plain
+from wsis.methods.bana import pooling
+from wsis.methods.bana.pooling import PoolingParams
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,55 +25,6 @@ def off(name: str, arrays: Arrays) -> list[str]:
     chosen = choose(load_checks(), f"{name}.npz", "bana", arrays)
     assert chosen is not None
     return [str(item) for item in chosen.run(arrays) if not item.passed]
-
-
-def spans(size: int, number: int) -> list[slice]:
-    """Windows along an axis; of fewer rows than windows the last one is repeated."""
-    if size < number:
-        return [slice(min(k, size - 1), min(k, size - 1) + 1) for k in range(number)]
-    stride = size // number
-    length = size - (number - 1) * stride
-    return [slice(k * stride, k * stride + length) for k in range(number)]
-
-
-def windows(values: torch.Tensor, weight: torch.Tensor, roi: tuple[int, int]) -> torch.Tensor:
-    """(C, h, w) and (h, w) to the weighted means (C, OH, OW)."""
-    rows = []
-    for y in spans(values.shape[1], roi[0]):
-        for x in spans(values.shape[2], roi[1]):
-            total = (values[:, y, x] * weight[y, x]).sum(dim=(1, 2))
-            rows.append(total / (weight[y, x].sum() + 1e-12))
-    return torch.stack(rows, dim=1).unflatten(1, roi)
-
-
-def pad(values: torch.Tensor, grid: int) -> torch.Tensor:
-    """Zeros on both ends, or all on the far one where their number is odd; (..., h, w)."""
-    for axis in (-2, -1):
-        need = -values.shape[axis] % grid
-        before = 0 if need % 2 else need // 2
-        for number, first in ((before, True), (need - before, False)):
-            shape = list(values.shape)
-            shape[axis] = number
-            zeros = values.new_zeros(shape)
-            values = torch.cat([zeros, values] if first else [values, zeros], dim=axis)
-    return values
-
-
-def cells(values: torch.Tensor, grid: int) -> list[torch.Tensor]:
-    """The cells of a padded map, row by row."""
-    height, width = (n // grid for n in values.shape[-2:])
-    return [
-        values[..., r * height : (r + 1) * height, c * width : (c + 1) * width]
-        for r in range(grid)
-        for c in range(grid)
-    ]
-
-
-def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of a vector with the (C, h, w) vectors of a map."""
-    return torch.einsum(
-        "c,chw->hw", functional.normalize(a, dim=0, eps=1e-12), functional.normalize(b, dim=0)
-    )
 
 
 def make_bap(
@@ -92,91 +46,61 @@ def make_bap(
     for n, x0, y0, x1, y1, _ in given.int().tolist():
         mask[n, 0, y0 : y1 + 1, x0 : x1 + 1] = 0
     mask[list(covered)] = 0
-    near = [
-        [i * big // small for i in range(small)] for big, small in zip(crop, map_size, strict=True)
-    ]
-    small = mask[:, :, near[0]][:, :, :, near[1]]
-    unit = given[:, 1:].clone()
-    unit[:, 0:4:2] = unit[:, 0:4:2] / ((crop[1] - 1) / 2) - 1
-    unit[:, 1:4:2] = unit[:, 1:4:2] / ((crop[0] - 1) / 2) - 1
-    counts = torch.stack(
-        [torch.stack([c.sum() for c in cells(pad(m[0], grid), grid)]) for m in small]
-    )
-    valid = (counts > 0).flatten().nonzero()[:, 0]
-    targets = given[:, 5].long().repeat_interleave(roi[0] * roi[1])
     out: dict[str, Any] = {
         "features": torch.rand(images, 5, *map_size, generator=generator),
         "classifier_weight": torch.randn(classes, 5, generator=generator),
         "bg_mask": mask.byte(),
         "boxes_px": given[:, 1:],
-        "boxes_norm": unit,
+        "boxes_norm": unit(given[:, 1:], crop),
         "batch_id": given[:, 0].long(),
         "crop_hw": torch.tensor(crop),
         "grid_size": torch.tensor(grid),
         "roi_size": torch.tensor(roi),
         "bap_valid_image": mask.mean(dim=(1, 2, 3)) > 0.125,
-        "padded_mask": pad(small, grid),
-        "cell_count": counts,
-        "valid_flat_ids": valid,
-        "target": torch.cat([targets, torch.zeros(len(valid), dtype=torch.int64)]),
+        "padded_mask": plain.pad(plain.nearest(mask, map_size), grid),
     }
     for mode in (0, 1):
-        out |= _bap_of_mode(out, small, mode)
+        out |= _bap_of_mode(out, PoolingParams(True, grid, roi, bool(mode)))
     return {name: value.detach().numpy() for name, value in out.items()}
 
 
-def _bap_of_mode(given: dict[str, Any], small: torch.Tensor, mode: int) -> dict[str, torch.Tensor]:
+def unit(boxes: Any, crop: tuple[int, int]) -> Any:
+    """Boxes (K, 5) in pixels of a crop, -1 and 1 on the centres of its first and last pixel."""
+    boxes = boxes + 0
+    boxes[:, 0:4:2] = boxes[:, 0:4:2] / ((crop[1] - 1) / 2) - 1
+    boxes[:, 1:4:2] = boxes[:, 1:4:2] / ((crop[0] - 1) / 2) - 1
+    return boxes
+
+
+def _bap_of_mode(given: dict[str, Any], params: PoolingParams) -> dict[str, torch.Tensor]:
     features = given["features"].clone().requires_grad_()
     weight = given["classifier_weight"].clone().requires_grad_()
-    grid, roi = int(given["grid_size"]), tuple(given["roi_size"].tolist())
-    queries = torch.stack(
-        [
-            torch.stack([c.sum(dim=(1, 2)) / (m.sum() + 1e-12) for c, m in zip(*both, strict=True)])
-            for f, mask in zip(features, small, strict=True)
-            for both in [(cells(pad(f * mask, grid), grid), cells(pad(mask[0], grid), grid))]
-        ]
+    boxes, mask = given["boxes_norm"], given["bg_mask"][:, 0].float()
+    vectors, queries, counts, attention = plain.pool_box_by_box(
+        features, mask, boxes, given["batch_id"], params
     )
-    out: dict[str, torch.Tensor] = {}
-    pooled = []
-    height, width = features.shape[2:]
-    for i, (box, n) in enumerate(zip(given["boxes_norm"], given["batch_id"].tolist(), strict=True)):
-        x0, x1 = ((box[k] + 1) / 2 * (width - 1) for k in (0, 2))
-        y0, y1 = ((box[k] + 1) / 2 * (height - 1) for k in (1, 3))
-        size = [max(1, int(b.ceil() - a.floor())) for a, b in ((y0, y1), (x0, x1))]
-        y, x = torch.meshgrid(
-            torch.linspace(float(box[1]), float(box[3]), size[0]),
-            torch.linspace(float(box[0]), float(box[2]), size[1]),
-            indexing="ij",
-        )
-        where = torch.stack([x, y], dim=-1)[None]
-        r = functional.grid_sample(features[n : n + 1], where, align_corners=bool(mode))[0]
-        known = [
-            q for q, count in zip(queries[n], given["cell_count"][n], strict=True) if count > 0
-        ]
-        a = torch.ones(size)
-        if given["bap_valid_image"][n] and known:
-            a = 1 - torch.stack([cosine(q, r).relu() for q in known]).mean(dim=0)
-        pooled.append(windows(r, a, roi))
-        out |= {f"roi_hw_box{i}": torch.tensor(size), f"fg_attention_box{i}_ac{mode}": a}
-    vectors = torch.stack(pooled) if pooled else features.new_zeros(0, features.shape[1], *roi)
-    rows = torch.cat(
-        [vectors.permute(0, 2, 3, 1).flatten(0, 2), queries.flatten(0, 1)[given["valid_flat_ids"]]]
-    )
-    logits = rows @ weight.T
-    loss = functional.cross_entropy(logits, given["target"])
-    found = (vectors, logits, loss, *torch.autograd.grad(loss, [features, weight]))
+    valid = (counts > 0).flatten().nonzero()[:, 0]
+    classes = boxes[:, 4].long().repeat_interleave(vectors.shape[1])
+    target = torch.cat([classes, torch.zeros_like(valid)])
+    logits = torch.cat([vectors.flatten(0, 1), queries.flatten(0, 1)[valid]]) @ weight.T
+    loss = functional.cross_entropy(logits, target)
+    pooled = vectors.transpose(1, 2).unflatten(2, params.roi_size)
+    found = (pooled, logits, loss, *torch.autograd.grad(loss, [features, weight]))
     names = ("pooled", "logits", "loss", "grad_features", "grad_classifier")
-    return (
-        out | {f"{k}_ac{mode}": v for k, v in zip(names, found, strict=True)} | {"queries": queries}
-    )
+    mode = int(params.align_corners)
+    out = {f"{k}_ac{mode}": v for k, v in zip(names, found, strict=True)}
+    for i, a in enumerate(attention):
+        out |= {f"roi_hw_box{i}": torch.tensor(a.shape), f"fg_attention_box{i}_ac{mode}": a}
+    return out | {
+        "queries": queries,
+        "cell_count": counts,
+        "valid_flat_ids": valid,
+        "target": target,
+    }
 
 
 BAP = {
-    "one class more than background": {
-        "boxes": [[0, 5.5, 7, 40, 60, 1]],
-        "images": 1,
-        "classes": 2,
-    },
+    "one class": {"boxes": [[0, 5.5, 7, 40, 60, 1]], "images": 1, "classes": 2},
     "an image without boxes": {
         "boxes": [[0, 3, 4, 30, 33, 2], [2, 10, 9, 77, 50, 20], [2, 0, 0, 81, 65, 3]],
         "images": 3,
@@ -184,7 +108,13 @@ BAP = {
     "no box at all": {"boxes": [], "grid": 3},
     "no background": {"boxes": [[1, 8, 8, 30, 40, 5]], "covered": (1,)},
     "no query": {"boxes": [[0, 8, 8, 30, 40, 5]], "images": 1, "covered": (0,)},
-    "thin boxes": {"boxes": [[0, 20, 8, 20, 40, 5], [0, 16, 8, 17, 9, 1], [1, 0, 0, 1, 65, 2]]},
+    "thin boxes": {
+        "boxes": [
+            *([0, 20, 8, 20, 40, 5], [0, 16, 8, 17, 9, 1], [0, 40, 32, 40, 32, 4]),
+            *([1, 0, 0, 1, 65, 2], [1, 0, 0, 0, 64, 3], [1, 80, 64, 80, 64, 1]),
+        ]
+    },
+    "boxes of all of the image": {"boxes": [[0, 0, 0, 80, 64, 5], [1, 0, 0, 81, 65, 6]]},
     "a grid of 5, windows of 3 and 1": {
         "boxes": [[0, 3, 4, 30, 33, 2], [1, 10, 9, 77, 50, 6]],
         "grid": 5,
@@ -204,10 +134,18 @@ BAP = {
 @pytest.mark.parametrize("name", BAP)
 def test_pooling_of_any_batch(name: str) -> None:
     arrays = make_bap(**BAP[name])
+    assert all(np.isfinite(values).all() for values in arrays.values())
     assert off("bap_other", arrays) == []
     for spoiled in ("queries", "logits_ac1", "grad_features_ac0", "boxes_norm"):
         if arrays[spoiled].any():
             assert off("bap_other", arrays | {spoiled: arrays[spoiled] * 1.01}) != []
+
+
+def test_a_detached_attention_has_another_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = pooling.background_attention
+    monkeypatch.setattr(pooling, "background_attention", lambda *a: attention(*a).detach())
+    found = off("bap_other", make_bap(**BAP["an image without boxes"]))
+    assert [line.partition(":")[0] for line in found] == ["grad_features_ac0", "grad_features_ac1"]
 
 
 def test_windows_of_any_size() -> None:
@@ -219,7 +157,7 @@ def test_windows_of_any_size() -> None:
         w = torch.rand(height, width, generator=generator)
         w[: height // 2] = 0
         arrays |= {f"x{i}": x.numpy(), f"w{i}": w.numpy(), f"out_hw{i}": np.array([rows, columns])}
-        arrays[f"y{i}"] = windows(x, w, (rows, columns)).numpy()
+        arrays[f"y{i}"] = plain.windows(x, w, (rows, columns)).numpy()
     assert off("weighted_pool_other", arrays) == []
     assert off("weighted_pool_other", arrays | {"y3": arrays["y3"] + 0.01}) != []
 
@@ -229,8 +167,8 @@ def test_a_grid_on_any_map() -> None:
     generator = torch.Generator().manual_seed(4)
     for i, (height, width, grid) in enumerate([(1, 3, 4), (5, 5, 5), (42, 41, 4), (7, 10, 3)]):
         x = torch.randint(1, 3, (height, width), generator=generator).float()
-        counts = [(c > 1.5).sum() for c in cells(pad(x, grid), grid)]
-        arrays |= {f"x{i}": x.numpy(), f"g{i}": np.array(grid), f"y{i}": pad(x, grid).numpy()}
+        counts = [(c > 1.5).sum() for c in plain.cells(x, grid)]
+        arrays |= {f"x{i}": x.numpy(), f"g{i}": np.array(grid), f"y{i}": plain.pad(x, grid).numpy()}
         arrays[f"count_gt1p5_{i}"] = np.array(counts)
     assert off("pad_for_grid_other", arrays) == []
 
@@ -269,9 +207,6 @@ def make_transform(
             x0, x1 = (crop[1] - x1, crop[1] - x0) if flip else (x0, x1)
             found.append([x0, y0, x1, y1, box[4]])
     pixels = np.array(found, np.float32).reshape(-1, 5)
-    unit = pixels.copy()
-    unit[:, 0:4:2] = unit[:, 0:4:2] / ((crop[1] - 1) / 2) - 1
-    unit[:, 1:4:2] = unit[:, 1:4:2] / ((crop[0] - 1) / 2) - 1
     bgr = cut(image.astype(np.float32), cv2.INTER_LINEAR, (123, 117, 104))[..., ::-1]
     return {
         "img": image,
@@ -282,7 +217,7 @@ def make_transform(
         "scale_rand_crop_flip": np.array(draw, np.float32),
         "out_img_bgr": (bgr - np.float32([104.008, 116.669, 122.675])).transpose(2, 0, 1),
         "out_boxes_px": pixels,
-        "out_boxes_norm": unit,
+        "out_boxes_norm": unit(pixels, crop),
         "out_bg": cut(background, cv2.INTER_NEAREST, 0),
         "out_label": cut(label, cv2.INTER_NEAREST, 255),
     }

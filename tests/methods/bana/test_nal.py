@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional
@@ -14,7 +12,6 @@ from wsis.methods.bana.nal import (
     baseline_loss,
     bootstrapping_loss,
     common_label,
-    confidence,
     entropy_loss,
     noise_aware_loss,
     pixel_losses,
@@ -44,7 +41,7 @@ def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def plain_noise_aware(logits, y_crf, y_ret, params):
-    """The equations pixel by pixel."""
+    """The equations pixel by pixel; L_ce and L_wce, 0 without a pixel."""
     agreed, disputed, weights = [], [], []
     for n, h, w in torch.cartesian_prod(*(torch.arange(s) for s in y_crf.shape)).tolist():
         own, other = int(y_crf[n, h, w]), int(y_ret[n, h, w])
@@ -56,9 +53,14 @@ def plain_noise_aware(logits, y_crf, y_ret, params):
             agreed.append(loss)
         else:
             disputed.append(loss)
-            weights.append(((1 + x[own]) / (1 + x.max())) ** params.damping)
-    weight, loss = torch.stack(weights), torch.stack(disputed)
-    return torch.stack(agreed).mean(), (weight * loss).sum() / weight.sum()
+            sigma = ((1 + x[own]) / (1 + x.max())) ** params.damping
+            weights.append(sigma.detach() if params.detach_confidence else sigma)
+    nothing = 0 * logits.sum()
+    weighted = sum(w * loss for w, loss in zip(weights, disputed, strict=True))
+    return (
+        sum(agreed) / len(agreed) if agreed else nothing,
+        weighted / sum(weights) if weights else nothing,
+    )
 
 
 def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -73,54 +75,36 @@ def test_regions_by_hand() -> None:
     assert unreliable_region(label, y_crf).tolist() == [False, False, True, False, False, True]
 
 
-def test_the_loss_is_that_of_the_equations(sample) -> None:
-    params = NoiseParams(temperature=5.0, damping=3.0, weight=0.4)
-    agreed, disputed = plain_noise_aware(*sample, params)
-    losses = noise_aware_loss(*sample, params)
+OTHER = {
+    "some": lambda y_crf, y_ret: y_ret,
+    "nowhere": lambda y_crf, y_ret: y_crf,
+    "everywhere": lambda y_crf, y_ret: torch.where(y_crf == IGNORE, IGNORE, (y_crf + 1) % 4),
+}
+"""Y_ret by where it differs from Y_crf."""
+
+
+@pytest.mark.parametrize("differ", OTHER)
+@pytest.mark.parametrize(
+    "params",
+    [
+        NoiseParams(),
+        NoiseParams(temperature=5.0, damping=3.0, weight=0.4),
+        NoiseParams(temperature=3.0, damping=2.5, weight=0.6, detach_confidence=True),
+        NoiseParams(damping=0.0, weight=1.0),
+    ],
+    ids=["published", "other", "detached", "a plain mean"],
+)
+def test_the_loss_and_its_gradient_are_those_of_the_equations(sample, params, differ) -> None:
+    logits, y_crf, y_ret = sample
+    y_ret = OTHER[differ](y_crf, y_ret).to(torch.uint8)
+    agreed, disputed = plain_noise_aware(logits, y_crf, y_ret, params)
+    losses = noise_aware_loss(logits, y_crf, y_ret, params)
     torch.testing.assert_close(losses["loss_ce"], agreed)
-    torch.testing.assert_close(losses["loss_wce"], 0.4 * disputed)
-    (ours,) = torch.autograd.grad(total(losses), sample[0])
-    (theirs,) = torch.autograd.grad(agreed + 0.4 * disputed, sample[0])
+    torch.testing.assert_close(losses["loss_wce"], params.weight * disputed)
+    (ours,) = torch.autograd.grad(total(losses), logits)
+    (theirs,) = torch.autograd.grad(agreed + params.weight * disputed, logits)
+    assert ours.isfinite().all()
     torch.testing.assert_close(ours, theirs)
-
-
-def test_the_gradient_flows_through_the_confidence_unless_told_otherwise(sample) -> None:
-    attached = torch.autograd.grad(total(noise_aware_loss(*sample, NoiseParams())), sample[0])[0]
-    params = NoiseParams(detach_confidence=True)
-    detached = torch.autograd.grad(total(noise_aware_loss(*sample, params)), sample[0])[0]
-    unreliable = unreliable_region(common_label(*sample[1:]), sample[1])
-    gap = (attached - detached).abs().amax(1)
-    assert gap[unreliable].max() > 1e-4 and gap[~unreliable].max() < 1e-12
-
-
-def test_confidence_has_no_temperature_and_is_one_for_the_best_class() -> None:
-    logits = torch.tensor([0.6, 0.2, -1.0])[None, :, None, None]
-    own = {
-        c: confidence(logits, torch.tensor([[[c]]], dtype=torch.uint8), 7.0).item()
-        for c in range(3)
-    }
-    assert own[0] == 1 and own[1] == pytest.approx((1.2 / 1.6) ** 7) and own[2] < 1e-12
-
-
-def test_equal_labels_leave_cross_entropy_alone(sample) -> None:
-    logits, y_crf, _ = sample
-    losses = noise_aware_loss(logits, y_crf, y_crf, NoiseParams())
-    expected = functional.cross_entropy(20 * logits, y_crf.long(), ignore_index=IGNORE)
-    torch.testing.assert_close(losses["loss_ce"], expected)
-    assert losses["loss_wce"].item() == 0 and losses["loss_wce"].requires_grad
-    assert torch.autograd.grad(total(losses), logits)[0].isfinite().all()
-
-
-def test_labels_that_agree_nowhere_leave_the_weighted_term_alone(sample) -> None:
-    logits, y_crf, _ = sample
-    y_ret = torch.where(y_crf == IGNORE, IGNORE, (y_crf + 1) % 4).to(torch.uint8)
-    losses = noise_aware_loss(logits, y_crf, y_ret, NoiseParams())
-    assert losses["loss_ce"].item() == 0
-    sigma, pixels = confidence(logits, y_crf, 7.0), pixel_losses(logits, y_crf, 20.0)
-    counted = y_crf != IGNORE
-    expected = (sigma * pixels)[counted].sum() / sigma[counted].sum()
-    torch.testing.assert_close(total(losses), 0.1 * expected)
-    assert torch.autograd.grad(total(losses), logits)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -147,16 +131,7 @@ def test_weight_zero_is_the_baseline(sample, name) -> None:
     torch.testing.assert_close(total(LOSSES[name](*sample, params)), expected)
 
 
-def test_damping_zero_is_a_plain_mean(sample) -> None:
-    logits, y_crf, y_ret = sample
-    losses = noise_aware_loss(*sample, NoiseParams(damping=0.0, weight=1.0))
-    unreliable = unreliable_region(common_label(y_crf, y_ret), y_crf)
-    torch.testing.assert_close(
-        losses["loss_wce"], pixel_losses(logits, y_crf, 20.0)[unreliable].mean()
-    )
-
-
-def test_the_weighted_mean_is_over_weights_not_pixels(sample) -> None:
+def test_the_weighted_mean_is_over_weights_not_pixels() -> None:
     """Confidence of 1e-4 everywhere must not make the term small."""
     logits = torch.tensor([0.9, -0.8]).double()[None, :, None, None].expand(1, 2, 3, 3)
     y_crf, y_ret = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
@@ -165,22 +140,18 @@ def test_the_weighted_mean_is_over_weights_not_pixels(sample) -> None:
     assert losses["loss_wce"].item() == pytest.approx(20 * 1.7, rel=1e-6)
 
 
-def test_entropy_of_even_scores_is_that_of_a_fair_die() -> None:
-    logits = torch.zeros(1, 4, 2, 2)
-    y_crf, y_ret = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
-    y_ret[..., 0] = 1
-    losses = entropy_loss(logits, y_crf, y_ret, NoiseParams())
-    assert losses["loss_entropy"].item() == pytest.approx(0.1 * math.log(4))
-    assert losses["loss_ce"].item() == pytest.approx(math.log(4))
-
-
 def test_entropy_and_bootstrapping_are_means_over_what_is_unreliable(sample) -> None:
     logits, y_crf, y_ret = sample
     unreliable = unreliable_region(common_label(y_crf, y_ret), y_crf)
     log_p = (20 * logits).log_softmax(1)
     entropy = -(log_p.exp() * log_p).sum(1)
-    found = entropy_loss(*sample, NoiseParams())["loss_entropy"]
-    torch.testing.assert_close(found, 0.1 * entropy[unreliable].mean())
+    found, expected = entropy_loss(*sample, NoiseParams()), 0.1 * entropy[unreliable].mean()
+    torch.testing.assert_close(found["loss_entropy"], expected)
+    slopes = (
+        torch.autograd.grad(loss, logits, retain_graph=True)[0]
+        for loss in (found["loss_entropy"], expected)
+    )
+    torch.testing.assert_close(*slopes)
     mixed = 0.95 * pixel_losses(logits, y_crf, 20.0) + 0.05 * entropy
     found = bootstrapping_loss(*sample, NoiseParams())["loss_bootstrap"]
     torch.testing.assert_close(found, 0.1 * mixed[unreliable].mean())
@@ -205,35 +176,6 @@ def test_the_two_plain_losses_see_one_map_each(sample) -> None:
     for name, label in (("CE_CRF", y_crf), ("CE_RET", y_ret)):
         expected = functional.cross_entropy(20 * logits, label.long(), ignore_index=IGNORE)
         torch.testing.assert_close(total(LOSSES[name](*sample, NoiseParams())), expected)
-
-
-@pytest.mark.parametrize("detach", [False, True])
-def test_the_gradient_is_that_of_finite_differences(sample, detach) -> None:
-    logits, y_crf, y_ret = sample
-    params = NoiseParams(temperature=3.0, damping=2.5, weight=0.6)
-    inside = (0.9 * logits.detach()).requires_grad_()
-
-    def both(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(noise_aware_loss(x, y_crf, y_ret, params).values())
-
-    assert torch.autograd.gradcheck(both, inside)
-    if detach:
-        fixed = NoiseParams(temperature=3.0, damping=2.5, weight=0.6, detach_confidence=True)
-        (gradient,) = torch.autograd.grad(
-            noise_aware_loss(inside, y_crf, y_ret, fixed)["loss_wce"], inside
-        )
-        sigma = confidence(inside, y_crf, 2.5).detach()
-        sigma = sigma * unreliable_region(common_label(y_crf, y_ret), y_crf)
-        plain = (sigma * pixel_losses(inside, y_crf, 3.0)).sum() / sigma.sum()
-        torch.testing.assert_close(gradient, torch.autograd.grad(0.6 * plain, inside)[0])
-
-
-def test_each_loss_may_have_a_weight_of_its_own(sample) -> None:
-    losses = noise_aware_loss(*sample, NoiseParams())
-    parts = [torch.autograd.grad(loss, sample[0], retain_graph=True)[0] for loss in losses.values()]
-    weighted = 3 * losses["loss_ce"] + 0.5 * losses["loss_wce"]
-    (gradient,) = torch.autograd.grad(weighted, sample[0])
-    torch.testing.assert_close(gradient, 3 * parts[0] + 0.5 * parts[1])
 
 
 def test_large_scores_do_not_overflow() -> None:

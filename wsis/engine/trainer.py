@@ -96,8 +96,8 @@ class WsisTrainer(DefaultTrainer):
             log.removeFilter(_not_for_users)
 
     def _finish_what_was_killed(self) -> None:
-        """Writes the last weights of a training whose last step had its periodic checkpoint when it was killed, since no
-        step is left after which Detectron2 would write them.
+        """Writes the last weights of a training that was killed between its last periodic checkpoint and them: no step
+        is left after which Detectron2 would.
         """
         path = os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth")
         if self.start_iter >= self.max_iter and not os.path.isfile(path):

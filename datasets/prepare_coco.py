@@ -11,6 +11,7 @@ from wsis.data.builtin_paths import BUILTIN
 from wsis.data.prepare import boxes_only, converter_parser
 from wsis.data.source import check_document
 from wsis.engine import run_tool
+from wsis.errors import counted
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 
@@ -24,7 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     # COCO itself has a few boxes without area: they are copied, and dealt with where they are used.
     source = check_document(document, str(full), "", "", bad_box="skip")
     write_json_atomic(path, boxes_only(document))
-    print(f"{path}: {len(source.images)} images, {len(source.annotations)} boxes")
+    print(
+        f"{path}: {counted(len(source.images), 'image')}, {counted(len(source.annotations), 'box', 'boxes')}"
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from wsis.data.builtin_paths import BUILTIN
 from wsis.data.duts import CATEGORIES, convert_pair, list_pairs
 from wsis.data.prepare import converter_parser, number_annotations, parallel_map
 from wsis.engine import run_tool
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     records = parallel_map(convert_pair, pairs, args.workers, "DUTS-TR")
     single = [r for r in records if r.annotations and r.largest_share >= args.min_share]
     if not single:
-        raise DataError(f"{images}: none of {len(records)} images shows a single object")
+        raise DataError(f"{images}: of {counted(len(records), 'image')} none shows a single object")
     numbered, annotations = number_annotations(
         ({"id": number} | record.image, record.annotations)
         for number, record in enumerate(single, start=1)
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         "categories": CATEGORIES,
     }
     write_json_atomic(json_file, document)
-    print(f"{json_file}: {len(single)} of {len(records)} images")
+    print(f"{json_file}: {len(single)} of {counted(len(records), 'image')}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from wsis.data.builtin_paths import BUILTIN
 from wsis.data.nuclei import CATEGORIES, NucleiRecord, convert_image, list_images, split
 from wsis.data.prepare import boxes_only, converter_parser, number_annotations, parallel_map
 from wsis.engine import run_tool
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -38,8 +38,8 @@ def write(root: Path, records: list[NucleiRecord], val: set[str]) -> None:
     for name, document in documents.items():
         path = root / BUILTIN[name][0]
         write_json_atomic(path, document)
-        counts = f"{len(document['images'])} images, {len(document['annotations'])} nuclei"
-        print(f"{path}: {counts}")
+        images = counted(len(document["images"]), "image")
+        print(f"{path}: {images}, {counted(len(document['annotations']), 'nucleus', 'nuclei')}")
 
 
 def main(argv: list[str] | None = None) -> None:

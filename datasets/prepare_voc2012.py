@@ -21,7 +21,7 @@ from wsis.data.prepare import (
 from wsis.data.voc import image_id_of
 from wsis.data.voc_coco import CATEGORIES, VocFolders, VocRecord, convert_train, convert_val
 from wsis.engine import run_tool
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.structures.proxy_file import write_json_atomic
 
 
@@ -33,7 +33,7 @@ def convert(
     images, annotations = number_annotations((r.image, r.annotations) for r in records)
     masks = sum("segmentation" in annotation for annotation in annotations)
     print(
-        f"{label}: {len(images)} images, {len(annotations)} annotations, {masks} with mask;"
+        f"{label}: {counted(len(images), 'image')}, {counted(len(annotations), 'annotation')}, {masks} with mask;"
         f" {sum(r.unmatched_objects for r in records)} XML objects found no mask,"
         f" {sum(r.unmatched_masks for r in records)} masks no XML object"
     )

@@ -96,7 +96,7 @@ FAULTS = {
         (gone(f"{DUTS}-Mask"), "DUTS-TR-Mask: no such folder, expected DUTS-TR-Mask"),
         (gone(f"{DUTS}-Mask/two.png"), "two.png: no such mask"),
         (emptied(f"{DUTS}-Image"), r"found no \*.jpg"),
-        (emptied(f"{DUTS}-Image", "two.jpg"), "none of 1 images shows a single object"),
+        (emptied(f"{DUTS}-Image", "two.jpg"), "of 1 image none shows a single object"),
         (labels(f"{DUTS}-Mask/two.png", 0, (5, 5)), "two.png: the image is 5x5"),
         (holds(f"{DUTS}-Image/two.jpg", b"no image"), "two.jpg: not a readable image"),
     ],

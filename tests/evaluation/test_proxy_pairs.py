@@ -72,7 +72,7 @@ BREAKAGES = {
     ),
     "no masks": (
         lambda d: [a.pop("segmentation") for a in d["annotations"]],
-        "p.json: none of 2 annotations has a 'segmentation'",
+        "p.json: of 2 annotations none has a 'segmentation'",
     ),
     "code of another size": (
         lambda d: d["annotations"][0]["segmentation"].update(size=[60, 40]),
@@ -103,7 +103,7 @@ def test_disagreement_is_one_clear_line(gt, name):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (BREAKAGES["no masks"][0], "gt.json: none of 2 annotations has a 'segmentation'"),
+        (BREAKAGES["no masks"][0], "gt.json: of 2 annotations none has a 'segmentation'"),
         (
             lambda d: d["images"][0].update(void={"size": [3, 3], "counts": "09"}),
             "gt.json: image 1: key 'void': size",

@@ -226,8 +226,8 @@ def test_the_tool_says_what_it_wrote(tmp_path, visualize):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--images", ""), r"none of its 4 images is there .*--images"),
-        (("--images", "elsewhere"), "none of its 4"),
+        (("--images", ""), r"of its 4 images none is there .*--images"),
+        (("--images", "elsewhere"), "of its 4 images none"),
         (("--images", "no"), "no such image folder"),
         (("--proxy", "no.json"), r"no.json: cannot be read"),
         (("--proxy", "small.json"), "the annotations say"),
@@ -292,7 +292,7 @@ def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, visualiz
 
 def test_strips_of_other_images_or_broken_ones_are_refused(strips, tmp_path, page):
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"out: none of the 4 images has a strip here .*1\.png\)"):
+    with pytest.raises(DataError, match=r"out: of the 4 images none has a strip here .*1\.png\)"):
         page(strips=tmp_path / "out")
     (strips / "2.png").write_bytes(b"no strip")
     with pytest.raises(DataError, match="2.png: cannot be read as a strip"):

@@ -114,7 +114,7 @@ def check_batch_size(cfg: CfgNode) -> None:
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % processes:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
-            f"{processes} processes"
+            f"{counted(processes, 'process', 'processes')}"
         )
 
 

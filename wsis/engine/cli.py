@@ -28,7 +28,7 @@ from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
 from wsis.modeling.teacher import is_teacher
 
@@ -153,7 +153,8 @@ def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
         processes = int(os.environ["WORLD_SIZE"])
     if not cfg.SOLVER.REFERENCE_WORLD_SIZE and cfg.SOLVER.IMS_PER_BATCH % max(processes, 1):
         raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the {processes} processes"
+            f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
+            f"{counted(processes, 'process', 'processes')}"
         )
 
 

@@ -109,7 +109,7 @@ def segmentation_kind(annotations: list[Annotation]) -> str | None:
 def _require_masks(source: CocoSource) -> None:
     if source.annotations and not any(a.get("segmentation") for a in source.annotations):
         raise DataError(
-            f"{source.json_file}: none of {counted(len(source.annotations), 'annotation')} has a 'segmentation', "
+            f"{source.json_file}: of {counted(len(source.annotations), 'annotation')} none has a 'segmentation', "
             "expected masks"
         )
 

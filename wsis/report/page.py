@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsis.data.source import CocoSource
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks
 from wsis.evaluation.proxy_quality import measure_pairs
 from wsis.report.pictures import make_pictures, read_strips
@@ -210,8 +210,8 @@ def _images_of(proxy: CocoSource, pairs: MaskPairs, order: np.ndarray) -> list[d
     images = [image for image in proxy.images if image["id"] in ids]
     if images and not any(os.path.isfile(proxy.path_of(image)) for image in images):
         raise DataError(
-            f"{proxy.json_file}: none of its {len(images)} images is there (the first: {proxy.path_of(images[0])}), "
-            "expected their folder as --images"
+            f"{proxy.json_file}: of its {counted(len(images), 'image')} none is there "
+            f"(the first: {proxy.path_of(images[0])}), expected their folder as --images"
         )
     return images
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.source import CocoSource
-from wsis.errors import DataError
+from wsis.errors import DataError, counted
 from wsis.evaluation.proxy_pairs import MaskPairs
 from wsis.report.strip import TITLES
 from wsis.structures.boxes import xywh_to_xyxy
@@ -195,8 +195,8 @@ def read_strips(
         records = list(pool.map(_read_strip, paths))
     if paths and not any(records):
         raise DataError(
-            f"{folder}: none of the {len(paths)} images has a strip here (the first: {paths[0]}), expected the folder "
-            "that tools/label_strips.py wrote for them"
+            f"{folder}: of the {counted(len(paths), 'image')} none has a strip here (the first: {paths[0]}), "
+            "expected the folder that tools/label_strips.py wrote for them"
         )
     return records
 

@@ -289,7 +289,7 @@ def test_wrong_keys_are_named(make_cfg, opts, salient, message):
 @pytest.mark.parametrize(
     ("name", "kept", "message"),
     [
-        ("salient", 3, "none of 3 annotations has a 'segmentation'"),
+        ("salient", 3, "of 3 annotations none has a 'segmentation'"),
         ("boxes", 0, "found no box, expected one at least"),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, counted
 from wsis.layers.iou import box_iou
 
 WINDOW = 256
@@ -72,7 +72,7 @@ class EpochSampler:
         if self.batch_size < 1 or self.batch_size % self.processes:
             raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH: found {self.batch_size}, expected a multiple of the "
-                f"{self.processes} processes"
+                f"{counted(self.processes, 'process', 'processes')}"
             )
         if self.fixed and not self.weak_per_batch:
             raise ConfigError(

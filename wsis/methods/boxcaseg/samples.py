@@ -16,7 +16,7 @@ from wsis.data.dicts import to_dicts
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
 from wsis.data.registration import get_source
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.methods.boxcaseg.config import BoxCasegParams, SampleParams
 from wsis.methods.boxcaseg.transforms import (
     SalientWindow,
@@ -137,8 +137,8 @@ def salient_images(cfg: CfgNode) -> list[SalientImage]:
                 found.append(SalientImage(record["file_name"], *size, masks))
         if not found:
             raise DataError(
-                f"{source.json_file}: none of {len(source.annotations)} annotations has a 'segmentation', expected "
-                f"masks, since MODEL.BOXCASEG.SALIENT_DATASETS names {name!r}"
+                f"{source.json_file}: of {counted(len(source.annotations), 'annotation')} none has a 'segmentation', "
+                f"expected masks, since MODEL.BOXCASEG.SALIENT_DATASETS names {name!r}"
             )
         images += found
     return images

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -10,6 +11,9 @@ from detectron2.modeling import build_backbone
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from tests.masks import needs_crf
+from tests.methods.bana import tiny_classifier, tiny_segmentor
+from tests.methods.bbam import tiny_detector
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -205,3 +209,33 @@ def test_packages_that_are_not_there_or_hold_another_file(tmp_path, monkeypatch)
     monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ConfigError, match="is not the file of .*SHA-256 .*install it again: pip"):
         load(model)
+
+
+STRIDE_8 = {
+    "MODEL.BACKBONE.NAME": "build_timm_backbone",
+    "MODEL.TIMM.NAME": "resnet10t",
+    "MODEL.TIMM.OUT_INDICES": [-1],
+    "MODEL.TIMM.OUTPUT_STRIDE": 8,
+}
+
+
+def test_a_segmentor_and_a_classifier_stand_on_it():
+    keys = {name.replace(".", "__"): value for name, value in STRIDE_8.items()}
+    model = WsisTrainer.build_model(tiny_segmentor.make_cfg(**keys)).train()
+    assert model.scores(torch.zeros(1, 3, 48, 64)).shape[2:] == (6, 8)
+    sum(model(tiny_segmentor.samples(2)).values()).backward()
+    classifier = tiny_classifier.make_classifier(**keys).train()
+    loss = classifier([tiny_classifier.make_sample([[4, 4, 30, 40]], [1])])["loss_cls"]
+    loss.backward()
+    for each in (model, classifier):
+        assert next(each.backbone.parameters()).grad.abs().max() > 0
+
+
+@needs_crf
+def test_bbam_explains_a_detector_on_it():
+    opts = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet10t"]
+    opts += ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.BBAM.STEPS", "3", "MODEL.BBAM.CONTEXT", "16"]
+    model = tiny_detector.make_bbam("fpn", *opts)
+    (seed,) = model.propose([tiny_detector.make_inputs()])
+    assert len(seed.maps) == len(tiny_detector.BOXES)
+    assert all(np.isfinite(maps).all() and np.ptp(maps) > 0 for maps in seed.maps.values())

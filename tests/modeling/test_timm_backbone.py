@@ -11,6 +11,7 @@ from detectron2.modeling import build_backbone
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from tests import config_files
 from tests.masks import needs_crf
 from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
@@ -181,6 +182,16 @@ def test_weights_by_timms_own_names_find_their_place(tmp_path):
     model = nn.ModuleDict({"trunk": make(name="resnet10t"), "head": nn.Conv2d(1, 1, 1)})
     load(model, str(tmp_path / "resnet10t.pth"))
     assert torch.equal(model["trunk"].net.layer2[0].conv1.weight, state["layer2.0.conv1.weight"])
+
+
+def test_pixels_that_the_weights_do_not_know_are_told(caplog):
+    opts = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.WEIGHTS", LITE0]
+    build_backbone(load_cfg(None, opts))
+    text = "MODEL.PIXEL_MEAN: the weights of tf_efficientnet_lite0 want [127.5, 127.5, 127.5] with"
+    assert text in caplog.text and "found [103.53, 116.28, 123.675] with BGR" in caplog.text
+    caplog.clear()
+    build_backbone(config_files.load("photos/Base-photos.yaml"))
+    assert "want" not in caplog.text
 
 
 def test_other_tensors_are_refused():

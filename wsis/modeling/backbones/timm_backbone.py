@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from detectron2.config import CfgNode
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from wsis.config.params import key, node, read
 from wsis.config.rules import Rule, at_least
 from wsis.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 STRIDES = (8, 16, 32)
 
@@ -172,7 +176,20 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     Raises:
         ConfigError: see :class:`TimmBackbone`; or a value out of its range.
     """
-    return TimmBackbone(read(cfg, TimmParams), input_shape.channels)
+    backbone = TimmBackbone(read(cfg, TimmParams), input_shape.channels)
+    if cfg.MODEL.WEIGHTS.startswith(("timm://", "package://")):
+        _warn_of_other_pixels(cfg, backbone.net.pretrained_cfg)
+    return backbone
+
+
+def _warn_of_other_pixels(cfg: CfgNode, pretrained: dict[str, Any]) -> None:
+    """Tells where the pixels are not normalised as for the weights."""
+    for name, values in (("PIXEL_MEAN", pretrained["mean"]), ("PIXEL_STD", pretrained["std"])):
+        expected = [round(255 * value, 3) for value in values]
+        if cfg.INPUT.FORMAT != "RGB" or not np.allclose(cfg.MODEL[name], expected, atol=0.5):
+            text = "MODEL.%s: the weights of %s want %s with INPUT.FORMAT RGB, found %s with %s"
+            found = list(cfg.MODEL[name]), cfg.INPUT.FORMAT
+            logger.warning(text, name, cfg.MODEL.TIMM.NAME, expected, *found)
 
 
 @BACKBONE_REGISTRY.register()

@@ -18,14 +18,13 @@ from wsis.errors import ConfigError, DataError
 from wsis.structures import ScoreMaps
 from wsis.structures.pseudo_labels import MANIFEST, label_path, name_in_source
 from wsis.structures.score_maps import (
+    KIND,
+    SUFFIX,
     ScoreMapHeader,
     provenance_digest,
     read_header,
     read_score_maps,
 )
-
-KIND = "score_maps"
-"""The key of a manifest that names score maps."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class ScoreMapReader:
     Args:
         folder: of the ``.npz`` files.
         image_root: folder that the images' names are relative to.
-        made_with: the folder's digest, see :func:`check_score_maps`. What reads the maps in a generation has it in
-            :attr:`wsis.modeling.teacher.Maker.inputs_sha256` under ``DATASETS.CUSTOM_SCORE_MAPS``.
+        made_with: by all of them, see :func:`wsis.structures.score_maps.provenance_digest`.
     """
 
     folder: str
@@ -53,13 +51,34 @@ class ScoreMapReader:
             DataError: the file is missing or cut off, or of another image, size, data set, weights or settings.
         """
         name = name_in_source(record["file_name"], self.image_root)
-        size = record["height"], record["width"]
-        path = label_path(self.folder, "", name, ".npz")
-        return read_score_maps(path, ScoreMapHeader(name, size, self.made_with))
+        return read_score_maps(*self._file(name, record["height"], record["width"]))
+
+    def check(self, source: CocoSource) -> None:
+        """Checks that every image has its own maps, made by one run, without reading scores.
+
+        Args:
+            source: the images.
+
+        Raises:
+            DataError: the first one that has not.
+        """
+
+        def check(image: dict[str, Any]) -> None:
+            path, expected = self._file(image["file_name"], image["height"], image["width"])
+            read_header(path).check(expected, path)
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for _ in pool.map(check, source.images, chunksize=64):
+                pass
+
+    def _file(self, name: str, height: int, width: int) -> tuple[Path, ScoreMapHeader]:
+        """Where the maps of an image lie, and what the file must say of itself."""
+        path = label_path(self.folder, "", name, SUFFIX)
+        return path, ScoreMapHeader(name, (height, width), self.made_with)
 
 
 def score_map_reader(cfg: CfgNode, dataset: str, name: str) -> ScoreMapReader:
-    """The reader of the maps that ``DATASETS.CUSTOM_SCORE_MAPS`` gives a dataset; checks them first.
+    """The reader of the maps that ``DATASETS.CUSTOM_SCORE_MAPS`` gives a dataset.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
@@ -67,8 +86,8 @@ def score_map_reader(cfg: CfgNode, dataset: str, name: str) -> ScoreMapReader:
         name: of the maps.
 
     Raises:
-        ConfigError: it has no maps of this name, or they are not a teacher's.
-        DataError: see :func:`check_score_maps`.
+        ConfigError: it has no maps of this name.
+        ConfigError, DataError: see :func:`open_score_maps`.
     """
     folders = score_map_folders(cfg, dataset)
     if name not in folders:
@@ -78,19 +97,18 @@ def score_map_reader(cfg: CfgNode, dataset: str, name: str) -> ScoreMapReader:
         )
     source = dataset_source(cfg, dataset)
     class_names = ["object"] if cfg.DATASETS.CLASS_AGNOSTIC else source.class_names
-    made_with = check_score_maps(source, folders[name], class_names)
-    return ScoreMapReader(folders[name], source.image_root, made_with)
+    return open_score_maps(source, folders[name], class_names)
 
 
-def check_score_maps(
+def open_score_maps(
     source: CocoSource,
     folder: str | os.PathLike[str],
     class_names: list[str],
     *,
     same_source: bool = True,
-) -> str:
-    """Checks that a teacher made the score maps of a folder, for these classes and this data set, that every image has
-    one, and that all were made by one run; reads no scores.
+) -> ScoreMapReader:
+    """The reader of a folder of score maps, of which its manifest alone is looked at; :meth:`ScoreMapReader.check`
+    looks at the files.
 
     Args:
         source: the images.
@@ -99,12 +117,9 @@ def check_score_maps(
         same_source: the maps must be made for this very file; False for another one of the same images, such as one
             with true masks.
 
-    Returns:
-        What the maps were made with, see :func:`wsis.structures.score_maps.provenance_digest`.
-
     Raises:
         ConfigError: there is no such folder, or no manifest beside it names it.
-        DataError: they are of other classes, another data set or several runs, or an image has none of its own.
+        DataError: its maps are of other classes or another data set.
     """
     if not os.path.isdir(folder):
         raise ConfigError(f"{folder}: no such folder of score maps (for {source.json_file})")
@@ -121,14 +136,4 @@ def check_score_maps(
             f"{path}: key 'source_sha256': the score maps are of another data set than {source.json_file}: found "
             f"{made_for!r}, expected {source.sha256!r}; make them for this file"
         )
-    made_with = provenance_digest(manifest["wsis"])
-
-    def check(image: dict[str, Any]) -> None:
-        place = label_path(folder, "", image["file_name"], ".npz")
-        size = image["height"], image["width"]
-        read_header(place).check(ScoreMapHeader(image["file_name"], size, made_with), place)
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(check, source.images, chunksize=64):
-            pass
-    return made_with
+    return ScoreMapReader(os.fspath(folder), source.image_root, provenance_digest(manifest["wsis"]))

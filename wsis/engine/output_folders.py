@@ -24,7 +24,7 @@ from wsis.structures.pseudo_labels import (
     write_manifest,
 )
 from wsis.structures.rle import decode_mask
-from wsis.structures.score_maps import write_score_maps
+from wsis.structures.score_maps import KIND, SUFFIX, write_score_maps
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ class ScoreMapFolder(OutputFolder):
 
     made_with: str = ""
 
-    kind = "score_maps"
-    suffix = ".npz"
+    kind = KIND
+    suffix = SUFFIX
     noun = "score map"
 
     def maps_of(self, made: ProxyMasks | ImageMaps) -> Mapping[str, Any]:

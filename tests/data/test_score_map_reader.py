@@ -13,7 +13,7 @@ from tests.generating import edited, generate
 from tests.noise import SIZE, make_cfg, write_data
 from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source, score_map_folders
-from wsis.data.score_maps import check_score_maps, score_map_reader
+from wsis.data.score_maps import open_score_maps, score_map_reader
 from wsis.errors import ConfigError, DataError
 from wsis.structures import ScoreMaps
 from wsis.structures.score_maps import provenance_digest, write_score_maps
@@ -92,11 +92,12 @@ def test_a_file_that_does_not_belong_is_found_at_once_and_when_it_is_read(
     later, maps, spoil, message
 ):
     cfg = later()
-    read = score_map_reader(cfg, "noise", "cam")
+    read, source = score_map_reader(cfg, "noise", "cam"), get_source("noise", bad_box="skip")
+    read.check(source)
     spoil(maps)
     with pytest.raises(DataError, match=message):
-        score_map_reader(cfg, "noise", "cam")
-    records = to_dicts(get_source("noise", bad_box="skip"), "image")
+        read.check(source)
+    records = to_dicts(source, "image")
     with pytest.raises(DataError, match=message):
         [read(record) for record in records]
 
@@ -115,9 +116,9 @@ def test_maps_of_another_data_set_or_other_classes_are_found(place, later, maps)
     changed = get_source("noise", bad_box="skip")
     assert changed is not source
     names = changed.class_names
-    assert check_score_maps(changed, maps, names, same_source=False)
+    open_score_maps(changed, maps, names, same_source=False).check(changed)
     with pytest.raises(DataError, match=r"key 'classes': found 3 \(background, a, b\), expected 2"):
-        check_score_maps(changed, maps, ["a"], same_source=False)
+        open_score_maps(changed, maps, ["a"], same_source=False)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,11 @@ def build_evaluator(
         )
     if returns == "tags":
         return TagEvaluator(dataset_name, class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC)
+    if returns == "score_maps":
+        raise ConfigError(
+            f"DATASETS.TEST: nothing scores what MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} returns, score "
+            "maps; leave it empty and write them by tools/generate_proxy_masks.py"
+        )
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":
         raise ConfigError(

@@ -156,15 +156,17 @@ class TagTeacher(Maker):
 
     The inputs of :meth:`propose` are as :class:`wsis.data.mapper.TagDatasetMapper` makes them: with ``tags``, the
     sorted contiguous classes that the image has.
-
-    Attributes:
-        needs_tags: whether it must be told the tags; if so, an image without any does not come to it, its maps are
-            empty and its labels background.
     """
 
     returns = "score_maps"
-    needs_tags: bool = True
     _mapper = TagDatasetMapper
+
+    @classmethod
+    def needs_tags(cls, cfg: CfgNode) -> bool:
+        """Whether it must be told the tags; if so, an image without any does not come to it in generation: its score
+        maps have no class, and its labels are background.
+        """
+        return True
 
     @abstractmethod
     def refiner(self) -> MapRefiner:

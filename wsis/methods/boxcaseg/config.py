@@ -11,6 +11,7 @@ from wsis.config.rules import (
     at_least_below,
     each,
     either,
+    length,
     pair,
     within,
 )
@@ -19,9 +20,15 @@ from wsis.errors import ConfigError
 
 @dataclass(frozen=True)
 class NetworkParams:
-    """HRNet and its heads.
+    """The trunk and its heads.
 
     Attributes:
+        trunk: What the heads stand on: "hrnet" as published, or "backbone", which MODEL.BACKBONE.NAME and the pixel
+            statistics MODEL.PIXEL_MEAN and PIXEL_STD in the order of INPUT.FORMAT describe. The maps of a backbone are
+            joined at the finest one, for example stride 2 with MODEL.TIMM.OUT_INDICES [0, 1, 2, 3, 4].
+        decoder_channels: Channels of the map that a backbone's maps are joined to.
+        lr_factors: Learning rate of a backbone's biases, of the other weights and of the other biases, in units of
+            SOLVER.BASE_LR. HRNet has one rate for all.
         width: Channels of HRNet's finest branch; each coarser one has twice as many. 18, 30, 32, 40, 44, 48 and 64
             exist with ImageNet weights: MODEL.WEIGHTS "timm://hrnet_w48".
         stage1_width: Channels in the bottlenecks of the first stage, a quarter of its output.
@@ -32,6 +39,11 @@ class NetworkParams:
             the weak head's.
     """
 
+    trunk: str = key("hrnet", either("hrnet", "backbone"))
+    decoder_channels: int = key(64, at_least(1))
+    lr_factors: tuple[float, float, float] = key(
+        (1.0, 1.0, 1.0), length(3, "three numbers: bias, new weight, new bias")
+    )
     width: int = key(48, at_least(1))
     stage1_width: int = key(64, at_least(1))
     blocks: int = key(4, at_least(1), "NUM_BLOCKS")
@@ -86,6 +98,9 @@ class SampleParams:
 class BoxCasegParams:
     """The teacher and its training.
 
+    Raises:
+        ConfigError: samples normalised as no backbone wants them.
+
     Attributes:
         sync_norm: Batch statistics are those of all processes, where these have GPUs.
         pairwise_weight: Weight of the smoothness loss.
@@ -117,3 +132,10 @@ class BoxCasegParams:
     confidence: str = key("legacy", either("legacy", "exact"))
     test_head: str = key("full", either("full", "weak"))
     boxes_per_batch: int = key(64, at_least(1))
+
+    def __post_init__(self) -> None:
+        normalisation = self.samples.normalisation
+        if self.network.trunk == "backbone" and normalisation != "unified":
+            raise ConfigError(
+                f"MODEL.BOXCASEG.NORMALISATION: found {normalisation!r}, expected unified for TRUNK backbone"
+            )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.utils import comm
 from torch import nn
 
@@ -16,17 +16,23 @@ from wsis.data.build import Batches
 from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
-from wsis.methods.boxcaseg.config import BoxCasegParams
+from wsis.methods.boxcaseg.config import BoxCasegParams, NetworkParams
 from wsis.methods.boxcaseg.loader import build_joint_loader
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
-from wsis.methods.boxcaseg.network import BoxCasegNetwork, FoldedNetwork
+from wsis.methods.boxcaseg.network import (
+    BackboneNetwork,
+    BoxCasegNetwork,
+    FoldedNetwork,
+    TwoHeads,
+)
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner, byte_maps
 from wsis.methods.boxcaseg.transforms import prepare_crops
+from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
 BRANCHES = 4
-STRIDE = 4
+HRNET_KEYS = ("width", "stage1_width", "blocks", "modules", "norm_momentum", "fcn_ratio")
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,11 +45,11 @@ class BoxCaseg(Teacher):
 
     needs_image = False
     needs_original_image = True
-    result_keys = ("MODEL.BOXCASEG",)
+    result_keys: tuple[str, ...] = ("MODEL.BOXCASEG",)
     result_packages = ("timm",)
 
     @configurable
-    def __init__(self, *, network: BoxCasegNetwork, params: BoxCasegParams) -> None:
+    def __init__(self, *, network: TwoHeads, params: BoxCasegParams) -> None:
         """
         Args:
             network: with both heads.
@@ -53,23 +59,30 @@ class BoxCaseg(Teacher):
         self.network = network
         self.params = params
         self.boxes_per_batch = params.boxes_per_batch
+        if isinstance(network, BackboneNetwork):
+            self.result_keys = ("MODEL", "INPUT.FORMAT")
         self._folded: tuple[tuple[Any, ...], FoldedNetwork] | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.BOXCASEG``.
+        """Reads ``MODEL.BOXCASEG``, and Detectron2's keys of a backbone.
 
         Raises:
             ConfigError: a value out of its range.
         """
         params = read(cfg, BoxCasegParams)
-        form = dict(vars(params.network))
-        width = form.pop("width")
-        network = BoxCasegNetwork([width << i for i in range(BRANCHES)], **form)
+        network = _network(cfg, params.network)
         on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
         if params.sync_norm and on_gpu and comm.get_world_size() > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return {"network": network, "params": params}
+
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]] | None:
+        """See :mod:`wsis.modeling.parameter_groups`; of HRNet, Detectron2's."""
+        if not isinstance(self.network, BackboneNetwork):
+            return None
+        factors = self.params.network.lr_factors
+        return parameter_groups(self, self.network.backbone, cfg.SOLVER, factors)
 
     @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
@@ -125,8 +138,8 @@ class BoxCaseg(Teacher):
         """See :meth:`Teacher.propose`; looks at ``original_image`` (H, W, 3) uint8 RGB.
 
         Returns:
-            Seeds with one map, :data:`wsis.methods.boxcaseg.refiner.BYTES`, (N, h, w) uint8 of stride 4: the
-            probabilities in the N boxes, see :func:`wsis.methods.boxcaseg.refiner.byte_maps`.
+            Seeds with one map, :data:`wsis.methods.boxcaseg.refiner.BYTES`, (N, h, w) uint8 of the
+            network's stride: the probabilities in the N boxes, see :func:`wsis.methods.boxcaseg.refiner.byte_maps`.
         """
         return [self._propose_image(inputs) for inputs in batched_inputs]
 
@@ -138,7 +151,7 @@ class BoxCaseg(Teacher):
         boxes = np.asarray(inputs["instances"].original_boxes).reshape(-1, 4)
         network = self._inference_network()
         size, normalisation = self.params.test_size, self.params.samples.normalisation
-        side = -(-size // STRIDE)
+        side = -(-size // self.network.stride)
         maps = np.zeros((len(boxes), side, side), dtype=np.uint8)
         for start in range(0, len(boxes), self.boxes_per_batch):
             part = slice(start, start + self.boxes_per_batch)
@@ -153,3 +166,12 @@ class BoxCaseg(Teacher):
         if self._folded is None or self._folded[0] != version:
             self._folded = version, FoldedNetwork(self.network, self.params.test_head)
         return self._folded[1]
+
+
+def _network(cfg: CfgNode, params: NetworkParams) -> TwoHeads:
+    if params.trunk == "backbone":
+        pixels = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+        return BackboneNetwork(build_backbone(cfg), params, *pixels, bgr=cfg.INPUT.FORMAT == "BGR")
+    form = {name: getattr(params, name) for name in HRNET_KEYS}
+    width = form.pop("width")
+    return BoxCasegNetwork([width << i for i in range(BRANCHES)], **form)

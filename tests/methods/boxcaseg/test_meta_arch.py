@@ -53,6 +53,24 @@ class TestTraining:
         assert model.network.transfer_bn.num_batches_tracked == 0
         assert model.network.fcn[1].num_batches_tracked == 0
 
+    def test_the_full_head_may_learn_from_boxes_too(self):
+        """What it adds is what the weak head would have there."""
+        keys = ("MODEL.BOXCASEG.OUTSIDE_WEIGHT", 1.0, "MODEL.BOXCASEG.DICE_WEIGHT", 1.0)
+        batch, found = make_batch(1, 0, 0), {}
+        for samples in ("salient", "all"):
+            torch.manual_seed(2)
+            model = make_model(*keys, "MODEL.BOXCASEG.FULL_SAMPLES", samples)
+            torch.manual_seed(2)
+            found[samples] = model.train()(batch)
+        assert list(found["all"]) == [*LOSSES[:2], "loss_outside", LOSSES[2], "loss_dice"]
+        images, labels = (torch.stack([s[key] for s in batch]) for key in ("image", "label"))
+        _, full = model.network(images, torch.tensor([True] * 3))
+        extra = weak_losses(full[1:], labels[1:])[0]
+        more = found["all"]["loss_mil"] - found["salient"]["loss_mil"]
+        assert more.item() == pytest.approx(extra.item(), rel=1e-3)
+        sum(model(make_batch(0, 0)).values()).backward()
+        assert all(p.grad.any() for p in model.network.full_parameters())
+
     def test_half_precision_gives_finite_float_losses(self):
         model = make_model().train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -126,6 +144,20 @@ class TestMasks:
             outside[y0:y1, x0:x1] = False
             assert not outside.any()
         assert len(make_model()([make_inputs(BOXES[:0])])[0]["proxy"]) == 0
+
+    @torch.no_grad()
+    def test_the_mean_with_the_mirror_image(self):
+        inputs = make_inputs(BOXES[:1])
+        plain, both = (make_model("MODEL.BOXCASEG.TEST_FLIP", flip) for flip in (False, True))
+        both.load_state_dict(plain.state_dict())
+        crops = prepare_crops(inputs["original_image"], BOXES[:1].numpy(), 32, "unified")
+        there, back = (
+            torch.sigmoid(plain.network.full(plain.network.features(each)))[:, 0]
+            for each in (crops, crops.flip(3))
+        )
+        expected = byte_maps((there + back.flip(2)) / 2).astype(int)
+        assert np.abs(maps_of(both, inputs) - expected).max() <= 1
+        assert np.abs(maps_of(plain, inputs) - expected).max() > 1
 
     def test_the_weak_head_on_request(self):
         maps = []

@@ -93,6 +93,25 @@ class SampleParams:
             )
 
 
+@dataclass(frozen=True)
+class TermParams:
+    """Terms of the objective that are not BoxCaseg's own; without a weight none is there.
+
+    Attributes:
+        outside_weight: Weight of the cross-entropy with background of the pixels outside of the box.
+        affinity_weight: Weight of BoxInst's loss, by which neighbours of one colour belong together; needs
+            NORMALISATION "unified".
+        dice_weight: Weight of the full head's Dice loss on salient masks.
+        full_samples: What the full head learns from: the masks of "salient" images, as published, or "all" samples: on
+            boxes by what the weak head learns there.
+    """
+
+    outside_weight: float = key(0.0, at_least(0))
+    affinity_weight: float = key(0.0, at_least(0))
+    dice_weight: float = key(0.0, at_least(0))
+    full_samples: str = key("salient", either("salient", "all"))
+
+
 @node("MODEL.BOXCASEG")
 @dataclass(frozen=True)
 class BoxCasegParams:
@@ -117,12 +136,14 @@ class BoxCasegParams:
             counts as one pixel wider and higher than it is, as the published threshold of 0.95 expects; with "exact" a
             mask that fills its box has 1.
         test_head: Which head makes the masks: "full", or "weak" for a training without salient images.
+        test_flip: Masks are made of the mean of each crop's probabilities and those of its mirror image.
         boxes_per_batch: Boxes of an image that pass through the network together when masks are made.
     """
 
     network: NetworkParams = part(NetworkParams())
     sync_norm: bool = key(True)
     pairwise_weight: float = key(0.05, at_least(0))
+    terms: TermParams = part(TermParams())
     samples: SampleParams = part(SampleParams())
     salient_datasets: tuple[str, ...] = key(())
     weak_share: float = key(0.0, at_least_below(0, 1))
@@ -131,11 +152,16 @@ class BoxCasegParams:
     test_size: int = key(320, at_least(32))
     confidence: str = key("legacy", either("legacy", "exact"))
     test_head: str = key("full", either("full", "weak"))
+    test_flip: bool = key(False)
     boxes_per_batch: int = key(64, at_least(1))
 
     def __post_init__(self) -> None:
+        asking = {
+            "TRUNK backbone": self.network.trunk == "backbone",
+            "AFFINITY_WEIGHT": self.terms.affinity_weight > 0,
+        }
         normalisation = self.samples.normalisation
-        if self.network.trunk == "backbone" and normalisation != "unified":
+        for name in (name for name, asks in asking.items() if asks and normalisation != "unified"):
             raise ConfigError(
-                f"MODEL.BOXCASEG.NORMALISATION: found {normalisation!r}, expected unified for TRUNK backbone"
+                f"MODEL.BOXCASEG.NORMALISATION: found {normalisation!r}, expected unified for {name}"
             )

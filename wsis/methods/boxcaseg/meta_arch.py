@@ -9,16 +9,17 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.images import check_image_files
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
+from wsis.layers.pixel_losses import dice_loss
 from wsis.methods.boxcaseg.config import BoxCasegParams, NetworkParams
 from wsis.methods.boxcaseg.loader import build_joint_loader
-from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
+from wsis.methods.boxcaseg.losses import box_terms, saliency_loss, upsample, weak_losses
 from wsis.methods.boxcaseg.network import (
     BackboneNetwork,
     BoxCasegNetwork,
@@ -114,8 +115,9 @@ class BoxCaseg(Teacher):
                 (1, H, W) float32 in [0, 1] and ``salient``, whether that is a mask and not a box.
 
         Returns:
-            In training mode ``loss_mil``, ``loss_pairwise`` and ``loss_saliency``. The latter is 0 in a batch without a
-            salient sample: the full head does not run then, and its parameters have zero gradients.
+            In training mode ``loss_mil``, ``loss_pairwise`` and ``loss_saliency``, and the terms that have a weight.
+            ``loss_saliency`` is 0 in a batch without a salient sample: the full head does not run then, unless it
+            learns from all samples, and its parameters have zero gradients.
         """
         if not self.training:
             return super().forward(batched_inputs)
@@ -126,13 +128,29 @@ class BoxCaseg(Teacher):
         salient = torch.tensor([bool(sample["salient"]) for sample in batched_inputs])
         salient = salient.to(self.device)
         # channels last: a tenth less time for a step on a CPU (tools/benchmark.py boxcaseg_network)
-        weak, full = self.network(images.contiguous(memory_format=torch.channels_last), salient)
-        tightness, smoothness = weak_losses(weak, labels, self.params.pairwise_weight)
-        saliency = saliency_loss(full, labels[salient])
+        terms = self.params.terms
+        everything = terms.full_samples == "all"
+        chosen = torch.ones_like(salient) if everything else salient
+        weak, full = self.network(images.contiguous(memory_format=torch.channels_last), chosen)
+        losses = self._box_losses(weak, labels, images)
+        if everything and not salient.all():
+            parts = [each[~salient] for each in (full, labels, images)]
+            for name, loss in self._box_losses(*parts).items():
+                losses[name] = losses[name] + loss
+        masks = full[salient] if everything else full
+        losses["loss_saliency"] = saliency_loss(masks, labels[salient])
+        if terms.dice_weight and len(masks):
+            upsampled = upsample(masks, labels.shape[-2:])
+            losses["loss_dice"] = terms.dice_weight * dice_loss(upsampled, labels[salient]).mean()
         if not len(full):  # every parameter takes part in every step, as several processes need it
             parts = [parameter.sum() for parameter in self.network.full_parameters()]
-            saliency = saliency + torch.stack(parts).sum() * 0.0
-        return {"loss_mil": tightness, "loss_pairwise": smoothness, "loss_saliency": saliency}
+            losses["loss_saliency"] = losses["loss_saliency"] + torch.stack(parts).sum() * 0.0
+        return losses
+
+    def _box_losses(self, logits: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        tightness, smoothness = weak_losses(logits, labels, self.params.pairwise_weight)
+        own = {"loss_mil": tightness, "loss_pairwise": smoothness}
+        return own | box_terms(logits, labels, images, self.params.terms)
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`Teacher.propose`; looks at ``original_image`` (H, W, 3) uint8 RGB.
@@ -156,8 +174,15 @@ class BoxCaseg(Teacher):
         for start in range(0, len(boxes), self.boxes_per_batch):
             part = slice(start, start + self.boxes_per_batch)
             crops = prepare_crops(inputs["original_image"], boxes[part], size, normalisation)
-            maps[part] = byte_maps(torch.sigmoid(network(crops.to(self.device))[:, 0]))
+            maps[part] = byte_maps(self._probabilities(network, crops.to(self.device)))
         return seed_from_inputs(inputs, {BYTES: maps})
+
+    def _probabilities(self, network: FoldedNetwork, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) to (N, s, s)."""
+        found = torch.sigmoid(network(crops)[:, 0])
+        if self.params.test_flip:
+            found = (found + torch.sigmoid(network(crops.flip(3))[:, 0]).flip(2)) / 2
+        return found
 
     def _inference_network(self) -> FoldedNetwork:
         """The folded network of the weights as they are now."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from PIL import Image
 from wsis.data.registration import get_source
 from wsis.data.source import load_source
 from wsis.engine import output_path, run_tool
-from wsis.engine.comparison import Comparison, format_results
+from wsis.engine.comparison import Comparison
 from wsis.engine.plan import load_plan
 from wsis.errors import ConfigError
-from wsis.report.comparison import student_sheet, teacher_sheet
+from wsis.report.comparison import format_results, student_sheet, teacher_sheet
 from wsis.report.page import write_page
 
 
@@ -67,16 +67,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _draw(comparison: Comparison) -> None:
     """The two pictures of a finished plan, and a page to look through each teacher's masks."""
     plan = comparison.plan
-    proxies = {name: comparison.proxy_file(name) for name in plan.teachers}
+    proxies = _existing(plan.teachers, comparison.proxy_file)
     train = get_source(plan.train_masks, bad_box="skip")
     Image.fromarray(teacher_sheet(train, proxies)).save(comparison.output / "teachers.png")
     for name, path in proxies.items() if find_spec("jinja2") else ():
         truth = comparison.truth(name)
         masks = load_source(path, truth.image_root, bad_box="skip")
         write_page(comparison.output / "report" / comparison.folder(name).name, masks, truth)
-    predictions = {name: comparison.predictions(name) for name in comparison.rows}
+    predictions = _existing(comparison.rows, comparison.predictions)
     val = get_source(plan.val, bad_box="skip")
     Image.fromarray(student_sheet(val, predictions)).save(comparison.output / "students.png")
+
+
+def _existing(rows: Iterable[str], path_of: Callable[[str], Path]) -> dict[str, Path]:
+    """The rows that have a file; one without masks has none."""
+    paths = {row: path_of(row) for row in rows}
+    return {row: path for row, path in paths.items() if path.exists()}
 
 
 if __name__ == "__main__":

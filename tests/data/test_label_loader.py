@@ -118,6 +118,15 @@ def test_true_labels_stand_for_both_and_take_the_place_of_pseudo_labels(document
     )
 
 
+def test_under_mask_supervision_the_training_data_are_the_truth(document, make):
+    name, *_ = entry = document("all", lambda found: None)
+    keys = {"DATASETS.TRAIN": (name,), "WSIS.SUPERVISION": "mask"}
+    cfg = make(entry, **keys, **{"MODEL.SEGMENTOR.STRONG_DATASETS": []})
+    records = training_records(cfg, 2)
+    assert [record["truth"] for record in records] == [name] * 4
+    assert (LabelMapper(cfg)(records[0])["labels"] > 0).any()
+
+
 def test_true_labels_may_be_a_folder(tmp_path, labels, make):
     entry = label_entry(f"{make.name}_true", tmp_path, sem_seg=labels / "y_ret")
     records = training_records(make(entry), 2)

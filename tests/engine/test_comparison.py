@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from wsis.engine.comparison import TRUE_MASKS, Comparison, StepError, format_results, true_masks
-from wsis.engine.plan import Plan, TeacherPlan, load_plan
+from wsis.engine.comparison import Comparison, StepError
+from wsis.engine.plan import Plan, StagePlan, TeacherPlan, TrainingPlan, load_plan
+from wsis.engine.plan_files import TRUE_MASKS, true_masks
 from wsis.errors import ConfigError
 from wsis.parallel import cores
+from wsis.report.comparison import format_results
 
 TRAIN = """
 import json, pathlib, sys
@@ -21,12 +23,17 @@ out = pathlib.Path(keys["OUTPUT_DIR"])
 (out / "inference").mkdir(parents=True)
 masks = {"mask": 40.0, "proxy": 10.0}.get(keys.get("WSIS.SUPERVISION"), 1.0)
 scores = {"AP": masks, "AP50": 2 * masks, "AP75": masks / 2}
-(out / "inference" / "results.json").write_text(json.dumps({"VAL": {"bbox": scores, "segm": scores}}))
+results = {"bbox": scores, "segm": scores}
+if "MODEL.SEGMENTOR.LABELS" in keys:
+    results = {"sem_seg_single": {"mIoU": 30 + masks}, "sem_seg_multi": {"mIoU": 99.0}}
+(out / "inference" / "results.json").write_text(json.dumps({"VAL": results}))
 (out / "model_final.pth").touch()
 """
 GENERATE = """
 import pathlib, sys
 keys = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+if "MAPS_ONLY" in keys["OUTPUT_DIR"]:
+    sys.exit()
 folder = pathlib.Path(keys["OUTPUT_DIR"]) / "proxy"
 folder.mkdir(parents=True)
 (folder / "BOXES.json").write_text("{}")
@@ -59,14 +66,15 @@ def comparison(tmp_path, names):
     document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "data.json").write_text(json.dumps(document))
     teachers = {"filled box": TeacherPlan("fill.yaml")}
-    teachers["box + CRF"] = TeacherPlan("fill.yaml", "detector")
+    (checkout / "semantic.yaml").write_text("MODEL:\n  META_ARCHITECTURE: Segmentor\n")
+    teachers["box + CRF"] = TeacherPlan("fill.yaml", weights="detector")
     custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
     plan = Plan("test", *names, "student.yaml", "student.yaml", teachers, custom=custom)
     return Comparison(plan, checkout, tmp_path / "out")
 
 
-def with_teachers(comparison, jobs=1, **teachers):
-    plan = replace(comparison.plan, teachers=teachers)
+def with_teachers(comparison, jobs=1, segmentor=None, **teachers):
+    plan = replace(comparison.plan, teachers=teachers, segmentor=segmentor)
     return Comparison(plan, comparison.checkout, comparison.output, jobs)
 
 
@@ -103,7 +111,7 @@ def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(compar
     (comparison.checkout / tool).write_text(Path(tool).read_text())
     generate = comparison.checkout / "tools" / "generate_proxy_masks.py"
     generate.write_text(generate.read_text().replace(f"{boxes}.json", f"{boxes}_1.json"))
-    teacher = TeacherPlan("fill.yaml", "own", images=1, processes=2, opts=["SEED", "2"])
+    teacher = TeacherPlan("fill.yaml", ["SEED", "2"], "own", processes=2, images=1)
     few = with_teachers(comparison, few=teacher)
     results = few.run()
     assert list(results["rows"]) == [TRUE_MASKS, true_masks(1), "few"]
@@ -114,11 +122,84 @@ def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(compar
     commands = results["commands"]
     assert f"('{boxes}_1',)" in commands["few-teacher"]
     proxies = commands["few-proxies"]
-    weights = proxies[proxies.index("MODEL.WEIGHTS") + 1]
-    assert weights == str(few.folder("few") / "teacher" / "model_final.pth")
+    weights = str(few.folder("few") / "teacher" / "model_final.pth")
+    assert proxies[-4:] == ["SEED", "2", "MODEL.WEIGHTS", weights]
     assert proxies[proxies.index("--num-gpus") + 1] == "2"
-    assert proxies[-2:] == ["SEED", "2"]
     assert f"('{masks}_1',)" in commands[f"{few.folder(true_masks(1)).name}-student"]
+
+
+def value(command, key):
+    """The last one wins, as on a tool's command line."""
+    return command[len(command) - command[::-1].index(key)]
+
+
+def three_stages(comparison, **row):
+    """A row whose stages hand each other weights, labels and maps."""
+    start = ["MODEL.WEIGHTS", "{detector.weights}"]
+    maps = ["DATASETS.CUSTOM", "[['{dataset}', '{one.score_maps}/cam', '{json}']]"]
+    stages = {
+        "one": StagePlan("fill.yaml", start, "own"),
+        "two": StagePlan("semantic.yaml", ["MODEL.WEIGHTS", "{one.weights}"], "own"),
+        "three": StagePlan("fill.yaml", [*maps, "MODEL.WEIGHTS", "{two.weights}"]),
+    }
+    return with_teachers(comparison, chain=TeacherPlan(stages=stages), **row)
+
+
+def test_stages_see_what_earlier_ones_made(comparison, names):
+    chain = three_stages(comparison)
+    results = chain.run()
+    assert results["rows"]["chain"]["share"] == 0.25
+    commands, folder = results["commands"], chain.folder("chain")
+    steps = [name for name in commands if name.startswith("chain-")]
+    generated = [f"chain-{name}proxies" for name in ("one-", "")]
+    scored = ["chain-quality", "chain-student"]
+    assert sorted(steps) == sorted(["chain-one", "chain-two", *generated, *scored])
+    own = str(folder / "one" / "model_final.pth")
+    detector = str(chain.output / "detector" / "model_final.pth")
+    assert value(commands["chain-one"], "MODEL.WEIGHTS") == detector
+    assert value(commands["chain-one-proxies"], "MODEL.WEIGHTS") == own
+    assert value(commands["chain-two"], "MODEL.WEIGHTS") == own
+    last = commands["chain-proxies"]
+    assert value(last, "MODEL.WEIGHTS") == str(folder / "two" / "model_final.pth")
+    maps, data = folder / "one" / "score_maps" / names[0] / "cam", comparison.custom[0][1]
+    assert value(last, "DATASETS.CUSTOM") == f"[['{names[0]}', '{maps}', '{data}']]"
+    assert value(last, "OUTPUT_DIR") == str(folder)
+
+
+def test_a_semantic_student_is_judged_beside_the_masks(comparison, names):
+    """The second row writes no masks; its student has a config and a start of its own."""
+    both = TeacherPlan("fill.yaml", labels=["y"])
+    own = TrainingPlan("semantic.yaml", ["MODEL.WEIGHTS", "{teacher.weights}"])
+    maps = TeacherPlan("fill.yaml", weights="own", labels=["y"], segmentor=own)
+    rows = {"both": both, "none": TeacherPlan("fill.yaml"), "MAPS_ONLY": maps}
+    semantic = with_teachers(comparison, segmentor=TrainingPlan("semantic.yaml"), **rows)
+    results = semantic.run()
+    rows, commands = results["rows"], results["commands"]
+    assert [rows[name].get("mIoU") for name in rows] == [70, 31, None, 31]
+    assert rows["both"]["mIoU_share"] == 31 / 70 and rows["both"]["AP"] == 10
+    assert "AP" not in rows["MAPS_ONLY"] and not semantic.predictions("MAPS_ONLY").exists()
+    labels = semantic.folder("both") / "pseudo_labels" / names[0] / "y"
+    name = f"{names[0]}_both_labels"
+    entry = [name, comparison.custom[0][1], "", {"y": str(labels)}]
+    command = commands["both-semantic"]
+    assert value(command, "DATASETS.CUSTOM_SEM_SEG") == repr([entry])
+    assert value(command, "DATASETS.TRAIN") == f"('{name}',)"
+    assert value(command, "MODEL.SEGMENTOR.LABELS") == "('y',)"
+    start = semantic.folder("MAPS_ONLY") / "teacher" / "model_final.pth"
+    assert value(commands["MAPS_ONLY-semantic"], "MODEL.WEIGHTS") == str(start)
+    bound = commands["true_masks-semantic"]
+    assert value(bound, "DATASETS.TRAIN") == f"('{names[1]}',)"
+    assert value(bound, "WSIS.SUPERVISION") == "mask"
+    table = format_results(results).splitlines()
+    assert [cell.strip() for cell in table[0].split("|")[-3:-1]] == ["student mIoU", "share"]
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table}
+    assert [cell.strip() for cell in cells["MAPS_ONLY"]] == ["-"] * 5 + ["31.0", "0.44"]
+    assert cells["none"][-1].strip() == "-"
+
+
+def test_a_row_without_masks_and_labels_is_refused(comparison):
+    with pytest.raises(StepError, match="MAPS_ONLY: no .* was made, and the row names no labels"):
+        with_teachers(comparison, MAPS_ONLY=TeacherPlan("fill.yaml")).run()
 
 
 def test_started_again_it_repeats_nothing(comparison):
@@ -170,12 +251,30 @@ def test_a_folder_of_another_plan_is_refused(comparison):
         comparison.step("a", [*command, "y"])
 
 
+@pytest.mark.parametrize(
+    ("stages", "row", "message"),
+    [
+        ({"a": {"opts": ["SEED", "{b.weights}"]}}, {}, "nothing before it is named {b.weights}"),
+        ({"a": {"opts": ["SEED", "{a.weights}"]}}, {}, "nothing before it is named {a.weights}"),
+        ({"a": {"config": "semantic.yaml"}, "b": {}}, {}, "not a teacher, .* nothing to do"),
+        ({"b": {}}, {"labels": ["x", "y"]}, "semantic.yaml: it learns from 1 label, found"),
+        ({"b": {}}, {"segmentor": TrainingPlan("fill.yaml")}, "FilledBox is not a segmentor"),
+    ],
+)
+def test_stages_that_cannot_run_are_said_before_any_work(comparison, stages, row, message):
+    stages = {name: StagePlan(**{"config": "fill.yaml"} | keys) for name, keys in stages.items()}
+    teacher = TeacherPlan(stages=stages, **{"labels": ["y"]} | row)
+    with pytest.raises(ConfigError, match=message):
+        with_teachers(comparison, segmentor=TrainingPlan("semantic.yaml"), a=teacher).run()
+    assert not comparison.output.exists()
+
+
 def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     config = comparison.checkout / "fill.yaml"
     for name, text in (
         ("BoxCRF", "needs pydensecrf"),
-        ("RetinaNet", r"fill\.yaml: RetinaNet is not a teacher"),
+        ("RetinaNet", r"fill\.yaml: not a teacher"),
     ):
         config.write_text(f"MODEL:\n  META_ARCHITECTURE: {name}\n")
         with pytest.raises(ConfigError, match=text):
@@ -200,6 +299,12 @@ def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
         (WITH + "{a: {config: c, images: -1}}}", "teachers: a: key 'images': found -1"),
         (WITH + "{a: {config: c, processes: 0}}}", "teachers: a: key 'processes': found 0"),
         (WITH + "{a: {config: c, opts: [SEED, 1]}}}", "teachers: a: key 'opts': .* in quotes"),
+        (WITH + "{a: {config: c, stages: {b: c}}}}", "key 'config': belongs to one of its stages"),
+        (WITH + "{a: {stages: {}}}}", "key 'stages': found {}, expected names and configs"),
+        (WITH + "{a: {stages: {student: c}}}}", "stages: found the name 'student', expected one"),
+        (WITH + "{a: {stages: {b: {weights: own}}}}}", "stages: b: key 'config' is missing"),
+        (WITH + "{a: {config: c, labels: [y]}}}", "key 'labels': the plan has no segmentor"),
+        (WITH + "{a: {config: c, segmentor: s}}}", "key 'segmentor': found no 'labels'"),
         (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
         ("title: [a]", "key 'title': found .'a'., expected text"),
         ("custom: [[a, b]]", "key 'custom': .* expected a list of .name, JSON file"),
@@ -220,7 +325,12 @@ def test_the_plans_of_the_project_load():
     assert plans
     for path in plans:
         plan = load_plan(path, {"data": "data", "output": "out"})
-        for config in (plan.detector, plan.student, *(t.config for t in plan.teachers.values())):
+        stages = [stage for row in plan.teachers.values() for stage in row.in_turn.values()]
+        students = [
+            s for s in (plan.segmentor, *(t.segmentor for t in plan.teachers.values())) if s
+        ]
+        configs = [each.config for each in (*stages, *students)]
+        for config in (plan.detector, plan.student, *configs):
             assert Path(config).is_file()
 
 

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wsis.layers.box_losses import line_maxima, smoothness_loss, tightness_loss
+from wsis.layers.box_losses import (
+    affinity_loss,
+    line_maxima,
+    outside_loss,
+    smoothness_loss,
+    tightness_loss,
+)
 
 
 class TestTightness:
@@ -74,3 +80,69 @@ class TestSmoothness:
         loss = smoothness_loss(logits).sum()
         loss.backward()
         assert loss.isfinite() and logits.grad.isfinite().all()
+
+
+class TestOutside:
+    def test_it_is_the_mean_outside_and_has_no_gradient_inside(self):
+        logits, labels = torch.randn(2, 1, 5, 6, requires_grad=True), torch.zeros(2, 1, 5, 6)
+        labels[0, :, 1:3, 2:6] = 1
+        labels[1] = 0.5
+        loss = outside_loss(logits, labels)
+        outside = labels[0] == 0
+        expected = F.binary_cross_entropy_with_logits(logits[0][outside], torch.zeros(22))
+        assert loss.tolist() == pytest.approx([expected.item(), 0])
+        loss.sum().backward()
+        share = torch.sigmoid(logits.detach()[0]) / 22 * outside
+        assert torch.allclose(logits.grad[0], share) and not logits.grad[1].any()
+
+
+def plain_affinity(logits, colours, inside, distance, scale, threshold):
+    """The mean over pairs, written out, of one map."""
+    s, terms = torch.sigmoid(logits), []
+    height, width = logits.shape
+    places = list(itertools.product(range(height), range(width)))
+    for p, q in itertools.combinations(places, 2):
+        apart = {abs(p[0] - q[0]), abs(p[1] - q[1])}
+        alike = torch.exp(-(colours[:, *p] - colours[:, *q]).norm() / scale) >= threshold
+        if apart in ({distance}, {0, distance}) and alike and (inside[p] or inside[q]):
+            terms.append(-torch.log(s[p] * s[q] + (1 - s[p]) * (1 - s[q])))
+    return torch.stack(terms).mean() if terms else logits.sum() * 0
+
+
+class TestAffinity:
+    @pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 4)])
+    @pytest.mark.parametrize(("distance", "threshold"), [(1, 0.3), (2, 0.3), (2, 0.9)])
+    def test_it_is_the_mean_over_edges_of_one_colour(self, size, distance, threshold):
+        logits = torch.randn(2, 1, *size, dtype=torch.float64, requires_grad=True)
+        colours, labels = torch.randint(0, 3, (2, 3, *size)), torch.rand(2, 1, *size).round()
+        keys = {"distance": distance, "scale": 2.0, "threshold": threshold}
+        found = affinity_loss(logits, colours.double(), labels, **keys)
+        expected = torch.stack(
+            [
+                plain_affinity(logits[i, 0], colours[i].double(), labels[i, 0] != 0, **keys)
+                for i in range(2)
+            ]
+        )
+        assert torch.allclose(found, expected.float(), atol=1e-6)
+        a, b = (torch.autograd.grad(v.sum(), logits)[0] for v in (found, expected))
+        assert torch.allclose(a, b, atol=1e-6)
+
+    def test_two_colours_are_two_regions(self):
+        """Certain labels cost nothing where they change with the colour, and the logit where not."""
+        colours, labels = torch.zeros(1, 3, 4, 6), torch.ones(1, 1, 4, 6)
+        colours[..., 3:] = 50.0
+        right, wrong = torch.full((2, 1, 4, 6), -20.0).chunk(2)
+        right, wrong = right.clone(), wrong.clone()
+        right[..., 3:] = 20.0
+        wrong[..., 1] = 20.0
+        assert affinity_loss(right, colours, labels).item() == pytest.approx(0, abs=1e-6)
+        assert affinity_loss(wrong, colours, labels, distance=1).item() > 5
+
+    def test_large_logits_stay_finite_and_no_edge_is_no_loss(self):
+        logits = torch.full((1, 1, 4, 4), 200.0, requires_grad=True)
+        affinity_loss(logits, torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).sum().backward()
+        assert logits.grad.isfinite().all()
+        for colours, labels in ((torch.zeros, torch.zeros), (torch.randn, torch.ones)):
+            far = 1e3 * colours(1, 3, 4, 4)
+            assert affinity_loss(logits, far, labels(1, 1, 4, 4)).item() == 0
+        assert affinity_loss(logits[..., :2], far[..., :2], labels(1, 1, 4, 2)).item() == 0

@@ -48,6 +48,7 @@ class LabelledDataParams:
             is used, with a weight, where they differ.
         strong_datasets: Datasets whose true labels (a label folder, or the masks of instances) training may use, beside
             the pseudo labels of DATASETS.TRAIN; an image in both is taken from these. A name in both lists is an error.
+            With WSIS.SUPERVISION "mask", for the upper bound, those of DATASETS.TRAIN are such datasets too.
     """
 
     labels: tuple[str, ...] = key(())
@@ -66,7 +67,7 @@ def check_labelled_data(cfg: CfgNode, num_labels: int) -> None:
     """
     training_records(cfg, num_labels)
     LabelMapper(cfg)
-    for name in cfg.MODEL.SEGMENTOR.STRONG_DATASETS:
+    for name in _strong_names(cfg):
         check_image_files(get_source(name, bad_box="skip", need_boxes=False))
     for name in () if cfg.TEST.SAVE_LABELS else cfg.DATASETS.TEST:
         check_truth(name)
@@ -74,7 +75,7 @@ def check_labelled_data(cfg: CfgNode, num_labels: int) -> None:
 
 def training_records(cfg: CfgNode, num_labels: int) -> list[Record]:
     """The images of ``DATASETS.TRAIN`` with their pseudo labels, and of ``MODEL.SEGMENTOR.STRONG_DATASETS`` with true
-    ones.
+    ones; with ``WSIS.SUPERVISION mask`` all have true ones.
 
     An image file that is in both is taken from the latter.
 
@@ -88,22 +89,23 @@ def training_records(cfg: CfgNode, num_labels: int) -> list[Record]:
         DataError: a label is missing or does not fit its image, or there is no image at all.
     """
     params = read(cfg, LabelledDataParams)
-    strong_names = params.strong_datasets
     if len(params.labels) != num_labels:
         raise ConfigError(
             f"MODEL.SEGMENTOR.LABELS: found {list(params.labels)}, expected {counted(num_labels, 'name')} for "
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}"
         )
     for name in cfg.DATASETS.TRAIN:
-        if name in strong_names:
+        if name in params.strong_datasets:
             raise ConfigError(
                 f"MODEL.SEGMENTOR.STRONG_DATASETS: {name!r} is in DATASETS.TRAIN too; a dataset has either pseudo "
                 "labels or true ones"
             )
     class_names = _class_names(cfg, dataset_source(cfg, cfg.DATASETS.TRAIN[0]))
+    strong_names = _strong_names(cfg)
     strong = [record for name in strong_names for record in _strong(cfg, name, class_names)]
     known = {os.path.realpath(record["file_name"]) for record in strong}
-    weak = [record for name in cfg.DATASETS.TRAIN for record in _weak(cfg, name)]
+    weak_names = [name for name in cfg.DATASETS.TRAIN if name not in strong_names]
+    weak = [record for name in weak_names for record in _weak(cfg, name)]
     left = [record for record in weak if os.path.realpath(record["file_name"]) not in known]
     if not left and not strong:
         raise DataError(
@@ -111,6 +113,12 @@ def training_records(cfg: CfgNode, num_labels: int) -> list[Record]:
         )
     logger.info("%d images with pseudo labels, %d with true labels", len(left), len(strong))
     return left + strong
+
+
+def _strong_names(cfg: CfgNode) -> tuple[str, ...]:
+    """Datasets whose true labels are used."""
+    trained = cfg.DATASETS.TRAIN if cfg.WSIS.SUPERVISION == "mask" else ()
+    return (*trained, *cfg.MODEL.SEGMENTOR.STRONG_DATASETS)
 
 
 def _class_names(cfg: CfgNode, source: CocoSource) -> list[str]:
@@ -191,7 +199,7 @@ class LabelMapper:
             "read": CropReader.from_cfg(cfg),
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "num_labels": len(cfg.MODEL.SEGMENTOR.LABELS),
-            "truths": {n: truth_reader(n, agnostic) for n in cfg.MODEL.SEGMENTOR.STRONG_DATASETS},
+            "truths": {name: truth_reader(name, agnostic) for name in _strong_names(cfg)},
         }
 
     def __call__(self, record: Record) -> dict[str, torch.Tensor]:

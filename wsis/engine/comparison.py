@@ -17,51 +17,43 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from detectron2.modeling import META_ARCH_REGISTRY
-from tabulate import tabulate
+from detectron2.config import CfgNode
 
 from wsis.config import load_cfg
-from wsis.data.registration import get_source, register_custom
-from wsis.data.source import CocoSource
-from wsis.engine.plan import Plan, TeacherPlan
+from wsis.data.registration import register_custom
+from wsis.engine.plan import DETECTOR, OWN, Plan, StagePlan, TeacherPlan, TrainingPlan, fill
+from wsis.engine.plan_files import PlanFiles, final_weights, last_stage, true_masks
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.evaluation import share_of_upper_bound
+from wsis.modeling.method import method_of
+from wsis.modeling.segmentor import Segmentor
 from wsis.modeling.teacher import Teacher
 from wsis.parallel import cores
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
-TRUE_MASKS = "true masks"
-
-
-def true_masks(images: int = 0) -> str:
-    """The row of the upper bound on so many training images; 0 = all."""
-    return f"{TRUE_MASKS}, {counted(images, 'image')}" if images else TRUE_MASKS
-
 
 class StepError(WsisError):
     """A command of the plan failed; its output stands above."""
 
 
-class Comparison:
+class Comparison(PlanFiles):
     """Carries out a plan.
 
     Args:
-        plan: what to compare.
+        plan, output: see :class:`PlanFiles`.
         checkout: folder that holds ``tools/`` and ``configs/``.
-        output: folder of everything that is made.
         jobs: rows that are made at a time, each with its share of the cores; they have nothing but the detector in
             common.
     """
 
     def __init__(self, plan: Plan, checkout: Path, output: Path, jobs: int = 1) -> None:
-        self.plan = plan
+        super().__init__(plan, output)
         self.checkout = checkout
-        self.output = output
         self.jobs = jobs
         self.environment: dict[str, str] = {}
         self.custom = [list(entry) for entry in plan.custom]
@@ -74,21 +66,48 @@ class Comparison:
         """
         for config in (self.plan.detector, self.plan.student):
             load_cfg(self.checkout / config, self.plan.opts)
-        for teacher in self.plan.teachers.values():
-            cfg = load_cfg(self.checkout / teacher.config, teacher.opts)
-            kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-            if not issubclass(kind, Teacher):
-                name = cfg.MODEL.META_ARCHITECTURE
-                raise ConfigError(f"{teacher.config}: {name} is not a teacher")
-            kind.check_requirements()
+        if self.plan.segmentor:
+            self._semantic(self.plan.segmentor, self.places(self.rows[0]))
+        for row, teacher in self.plan.teachers.items():
+            for name, stage in teacher.in_turn.items():
+                kind = self._generates(stage, self.places(row, name))
+                if kind is not None:
+                    kind.check_requirements()
+                elif stage.weights != OWN or name == last_stage(teacher):
+                    raise ConfigError(
+                        f"{stage.config}: not a teacher, so there is nothing to do with it"
+                    )
+            student = teacher.segmentor or self.plan.segmentor
+            if student and teacher.labels:
+                number = self._semantic(student, self.places(row, "")).num_labels
+                if len(teacher.labels) != number:
+                    raise ConfigError(
+                        f"{student.config}: it learns from {counted(number, 'label')}, found {teacher.labels} for {row}"
+                    )
+
+    def _cfg(self, training: TrainingPlan, places: dict[str, str]) -> CfgNode:
+        return load_cfg(self.checkout / training.config, fill(training.opts, places))
+
+    def _generates(self, stage: StagePlan, places: dict[str, str]) -> type[Teacher] | None:
+        kind = method_of(self._cfg(stage, places))
+        return kind if issubclass(kind, Teacher) else None
+
+    def _semantic(self, student: TrainingPlan, places: dict[str, str]) -> type[Segmentor]:
+        cfg = self._cfg(student, places)
+        kind = method_of(cfg)
+        if issubclass(kind, Segmentor):
+            return cast("type[Segmentor]", kind)
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(f"{student.config}: {name} is not a segmentor")
 
     def run(self) -> dict[str, Any]:
         """All steps.
 
         Returns:
-            What ``results.json`` in the output folder holds: ``title``, ``machine``, ``rows`` (row
-            name to ``proxy_mIoU``, ``AP``, ``AP50``, ``AP75``, ``share``, ``status``), ``detector``
-            (its box AP), ``commands`` and ``seconds`` per step.
+            What ``results.json`` in the output folder holds: ``title``, ``machine``, ``rows`` (row name to
+            ``proxy_mIoU``, ``status``, the student's ``AP``, ``AP50``, ``AP75`` and their ``share``, all of a row with
+            masks, and the semantic student's ``mIoU`` and its ``mIoU_share``), ``detector`` (its box AP), ``commands``
+            and ``seconds`` per step.
 
         Raises:
             ConfigError: the output folder belongs to another plan.
@@ -101,10 +120,9 @@ class Comparison:
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
         self._train("detector", self.plan.detector, self.custom, boxes, detector)
-        weights = str(detector / "model_final.pth")
         for name in self.rows:
-            self._data(self._images(name))
-        rows = self._make_rows(weights)
+            self._data(self.images(name))
+        rows = self._make_rows()
         steps = [json.loads(p.read_text()) for p in sorted((self.output / "steps").glob("*.json"))]
         results = {
             "title": self.plan.title,
@@ -117,131 +135,145 @@ class Comparison:
         write_json_atomic(self.output / "results.json", results, indent=2)
         return results
 
-    def _make_rows(self, detector: str) -> dict[str, dict[str, Any]]:
+    def _make_rows(self) -> dict[str, dict[str, Any]]:
         """Every row with its share; when one fails, those that run are finished and no other is begun."""
         if self.jobs > 1:
             self.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
         pool = ThreadPoolExecutor(self.jobs)
-        made = {name: pool.submit(self._row, name, detector) for name in self.rows}
+        made = {name: pool.submit(self._row, name) for name in self.rows}
         try:
             wait(made.values(), return_when=FIRST_EXCEPTION)
         finally:
             pool.shutdown(cancel_futures=True)
         rows = {name: row.result() for name, row in made.items() if not row.cancelled()}
         for name, row in rows.items():
-            bound = rows[true_masks(self._images(name))]
-            row["share"] = share_of_upper_bound(row["AP"], bound["AP"])
+            bound = rows[true_masks(self.images(name))]
+            for metric, share in (("AP", "share"), ("mIoU", "mIoU_share")):
+                if metric in row:
+                    row[share] = share_of_upper_bound(row[metric], bound[metric])
         return rows
 
-    def _row(self, name: str, detector: str) -> dict[str, Any]:
+    def _row(self, name: str) -> dict[str, Any]:
         if name in self.plan.teachers:
-            return self._teacher_row(name, self.plan.teachers[name], detector)
-        _, masks = self._data(self._images(name))
-        return self._student(name, self.custom, masks, "mask", detector) | {"proxy_mIoU": 1.0}
-
-    def folder(self, row: str) -> Path:
-        """Where a row's files lie."""
-        return self.output / row.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
-
-    def proxy_file(self, row: str) -> Path:
-        """A row's proxy masks; of the true masks the file that has them."""
-        if row not in self.plan.teachers:
-            return Path(self.truth(row).json_file)
-        boxes, _ = self._names(self._images(row))
-        return self.folder(row) / "proxy" / f"{boxes}.json"
-
-    def truth(self, row: str) -> CocoSource:
-        """The true masks of the images that a row has."""
-        return get_source(self._names(self._images(row))[1], bad_box="skip")
-
-    @property
-    def rows(self) -> list[str]:
-        """Names of the rows, each after the upper bound that it is compared with."""
-        names = [true_masks(self.plan.images)]
-        for name in self.plan.teachers:
-            names += [true_masks(self._images(name)), name]
-        return list(dict.fromkeys(names))
-
-    def _images(self, row: str) -> int:
-        """How many training images a row has; 0 = all."""
-        teachers = self.plan.teachers
-        if row in teachers:
-            return teachers[row].images or self.plan.images
-        numbers = (self.plan.images, *(teacher.images for teacher in teachers.values()))
-        return next(number for number in numbers if true_masks(number) == row)
-
-    def _names(self, images: int) -> tuple[str, str]:
-        """Names of the training data without and with masks."""
-        names = self.plan.train_boxes, self.plan.train_masks
-        return (f"{names[0]}_{images}", f"{names[1]}_{images}") if images else names
+            return self._teacher_row(name, self.plan.teachers[name])
+        images = self.images(name)
+        _, masks = self._data(images)
+        row = {"proxy_mIoU": 1.0, **self._student(name, self.custom, masks, "mask")}
+        of_same = [t for row, t in self.plan.teachers.items() if self.images(row) == images]
+        student = self.plan.segmentor
+        if student and any(teacher.labels for teacher in of_same):
+            labels = ["truth"] * self._semantic(student, self.places(name)).num_labels
+            supervision = {"WSIS.SUPERVISION": "mask"}
+            row |= self._semantic_student(name, student, masks, labels, **supervision)
+        return row
 
     def _data(self, images: int) -> tuple[str, str]:
         """The training data without and with masks, cut to the first images if there are to be fewer."""
-        names = self._names(images)
+        names = self.names(images)
         known = {entry[0] for entry in self.custom}
         for whole, name in zip((self.plan.train_boxes, self.plan.train_masks), names, strict=True):
             if name == whole or name in known:
                 continue
-            source = get_source(whole, bad_box="skip")
-            path = str(self.output / f"{name}.json")
-            command = ["datasets/take_images.py", "--json", str(source.json_file)]
+            source, root = self.files(whole)
+            path, _ = self.files(whole, images)
+            command = ["datasets/take_images.py", "--json", source]
             self.step(f"data-{name}", [*command, "--count", str(images), "--output", path])
-            self.custom.append([name, path, source.image_root])
+            self.custom.append([name, path, root])
             self._register()
         return names
-
-    def predictions(self, row: str) -> Path:
-        """What a row's student predicts on the validation data: a COCO results file."""
-        folder = self.folder(row) / "student" / "inference" / self.plan.val
-        return folder / "coco_instances_results.json"
 
     def _register(self) -> None:
         cfg = load_cfg(None)
         cfg.DATASETS.CUSTOM = self.custom
         register_custom(cfg)
 
-    def _teacher_row(self, name: str, teacher: TeacherPlan, detector: str) -> dict[str, Any]:
-        boxes, _ = self._data(self._images(name))
+    def _teacher_row(self, name: str, teacher: TeacherPlan) -> dict[str, Any]:
+        boxes, _ = self._data(self.images(name))
         folder, proxies = self.folder(name), self.proxy_file(name)
-        weights = {"MODEL.WEIGHTS": detector} if teacher.weights else {}
-        if teacher.weights == "own":
-            own, test = folder / "teacher", {"DATASETS.TEST": "()"}
-            command = self._command("train_net", teacher.config, self.custom, boxes, own, **test)
-            self.step(f"{folder.name}-teacher", command + teacher.opts)
-            weights = {"MODEL.WEIGHTS": str(own / "model_final.pth")}
-        command = self._command(
-            "generate_proxy_masks", teacher.config, self.custom, boxes, folder, **weights
-        )
-        if teacher.processes > 1:
-            command[4:4] = ["--num-gpus", str(teacher.processes)]
-        self.step(f"{folder.name}-proxies", command + teacher.opts)
-        quality = folder / "proxy_quality.json"
-        command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
-        command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
-        self.step(f"{folder.name}-quality", command)
-        dataset = f"{boxes}_{folder.name}"
-        root = get_source(boxes, bad_box="skip").image_root
-        custom = [*self.custom, [dataset, str(proxies), root]]
-        row = self._student(name, custom, dataset, "proxy", detector)
-        scores = read_json(quality)
-        return {**row, "proxy_mIoU": scores["overall"]["mIoU"], "status": scores["status"]}
+        for stage_name, stage in teacher.in_turn.items():
+            self._stage(name, stage_name, stage)
+        row: dict[str, Any] = {}
+        json_file, root = self.files(self.plan.train_boxes, self.images(name))
+        if proxies.exists():
+            quality = folder / "proxy_quality.json"
+            command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
+            command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
+            self.step(f"{folder.name}-quality", command)
+            dataset = f"{boxes}_{folder.name}"
+            custom = [*self.custom, [dataset, str(proxies), root]]
+            row = self._student(name, custom, dataset, "proxy")
+            scores = read_json(quality)
+            row |= {"proxy_mIoU": scores["overall"]["mIoU"], "status": scores["status"]}
+        student = teacher.segmentor or self.plan.segmentor
+        if student and teacher.labels:
+            dataset = f"{boxes}_{folder.name}_labels"
+            made = folder / "pseudo_labels" / boxes
+            folders = {label: str(made / label) for label in teacher.labels}
+            entry = [dataset, json_file, root, folders]
+            keys = {"DATASETS.CUSTOM_SEM_SEG": repr([entry])}
+            row |= self._semantic_student(name, student, dataset, teacher.labels, **keys)
+        if not row:
+            raise StepError(f"{name}: no {proxies} was made, and the row names no labels")
+        return row
+
+    def _stage(self, row: str, name: str, stage: StagePlan) -> None:
+        """Trains and generates."""
+        boxes, _ = self.names(self.images(row))
+        places = self.places(row, name)
+        opts, trained = fill(stage.opts, places), self.folder(row) / name
+        if stage.weights == OWN:
+            command = self._command(
+                "train_net", stage.config, self.custom, boxes, trained, **{"DATASETS.TEST": "()"}
+            )
+            self.step(f"{self.folder(row).name}-{name}", command + opts)
+        if self._generates(stage, places) is None:
+            return
+        made = self.made(row, name)
+        command = self._command("generate_proxy_masks", stage.config, self.custom, boxes, made)
+        if stage.processes > 1:
+            command[4:4] = ["--num-gpus", str(stage.processes)]
+        source = {OWN: final_weights(trained), DETECTOR: places[f"{DETECTOR}.weights"]}
+        if stage.weights:  # after the opts, which may name those that its training starts from
+            opts += ["MODEL.WEIGHTS", source[stage.weights]]
+        last = made == self.folder(row)
+        step = f"{self.folder(row).name}-{'' if last else f'{name}-'}proxies"
+        self.step(step, command + opts)
 
     def _student(
-        self, row: str, custom: list[Any], dataset: str, supervision: str, weights: str
+        self, row: str, custom: list[Any], dataset: str, supervision: str
     ) -> dict[str, Any]:
         folder = self.folder(row) / "student"
+        weights = final_weights(self.output / DETECTOR)
         keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
         step = f"{folder.parent.name}-student"
         self._train(step, self.plan.student, custom, dataset, folder, **keys)
         scores = _scores(folder, self.plan.val)["segm"]
         return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
 
+    def _semantic_student(
+        self, row: str, student: TrainingPlan, dataset: str, labels: Sequence[str], **keys: str
+    ) -> dict[str, Any]:
+        """The mIoU of its first protocol."""
+        folder = self.folder(row) / "semantic"
+        keys["MODEL.SEGMENTOR.LABELS"] = repr(tuple(labels))
+        opts = fill(student.opts, self.places(row, "" if row in self.plan.teachers else None))
+        step = f"{folder.parent.name}-semantic"
+        self._train(step, student.config, self.custom, dataset, folder, opts, **keys)
+        return {"mIoU": next(iter(_scores(folder, self.plan.val).values()))["mIoU"]}
+
     def _train(
-        self, step: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
+        self,
+        step: str,
+        config: str,
+        custom: list[Any],
+        dataset: str,
+        folder: Path,
+        opts: Sequence[str] = (),
+        **keys: str,
     ) -> None:
         keys = {"DATASETS.TEST": f"('{self.plan.val}',)", **keys}
         command = self._command("train_net", config, custom, dataset, folder, **keys)
-        self.step(step, command + self.plan.opts)
+        self.step(step, [*command, *opts, *self.plan.opts])
 
     def _command(
         self, tool: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
@@ -297,14 +329,3 @@ def _machine() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {"cpu_cores": cores(), "device": device, **versions}
-
-
-def format_results(results: dict[str, Any]) -> str:
-    """The table of a finished comparison."""
-    rows = [
-        [name, row["proxy_mIoU"], row["AP"], row["AP50"], row["AP75"], row["share"]]
-        for name, row in results["rows"].items()
-    ]
-    head = ["masks from", "proxy mIoU", "student AP", "AP50", "AP75", "share"]
-    formats = ("", ".3f", ".1f", ".1f", ".1f", ".2f")
-    return tabulate(rows, head, tablefmt="github", floatfmt=formats, missingval="-")

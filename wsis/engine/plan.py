@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,40 +19,93 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+DETECTOR, OWN = "detector", "own"
+"""Where a stage's weights come from."""
+RESERVED = (
+    DETECTOR,
+    "student",
+    "semantic",
+    "proxy",
+    "proxies",
+    "quality",
+    "pseudo_labels",
+    "score_maps",
+)
+"""Names in a row's folder, or of its steps, that no stage may have."""
+
+_PLACE = re.compile(r"\{(\w+(?:\.\w+)?)\}")
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "custom": (
         lambda value: isinstance(value, list) and all(_is_texts(v) and len(v) == 3 for v in value),
         "a list of [name, JSON file, image folder]",
     ),
     "images": (lambda value: type(value) is int and value >= 0, "a number from 0"),
+    "labels": (_is_texts, "a list of names"),
     "opts": (_is_texts, "a list of texts, numbers in quotes"),
     "prepare": (_is_texts, "a list of texts, numbers in quotes"),
     "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
+    "segmentor": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
+    "stages": (lambda value: isinstance(value, dict) and bool(value), "names and configs"),
     "teachers": (lambda value: isinstance(value, dict), "names and configs"),
-    "weights": (lambda value: value in ("", "detector", "own"), "one of detector, own"),
+    "weights": (lambda value: value in ("", DETECTOR, OWN), "one of detector, own"),
 }
 """What the value of a key must be; all others are texts."""
 
 
 @dataclass(frozen=True)
-class TeacherPlan:
-    """One row of a comparison.
+class TrainingPlan:
+    """What a training or a generation is called with.
+
+    Its ``opts`` may name what stands before it: ``{dataset}``, ``{json}`` and ``{images}`` of the training data without
+    masks, ``{detector.weights}``, and of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
+    folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps).
 
     Args:
-        config: of the teacher, relative to the checkout.
-        weights: "" = it has none; "detector" = those of the box detector; "own" = trained by its config on the
-            training boxes first.
-        images: masks are made for so many of the training images, and its student is compared with one on true masks
-            of the same; 0 = all that the plan uses.
-        opts: ``KEY VALUE`` pairs for its training and generation.
-        processes: that generate its masks.
+        config: relative to the checkout.
+        opts: ``KEY VALUE`` pairs.
     """
 
     config: str
-    weights: str = ""
-    images: int = 0
     opts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StagePlan(TrainingPlan):
+    """A training on the training boxes, a generation, or both in turn.
+
+    Args:
+        weights: "" = it is not trained, and has the weights that its config or its opts name, if any; "detector" =
+            those of the box detector; "own" = it is trained first.
+        processes: that generate.
+    """
+
+    weights: str = ""
     processes: int = 1
+
+
+@dataclass(frozen=True)
+class TeacherPlan(StagePlan):
+    """One row of a comparison: a single stage, whose keys then stand here, or several in turn, of which the last one
+    makes what the row is about.
+
+    Args:
+        images: masks are made for so many of the training images, and its student is compared with one on true masks
+            of the same; 0 = all that the plan uses.
+        labels: names of those of its labels that a semantic student learns from; none = the row has no such student.
+        segmentor: that student, where it is not the plan's.
+        stages: name to stage, or to its config's path alone.
+    """
+
+    config: str = ""
+    images: int = 0
+    labels: list[str] = field(default_factory=list)
+    segmentor: TrainingPlan | None = None
+    stages: dict[str, StagePlan] = field(default_factory=dict)
+
+    @property
+    def in_turn(self) -> dict[str, StagePlan]:
+        """Its stages by name; a single one is called teacher."""
+        return self.stages or {"teacher": self}
 
 
 @dataclass(frozen=True)
@@ -70,6 +124,8 @@ class Plan:
         custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
         opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.
+        segmentor: the semantic student, or its config's path alone. It learns from the labels of each row that names
+            some, and from the true ones for the upper bound.
     """
 
     title: str
@@ -83,6 +139,24 @@ class Plan:
     custom: list[list[str]] = field(default_factory=list)
     opts: list[str] = field(default_factory=list)
     images: int = 0
+    segmentor: TrainingPlan | None = None
+
+
+def fill(opts: Sequence[str], places: Mapping[str, str]) -> list[str]:
+    """The opts with every ``{name}`` replaced.
+
+    Raises:
+        ConfigError: nothing has that name.
+    """
+
+    def place(found: re.Match[str]) -> str:
+        if found[1] not in places:
+            raise ConfigError(
+                f"opts: nothing before it is named {found[0]}; known: {', '.join(places)}"
+            )
+        return places[found[1]]
+
+    return [_PLACE.sub(place, text) for text in opts]
 
 
 def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = None) -> Plan:
@@ -105,16 +179,47 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8; no such date
         raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
     plan = _read(f"{path}: ", document, Plan)
-    teachers = {
-        str(name): TeacherPlan(entry)
-        if isinstance(entry, str)
-        else _read(f"{path}: teachers: {name}: ", entry, TeacherPlan)
-        for name, entry in plan.teachers.items()
-    }
+    if plan.segmentor:
+        student = _read(f"{path}: segmentor: ", plan.segmentor, TrainingPlan)
+        plan = dataclasses.replace(plan, segmentor=student)
+    teachers = {}
+    for name, entry in plan.teachers.items():
+        where = f"{path}: teachers: {name}: "
+        teachers[str(name)] = row = _teacher(where, entry)
+        if row.labels and not plan.segmentor:
+            raise ConfigError(
+                f"{where}key 'labels': the plan has no segmentor that learns from them"
+            )
     return dataclasses.replace(plan, teachers=teachers)
 
 
+def _teacher(where: str, entry: Any) -> TeacherPlan:
+    row: TeacherPlan = _read(where, entry, TeacherPlan)
+    if row.segmentor:
+        if not row.labels:
+            raise ConfigError(f"{where}key 'segmentor': found no 'labels' that it learns from")
+        student = _read(f"{where}segmentor: ", row.segmentor, TrainingPlan)
+        row = dataclasses.replace(row, segmentor=student)
+    if not row.stages:
+        if not row.config:
+            raise ConfigError(f"{where}key 'config' is missing")
+        return row
+    alone = sorted({spec.name for spec in dataclasses.fields(StagePlan)} & set(entry))
+    if alone:
+        raise ConfigError(f"{where}key '{alone[0]}': belongs to one of its stages")
+    stages = {}
+    for name, stage in row.stages.items():
+        if not re.fullmatch(r"\w+", str(name)) or name in RESERVED:
+            raise ConfigError(
+                f"{where}stages: found the name {name!r}, expected one word other than {', '.join(RESERVED)}"
+            )
+        stages[str(name)] = _read(f"{where}stages: {name}: ", stage, StagePlan)
+    return dataclasses.replace(row, stages=stages)
+
+
 def _read(where: str, document: Any, kind: Any) -> Any:
+    if isinstance(document, str) and issubclass(kind, TrainingPlan):
+        document = {"config": document}
     if not isinstance(document, dict):
         raise ConfigError(f"{where}found {type(document).__name__}, expected keys and values")
     known = {spec.name: spec for spec in dataclasses.fields(kind)}

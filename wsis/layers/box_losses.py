@@ -1,6 +1,11 @@
-"""Losses that need a box only: tightness of the box, and smoothness of the mask (BBTP, BoxCaseg)."""
+"""Losses that need a box only: tightness of the box, nothing outside of it, and neighbours that agree: all of them
+(BBTP, BoxCaseg), or those of one colour (BoxInst).
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,3 +76,68 @@ def _neighbours_outside(maps: Tensor) -> Tensor:
         lines[-1] -= 1
         reach.append(lines)
     return 9 - reach[0][:, None] * reach[1]
+
+
+def outside_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with background of all pixels outside of the box.
+
+    Args:
+        logits: (N, 1, H, W).
+        labels: (N, 1, H, W), 0 outside.
+
+    Returns:
+        (N,), the mean over the pixels outside; 0 where there are none.
+    """
+    outside = labels == 0
+    loss = (F.softplus(logits.float()) * outside).sum(dim=(1, 2, 3))
+    return loss / outside.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def affinity_loss(
+    logits: Tensor,
+    colours: Tensor,
+    labels: Tensor,
+    *,
+    distance: int = 2,
+    scale: float = 2.0,
+    threshold: float = 0.3,
+) -> Tensor:
+    """Pixels of one colour belong together (Tian et al.: *BoxInst*, CVPR 2021).
+
+    An edge joins a pixel with each of the eight pixels ``distance`` away from it. Both have the same label with the
+    probability P = s_p s_q + (1 - s_p)(1 - s_q), s = sigmoid of the logits, and L_n is the mean of -log P over the
+    edges with a pixel in the box whose colours have exp(-|c_p - c_q| / scale) >= threshold, each taken once.
+
+    Args:
+        logits: (N, 1, H, W).
+        colours: (N, C, H, W), CIELAB in BoxInst.
+        labels: (N, 1, H, W), not 0 inside of the box.
+        distance: of an edge's pixels, in rows, columns or both.
+        scale: of the difference of colours.
+        threshold: on the similarity, in (0, 1].
+
+    Returns:
+        (N,), one loss per sample; 0 where no edge counts.
+    """
+    maps = logits[:, 0].float(), colours, labels[:, 0] != 0
+    inside, outside = F.logsigmoid(maps[0]), F.logsigmoid(-maps[0])
+    total, count = logits.new_zeros(2, len(logits), dtype=torch.float32)
+    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        p, q = _shifted(distance * rows, distance * columns)
+        same = torch.logaddexp(inside[p] + inside[q], outside[p] + outside[q])
+        alike = (colours[p] - colours[q]).norm(dim=1) <= -scale * math.log(threshold)
+        counted = alike & (maps[2][p] | maps[2][q])
+        total = total - (same * counted).sum(dim=(1, 2))
+        count = count + counted.sum(dim=(1, 2))
+    return total / count.clamp(min=1)
+
+
+def _shifted(rows: int, columns: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What to take of maps (..., H, W), so that the second pixel lies so many rows and columns after the first."""
+
+    def pair(step: int) -> tuple[slice, slice]:
+        ends = slice(None, -abs(step) or None), slice(abs(step), None)
+        return ends if step >= 0 else ends[::-1]
+
+    first, second = zip(pair(rows), pair(columns), strict=True)
+    return (..., *first), (..., *second)

@@ -1,4 +1,4 @@
-"""The picture of a comparison: images with their boxes, what each teacher made of them, the truth."""
+"""What a comparison shows: its table, and pictures of what each teacher and each student made beside the truth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from wsis.data.images import read_image
 from wsis.data.source import CocoSource, load_source
@@ -16,6 +17,28 @@ from wsis.structures.proxy_file import read_json
 from wsis.structures.rle import decode_mask, segmentation_to_rle
 
 Annotation = dict[str, Any]
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """The table of a finished comparison."""
+    columns = {
+        "proxy_mIoU": ("proxy mIoU", ".3f"),
+        "AP": ("student AP", ".1f"),
+        "AP50": ("AP50", ".1f"),
+        "AP75": ("AP75", ".1f"),
+        "share": ("share", ".2f"),
+    }
+    if any("mIoU" in row for row in results["rows"].values()):
+        columns |= {"mIoU": ("student mIoU", ".1f"), "mIoU_share": ("share", ".2f")}
+    head, formats = zip(*columns.values(), strict=True)
+    rows = [[name, *map(row.get, columns)] for name, row in results["rows"].items()]
+    return tabulate(
+        rows,
+        ["masks from", *head],
+        tablefmt="github",
+        floatfmt=("", *formats),
+        missingval="-",
+    )
 
 
 def pick_images(

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wsis.methods.boxcaseg.losses import saliency_loss, upsample, weak_losses
+from wsis.methods.boxcaseg.config import TermParams
+from wsis.methods.boxcaseg.losses import box_terms, lab, saliency_loss, upsample, weak_losses
 from wsis.methods.boxcaseg.network import WeightTransfer
+from wsis.methods.boxcaseg.transforms import MEAN, STD
 
 
 def test_upsampling_has_half_pixel_centres_and_comes_before_lines_are_looked_at():
@@ -50,3 +52,23 @@ def test_the_bias_is_scaled_and_shifted_and_the_source_gets_no_gradient():
     changed = {"k": torch.tensor([2.0]), "b": torch.tensor([1.0])}
     transfer.load_state_dict(transfer.state_dict() | changed)
     assert torch.allclose(transfer(weight, bias)[1], 2 * bias + 1)
+
+
+def test_terms_without_a_weight_are_not_there_and_others_have_it():
+    logits, labels = torch.randn(2, 1, 8, 8), torch.rand(2, 1, 16, 16).round()
+    images = torch.rand(2, 3, 16, 16) / 10
+    assert box_terms(logits, labels, images, TermParams()) == {}
+    for key, name in (("outside_weight", "outside"), ("affinity_weight", "affinity")):
+        once, twice = (box_terms(logits, labels, images, TermParams(**{key: w})) for w in (0.5, 1))
+        assert list(once) == [f"loss_{name}"] and once[f"loss_{name}"] > 0
+        assert twice[f"loss_{name}"] == pytest.approx(2 * once[f"loss_{name}"].item())
+
+
+def test_colours_are_cielab():
+    """White, black, and a red that every table has."""
+    pixels = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]).T.reshape(1, 3, 1, 3)
+    found = lab(
+        (pixels - torch.from_numpy(MEAN).view(3, 1, 1)) / torch.from_numpy(STD).view(3, 1, 1)
+    )
+    expected = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]])
+    assert torch.allclose(found[0, :, 0].T, expected, atol=0.05)

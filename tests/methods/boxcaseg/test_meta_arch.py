@@ -7,14 +7,22 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from tests.methods.boxcaseg.tiny import BOXES, SIZE, make_batch, make_cfg, make_inputs, make_model
+from tests.methods.boxcaseg.tiny import (
+    BACKBONE,
+    BOXES,
+    SIZE,
+    make_batch,
+    make_cfg,
+    make_inputs,
+    make_model,
+)
 from wsis.engine.provenance import result_config
 from wsis.engine.solver import build_optimizer
 from wsis.errors import ConfigError
 from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, byte_maps
-from wsis.methods.boxcaseg.transforms import prepare_crops
+from wsis.methods.boxcaseg.transforms import MEAN, STD, prepare_crops
 
 LOSSES = ["loss_mil", "loss_pairwise", "loss_saliency"]
 
@@ -32,8 +40,9 @@ class TestTraining:
         for name, value in zip(LOSSES, expected, strict=True):
             assert found[name].item() == pytest.approx(value.item(), rel=1e-5)
 
-    def test_without_a_salient_sample_every_parameter_has_a_gradient(self):
-        model = make_model().train()
+    @pytest.mark.parametrize("trunk", [(), BACKBONE])
+    def test_without_a_salient_sample_every_parameter_has_a_gradient(self, trunk):
+        model = make_model(*trunk).train()
         losses = model(make_batch(0, 0))
         assert losses["loss_saliency"].item() == 0
         sum(losses.values()).backward()
@@ -44,6 +53,24 @@ class TestTraining:
         assert model.network.transfer_bn.num_batches_tracked == 0
         assert model.network.fcn[1].num_batches_tracked == 0
 
+    def test_the_full_head_may_learn_from_boxes_too(self):
+        """What it adds is what the weak head would have there."""
+        keys = ("MODEL.BOXCASEG.OUTSIDE_WEIGHT", 1.0, "MODEL.BOXCASEG.DICE_WEIGHT", 1.0)
+        batch, found = make_batch(1, 0, 0), {}
+        for samples in ("salient", "all"):
+            torch.manual_seed(2)
+            model = make_model(*keys, "MODEL.BOXCASEG.FULL_SAMPLES", samples)
+            torch.manual_seed(2)
+            found[samples] = model.train()(batch)
+        assert list(found["all"]) == [*LOSSES[:2], "loss_outside", LOSSES[2], "loss_dice"]
+        images, labels = (torch.stack([s[key] for s in batch]) for key in ("image", "label"))
+        _, full = model.network(images, torch.tensor([True] * 3))
+        extra = weak_losses(full[1:], labels[1:])[0]
+        more = found["all"]["loss_mil"] - found["salient"]["loss_mil"]
+        assert more.item() == pytest.approx(extra.item(), rel=1e-3)
+        sum(model(make_batch(0, 0)).values()).backward()
+        assert all(p.grad.any() for p in model.network.full_parameters())
+
     def test_half_precision_gives_finite_float_losses(self):
         model = make_model().train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -52,9 +79,11 @@ class TestTraining:
         sum(losses.values()).backward()
         assert all(p.grad.isfinite().all() for p in model.parameters())
 
-    def test_some_steps_lower_the_loss(self):
-        model, batch = make_model("SOLVER.BASE_LR", 0.02).train(), make_batch(1, 0, 0, 1)
-        optimizer = build_optimizer(make_cfg("SOLVER.BASE_LR", 0.02), model)
+    @pytest.mark.parametrize("trunk", [(), BACKBONE])
+    def test_some_steps_lower_the_loss(self, trunk):
+        keys = ("SOLVER.BASE_LR", 0.02, *trunk)
+        model, batch = make_model(*keys).train(), make_batch(1, 0, 0, 1)
+        optimizer = build_optimizer(make_cfg(*keys), model)
         values = []
         for _ in range(15):
             optimizer.zero_grad()
@@ -116,6 +145,20 @@ class TestMasks:
             assert not outside.any()
         assert len(make_model()([make_inputs(BOXES[:0])])[0]["proxy"]) == 0
 
+    @torch.no_grad()
+    def test_the_mean_with_the_mirror_image(self):
+        inputs = make_inputs(BOXES[:1])
+        plain, both = (make_model("MODEL.BOXCASEG.TEST_FLIP", flip) for flip in (False, True))
+        both.load_state_dict(plain.state_dict())
+        crops = prepare_crops(inputs["original_image"], BOXES[:1].numpy(), 32, "unified")
+        there, back = (
+            torch.sigmoid(plain.network.full(plain.network.features(each)))[:, 0]
+            for each in (crops, crops.flip(3))
+        )
+        expected = byte_maps((there + back.flip(2)) / 2).astype(int)
+        assert np.abs(maps_of(both, inputs) - expected).max() <= 1
+        assert np.abs(maps_of(plain, inputs) - expected).max() > 1
+
     def test_the_weak_head_on_request(self):
         maps = []
         for head in ("full", "weak"):
@@ -134,6 +177,60 @@ class TestMasks:
         assert there.masks == here.masks
 
 
+class TestBackbone:
+    """A trunk from the registry."""
+
+    def test_pretrained_and_new_layers_have_rates_of_their_own(self):
+        cfg = make_cfg(*BACKBONE, "MODEL.BOXCASEG.LR_FACTORS", "(2.0, 5.0, 7.0)")
+        model = build_model(cfg)
+        rates = {group["lr"]: group["params"] for group in build_optimizer(cfg, model).param_groups}
+        of_backbone = {id(parameter) for parameter in model.network.backbone.parameters()}
+        base = cfg.SOLVER.BASE_LR
+        assert sorted(rate / base for rate in rates) == pytest.approx([1, 2, 5, 7])
+        found = {id(parameter) for parameter in rates[base] + rates[2 * base]}
+        assert found == of_backbone
+
+    @pytest.mark.parametrize(("order", "step"), [("RGB", 1), ("BGR", -1)])
+    @torch.no_grad()
+    def test_the_backbone_sees_the_pixels_that_its_weights_want(self, order, step, monkeypatch):
+        """The samples have ImageNet's mean and deviation, whatever is wanted here."""
+        keys = ("MODEL.PIXEL_MEAN", "(10.0, 20.0, 30.0)", "MODEL.PIXEL_STD", "(1.0, 2.0, 4.0)")
+        network = build_model(make_cfg(*BACKBONE, *keys, "INPUT.FORMAT", order)).network.eval()
+        seen, forward = [], network.backbone.forward
+        monkeypatch.setattr(network.backbone, "forward", lambda x: seen.append(x) or forward(x))
+        image = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
+        given = torch.from_numpy((image - MEAN) / STD).permute(2, 0, 1)
+        network.features(given[None])
+        expected = (255 * image[..., ::step] - (10, 20, 30)) / (1, 2, 4)
+        np.testing.assert_allclose(seen[0][0].permute(1, 2, 0), expected, atol=1e-3)
+
+    @pytest.mark.parametrize("head", ["full", "weak"])
+    @torch.no_grad()
+    def test_maps_have_its_stride_and_come_from_the_same_network(self, head):
+        model, inputs = make_model(*BACKBONE, "MODEL.BOXCASEG.TEST_HEAD", head), make_inputs()
+        found = maps_of(model, inputs)
+        assert found.shape == (3, 16, 16) and model.network.stride == 2
+        crops = prepare_crops(inputs["original_image"], BOXES.numpy(), 32, "unified")
+        features = model.network.features(crops)
+        logits = (
+            model.network.full(features) if head == "full" else model.network.last_layer(features)
+        )
+        expected = byte_maps(torch.sigmoid(logits)[:, 0])
+        assert np.abs(found.astype(int) - expected).max() <= 1 and expected.std() > 20
+
+    def test_its_keys_bear_on_the_result(self):
+        cfg = make_cfg(*BACKBONE)
+        found = set(result_config(cfg, build_model(cfg)))
+        assert {"MODEL.TIMM.NAME", "MODEL.PIXEL_MEAN", "INPUT.FORMAT"} <= found
+
+    def test_samples_that_no_backbone_wants(self):
+        text = (
+            r"MODEL\.BOXCASEG\.NORMALISATION: found 'legacy', expected unified for TRUNK backbone"
+        )
+        with pytest.raises(ConfigError, match=text):
+            build_model(make_cfg(*BACKBONE, "MODEL.BOXCASEG.NORMALISATION", "legacy"))
+
+
 class TestConfig:
     @pytest.mark.parametrize(
         ("key", "value", "message"),
@@ -146,6 +243,7 @@ class TestConfig:
             ("SALIENT_SIZE", 30, "SALIENT_SIZE: found 30, expected at least CROP_SIZE 32"),
             ("NORMALISATION", "old", "NORMALISATION: found 'old', expected legacy or unified"),
             ("CONFIDENCE", "iou", "CONFIDENCE: found 'iou', expected legacy or exact"),
+            ("TRUNK", "vgg", "TRUNK: found 'vgg', expected hrnet or backbone"),
             ("TEST_HEAD", "both", "TEST_HEAD: found 'both', expected full or weak"),
         ],
     )

@@ -16,6 +16,12 @@ SIZE = 64
 BOXES = torch.tensor([[8.0, 6, 40, 38], [20, 18, 56, 60], [2, 30, 30, 62]])
 KEYS = {"WIDTH": 2, "STAGE1_WIDTH": 2, "NUM_BLOCKS": 1, "NUM_MODULES": [1, 1, 1], "CROP_SIZE": 32}
 KEYS |= {"SALIENT_SIZE": 36, "TEST_SIZE": 32, "NORMALISATION": "unified", "CONFIDENCE": "exact"}
+BACKBONE = (
+    *("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "test_efficientnet"),
+    *("MODEL.TIMM.OUT_INDICES", "(0, 1, 2)", "MODEL.BOXCASEG.TRUNK", "backbone"),
+    *("MODEL.BOXCASEG.DECODER_CHANNELS", 8, "INPUT.FORMAT", "RGB"),
+)
+"""Of a trunk from Detectron2's registry, of stride 2."""
 
 
 def make_cfg(*opts: Any) -> CfgNode:

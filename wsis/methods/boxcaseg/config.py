@@ -11,6 +11,7 @@ from wsis.config.rules import (
     at_least_below,
     each,
     either,
+    length,
     pair,
     within,
 )
@@ -19,9 +20,15 @@ from wsis.errors import ConfigError
 
 @dataclass(frozen=True)
 class NetworkParams:
-    """HRNet and its heads.
+    """The trunk and its heads.
 
     Attributes:
+        trunk: What the heads stand on: "hrnet" as published, or "backbone", which MODEL.BACKBONE.NAME and the pixel
+            statistics MODEL.PIXEL_MEAN and PIXEL_STD in the order of INPUT.FORMAT describe. The maps of a backbone are
+            joined at the finest one, for example stride 2 with MODEL.TIMM.OUT_INDICES [0, 1, 2, 3, 4].
+        decoder_channels: Channels of the map that a backbone's maps are joined to.
+        lr_factors: Learning rate of a backbone's biases, of the other weights and of the other biases, in units of
+            SOLVER.BASE_LR. HRNet has one rate for all.
         width: Channels of HRNet's finest branch; each coarser one has twice as many. 18, 30, 32, 40, 44, 48 and 64
             exist with ImageNet weights: MODEL.WEIGHTS "timm://hrnet_w48".
         stage1_width: Channels in the bottlenecks of the first stage, a quarter of its output.
@@ -32,6 +39,11 @@ class NetworkParams:
             the weak head's.
     """
 
+    trunk: str = key("hrnet", either("hrnet", "backbone"))
+    decoder_channels: int = key(64, at_least(1))
+    lr_factors: tuple[float, float, float] = key(
+        (1.0, 1.0, 1.0), length(3, "three numbers: bias, new weight, new bias")
+    )
     width: int = key(48, at_least(1))
     stage1_width: int = key(64, at_least(1))
     blocks: int = key(4, at_least(1), "NUM_BLOCKS")
@@ -81,10 +93,32 @@ class SampleParams:
             )
 
 
+@dataclass(frozen=True)
+class TermParams:
+    """Terms of the objective that are not BoxCaseg's own; without a weight none is there.
+
+    Attributes:
+        outside_weight: Weight of the cross-entropy with background of the pixels outside of the box.
+        affinity_weight: Weight of BoxInst's loss, by which neighbours of one colour belong together; needs
+            NORMALISATION "unified".
+        dice_weight: Weight of the full head's Dice loss on salient masks.
+        full_samples: What the full head learns from: the masks of "salient" images, as published, or "all" samples: on
+            boxes by what the weak head learns there.
+    """
+
+    outside_weight: float = key(0.0, at_least(0))
+    affinity_weight: float = key(0.0, at_least(0))
+    dice_weight: float = key(0.0, at_least(0))
+    full_samples: str = key("salient", either("salient", "all"))
+
+
 @node("MODEL.BOXCASEG")
 @dataclass(frozen=True)
 class BoxCasegParams:
     """The teacher and its training.
+
+    Raises:
+        ConfigError: samples normalised as no backbone wants them.
 
     Attributes:
         sync_norm: Batch statistics are those of all processes, where these have GPUs.
@@ -102,12 +136,14 @@ class BoxCasegParams:
             counts as one pixel wider and higher than it is, as the published threshold of 0.95 expects; with "exact" a
             mask that fills its box has 1.
         test_head: Which head makes the masks: "full", or "weak" for a training without salient images.
+        test_flip: Masks are made of the mean of each crop's probabilities and those of its mirror image.
         boxes_per_batch: Boxes of an image that pass through the network together when masks are made.
     """
 
     network: NetworkParams = part(NetworkParams())
     sync_norm: bool = key(True)
     pairwise_weight: float = key(0.05, at_least(0))
+    terms: TermParams = part(TermParams())
     samples: SampleParams = part(SampleParams())
     salient_datasets: tuple[str, ...] = key(())
     weak_share: float = key(0.0, at_least_below(0, 1))
@@ -116,4 +152,16 @@ class BoxCasegParams:
     test_size: int = key(320, at_least(32))
     confidence: str = key("legacy", either("legacy", "exact"))
     test_head: str = key("full", either("full", "weak"))
+    test_flip: bool = key(False)
     boxes_per_batch: int = key(64, at_least(1))
+
+    def __post_init__(self) -> None:
+        asking = {
+            "TRUNK backbone": self.network.trunk == "backbone",
+            "AFFINITY_WEIGHT": self.terms.affinity_weight > 0,
+        }
+        normalisation = self.samples.normalisation
+        for name in (name for name, asks in asking.items() if asks and normalisation != "unified"):
+            raise ConfigError(
+                f"MODEL.BOXCASEG.NORMALISATION: found {normalisation!r}, expected unified for {name}"
+            )

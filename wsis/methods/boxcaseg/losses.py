@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.layers.box_losses import smoothness_loss, tightness_loss
-from wsis.methods.boxcaseg.config import BoxCasegParams
+from wsis.layers.box_losses import affinity_loss, outside_loss, smoothness_loss, tightness_loss
+from wsis.methods.boxcaseg.config import BoxCasegParams, TermParams
+from wsis.methods.boxcaseg.transforms import MEAN, STD
 
 
 def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -48,3 +51,36 @@ def saliency_loss(logits: Tensor, labels: Tensor) -> Tensor:
         return logits.float().sum() * 0.0
     upsampled = upsample(logits, labels.shape[-2:])
     return F.binary_cross_entropy_with_logits(upsampled, labels.float())
+
+
+def box_terms(
+    logits: Tensor, labels: Tensor, images: Tensor, params: TermParams
+) -> dict[str, Tensor]:
+    """Losses of boxes that are not BoxCaseg's own, those with a weight, by name.
+
+    Args:
+        logits: (N, 1, h, w), N at least 1.
+        labels: (N, 1, H, W) in [0, 1], 1 inside of the box, or the mask of a salient image.
+        images: (N, 3, H, W) of the "unified" normalisation.
+        params: their weights.
+
+    Returns:
+        Scalars, means over the samples.
+    """
+    terms = {}
+    if params.outside_weight:
+        outside = outside_loss(upsample(logits, labels.shape[-2:]), labels).mean()
+        terms["loss_outside"] = params.outside_weight * outside
+    if params.affinity_weight:
+        size = logits.shape[-2:]
+        colours = lab(F.interpolate(images, size=size, mode="area"))
+        loss = affinity_loss(logits, colours, F.adaptive_max_pool2d(labels, size)).mean()
+        terms["loss_affinity"] = params.affinity_weight * loss
+    return terms
+
+
+def lab(images: Tensor) -> Tensor:
+    """(N, 3, h, w) of the "unified" normalisation to CIELAB, on the same device."""
+    mean, std = (torch.from_numpy(each).view(3, 1, 1) for each in (MEAN, STD))
+    pixels = (images.detach().cpu() * std + mean).clamp(0, 1).numpy()
+    return torch.from_numpy(rgb2lab(pixels, channel_axis=1)).float().to(images.device)

@@ -1,20 +1,24 @@
-"""The network: HRNet with a weak head for boxes and a full head for masks."""
+"""The network: a trunk with a weak head for boxes and a full head for masks."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
+from detectron2.modeling import Backbone
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wsis.layers.top_down import TopDown
 from wsis.methods.boxcaseg.config import NetworkParams
 from wsis.methods.boxcaseg.hrnet import HRNet
+from wsis.methods.boxcaseg.transforms import MEAN, STD
 
 HEAD_STD = 0.001
 TRANSFER_STD = 0.01
@@ -54,29 +58,32 @@ class WeightTransfer(nn.Module):
         return predicted.view_as(weight), self.k * bias.detach() + self.b
 
 
-class BoxCasegNetwork(HRNet):
-    """HRNet and its two heads; the names of all parameters are those of the original release.
+class TwoHeads(nn.Module):
+    """A trunk and its two heads; the names of the heads' parameters are those of the original release.
 
     The weak head (``last_layer``) learns from boxes. The full head is ``fcn_ratio`` times a head of its own (``fcn``)
     and the rest one whose convolutions are predicted from the weak head's, which gets no gradient by that.
+
+    Attributes:
+        stride: of the trunk's map and the logits.
     """
 
-    def __init__(
-        self, *args: Any, fcn_ratio: float = NetworkParams.fcn_ratio, **kwargs: Any
-    ) -> None:
-        """
+    stride: int = 4
+
+    def add_heads(self, channels: int, momentum: float, fcn_ratio: float) -> None:
+        """To be called once by a trunk's constructor.
+
         Args:
-            args, kwargs: see :class:`HRNet`.
+            channels: of the trunk's map.
+            momentum: of the heads' batch norms.
             fcn_ratio: see :class:`NetworkParams`.
         """
-        super().__init__(*args, **kwargs)
         self.fcn_ratio = fcn_ratio
-        momentum = self.norm_momentum
-        self.last_layer = _head(self.channels, momentum)
-        self.fcn = _head(self.channels, momentum)
-        self.transfer1 = WeightTransfer(self.channels)
-        self.transfer2 = WeightTransfer(self.channels)
-        self.transfer_bn = nn.BatchNorm2d(self.channels, momentum=momentum)
+        self.last_layer = _head(channels, momentum)
+        self.fcn = _head(channels, momentum)
+        self.transfer1 = WeightTransfer(channels)
+        self.transfer2 = WeightTransfer(channels)
+        self.transfer_bn = nn.BatchNorm2d(channels, momentum=momentum)
         for module in (*self.last_layer, *self.fcn):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=HEAD_STD)
@@ -84,6 +91,13 @@ class BoxCasegNetwork(HRNet):
             for linear in (transfer.fc1, transfer.fc2):
                 nn.init.normal_(linear.weight, std=TRANSFER_STD)
                 nn.init.normal_(linear.bias, std=TRANSFER_STD)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) to the trunk's map (N, channels, ceil(H / stride), ceil(W / stride))."""
+        raise NotImplementedError
+
+    def fold(self) -> None:
+        """Makes the trunk faster in eval mode, in place, where that is known to leave its map the same."""
 
     def forward(self, images: Tensor, salient: Tensor) -> tuple[Tensor, Tensor]:
         """Both heads, as training needs them.
@@ -93,7 +107,7 @@ class BoxCasegNetwork(HRNet):
             salient: (N,) bool, the M samples that the full head is for.
 
         Returns:
-            Logits of the weak head (N, 1, h, w) and of the full head (M, 1, h, w), of stride 4. With M = 0 the full
+            Logits of the weak head (N, 1, h, w) and of the full head (M, 1, h, w). With M = 0 the full
             head does not run, and its batch norms stay as they are; unless norms are shared by several processes and
             another one runs it, which would wait for this one: then the first sample, whatever it is, passes through.
         """
@@ -128,6 +142,65 @@ class BoxCasegNetwork(HRNet):
             yield from module.parameters()
 
 
+class BoxCasegNetwork(HRNet, TwoHeads):
+    """HRNet and its two heads; the names of all parameters are those of the original release."""
+
+    def __init__(
+        self, *args: Any, fcn_ratio: float = NetworkParams.fcn_ratio, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            args, kwargs: see :class:`HRNet`.
+            fcn_ratio: see :class:`NetworkParams`.
+        """
+        super().__init__(*args, **kwargs)
+        self.add_heads(self.channels, self.norm_momentum, fcn_ratio)
+
+    def fold(self) -> None:
+        """See :class:`TwoHeads`; every batch norm of HRNet comes right after a convolution."""
+        fold_norms(self)
+
+
+class BackboneNetwork(TwoHeads):
+    """Any backbone of Detectron2's registry, a decoder and the two heads."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        params: NetworkParams,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        bgr: bool,
+    ) -> None:
+        """
+        Args:
+            backbone: its maps are joined at the finest one.
+            params: of the decoder and the heads.
+            pixel_mean, pixel_std: that the backbone's weights want, of 0 to 255.
+            bgr: the order of its channels.
+        """
+        super().__init__()
+        self.backbone = backbone
+        shapes = backbone.output_shape()
+        self.decoder = TopDown(shapes, params.decoder_channels)
+        self.stride = min(shape.stride or 1 for shape in shapes.values())
+        self.bgr = bgr
+        order = -1 if bgr else 1
+        mean, std = (np.array(values, dtype=np.float32) / 255 for values in (pixel_mean, pixel_std))
+        scale, shift = STD[::order] / std, (MEAN[::order] - mean) / std
+        self.register_buffer("scale", torch.from_numpy(scale).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.from_numpy(shift).view(3, 1, 1), persistent=False)
+        self.add_heads(params.decoder_channels, params.norm_momentum, params.fcn_ratio)
+
+    def features(self, images: Tensor) -> Tensor:
+        """See :class:`TwoHeads`; images of the "unified" normalisation."""
+        pixels = images.flip(1) if self.bgr else images
+        return self.decoder(self.backbone(pixels * self.scale + self.shift))
+
+
 class FoldedNetwork(nn.Module):
     """One head of a trained network, ready for inference: the same map to float rounding.
 
@@ -135,7 +208,7 @@ class FoldedNetwork(nn.Module):
     one, and the other head is not there. A copy: later changes of the network do not reach it.
     """
 
-    def __init__(self, network: BoxCasegNetwork, head: str = "full") -> None:
+    def __init__(self, network: TwoHeads, head: str = "full") -> None:
         """
         Args:
             network: with its running statistics.
@@ -148,7 +221,7 @@ class FoldedNetwork(nn.Module):
             self.hidden, self.last = convolutions(self.body)
         for name in ("last_layer", "fcn", "transfer1", "transfer2", "transfer_bn"):
             delattr(self.body, name)
-        fold_norms(self.body)
+        self.body.fold()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the head, (N, 1, h, w), for (N, 3, H, W) normalised images."""
@@ -168,12 +241,12 @@ def fold_norms(module: nn.Module) -> None:
         fold_norms(child)
 
 
-def _weak_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
+def _weak_head(network: TwoHeads) -> tuple[nn.Conv2d, nn.Conv2d]:
     first, norm, last = _layers(network.last_layer)
     return fuse_conv_bn_eval(first, norm), last
 
 
-def _full_head(network: BoxCasegNetwork) -> tuple[nn.Conv2d, nn.Conv2d]:
+def _full_head(network: TwoHeads) -> tuple[nn.Conv2d, nn.Conv2d]:
     """Both branches as one: the hidden channels of one beside those of the other."""
     weak_first, _, weak_last = _layers(network.last_layer)
     first, norm, last = _layers(network.fcn)

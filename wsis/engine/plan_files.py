@@ -1,0 +1,111 @@
+"""Where everything of a plan lies: rows, folders, names of the data, and what the opts of a stage may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsis.data.registration import get_source
+from wsis.data.source import CocoSource
+from wsis.engine.plan import DETECTOR, Plan, TeacherPlan
+from wsis.errors import counted
+
+TRUE_MASKS = "true masks"
+
+
+def true_masks(images: int = 0) -> str:
+    """The row of the upper bound on so many training images; 0 = all."""
+    return f"{TRUE_MASKS}, {counted(images, 'image')}" if images else TRUE_MASKS
+
+
+def last_stage(teacher: TeacherPlan) -> str:
+    """Name of the stage that makes what the row is about."""
+    return list(teacher.in_turn)[-1]
+
+
+def final_weights(folder: Path) -> str:
+    """The file that a training in a folder ends with."""
+    return str(folder / "model_final.pth")
+
+
+class PlanFiles:
+    """The places of a plan's results.
+
+    Args:
+        plan: what to compare.
+        output: folder of everything that is made.
+    """
+
+    def __init__(self, plan: Plan, output: Path) -> None:
+        self.plan = plan
+        self.output = output
+
+    def folder(self, row: str) -> Path:
+        """Where a row's files lie."""
+        return self.output / row.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
+
+    def proxy_file(self, row: str) -> Path:
+        """A row's proxy masks; of the true masks the file that has them."""
+        if row not in self.plan.teachers:
+            return Path(self.truth(row).json_file)
+        boxes, _ = self.names(self.images(row))
+        return self.folder(row) / "proxy" / f"{boxes}.json"
+
+    def truth(self, row: str) -> CocoSource:
+        """The true masks of the images that a row has."""
+        return get_source(self.names(self.images(row))[1], bad_box="skip")
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows, each after the upper bound that it is compared with."""
+        names = [true_masks(self.plan.images)]
+        for name in self.plan.teachers:
+            names += [true_masks(self.images(name)), name]
+        return list(dict.fromkeys(names))
+
+    def images(self, row: str) -> int:
+        """How many training images a row has; 0 = all."""
+        teachers = self.plan.teachers
+        if row in teachers:
+            return teachers[row].images or self.plan.images
+        numbers = (self.plan.images, *(teacher.images for teacher in teachers.values()))
+        return next(number for number in numbers if true_masks(number) == row)
+
+    def names(self, images: int) -> tuple[str, str]:
+        """Names of the training data without and with masks."""
+        names = self.plan.train_boxes, self.plan.train_masks
+        return (f"{names[0]}_{images}", f"{names[1]}_{images}") if images else names
+
+    def files(self, whole: str, images: int = 0) -> tuple[str, str]:
+        """JSON file and image folder of a dataset, or of its first images, which may still have to be made."""
+        custom = {name: (json_file, root) for name, json_file, root in self.plan.custom}
+        if whole not in custom:
+            source = get_source(whole, bad_box="skip")
+            custom[whole] = str(source.json_file), source.image_root
+        json_file, root = custom[whole]
+        return str(self.output / f"{whole}_{images}.json") if images else json_file, root
+
+    def places(self, row: str, stage: str | None = None) -> dict[str, str]:
+        """What the opts of a row's stage may name; of its semantic student, which comes after all stages, with ""."""
+        images = self.images(row)
+        boxes, _ = self.names(images)
+        json_file, root = self.files(self.plan.train_boxes, images)
+        places = {"dataset": boxes, "json": json_file, "images": root}
+        places[f"{DETECTOR}.weights"] = final_weights(self.output / DETECTOR)
+        for name in () if stage is None else self.plan.teachers[row].in_turn:
+            if name == stage:
+                break
+            made = self.made(row, name)
+            places[f"{name}.weights"] = final_weights(self.folder(row) / name)
+            places[f"{name}.labels"] = str(made / "pseudo_labels" / boxes)
+            places[f"{name}.score_maps"] = str(made / "score_maps" / boxes)
+        return places
+
+    def made(self, row: str, stage: str) -> Path:
+        """Where a stage puts what it generates."""
+        last = stage == last_stage(self.plan.teachers[row])
+        return self.folder(row) if last else self.folder(row) / stage
+
+    def predictions(self, row: str) -> Path:
+        """What a row's student predicts on the validation data: a COCO results file."""
+        folder = self.folder(row) / "student" / "inference" / self.plan.val
+        return folder / "coco_instances_results.json"

@@ -33,6 +33,12 @@ bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
+    # in training mode batch norms do not look at their running statistics
+    "bas/amc_wsss_resnet": " ".join(
+        f"w.layer4.{norm}.running_{kind}"
+        for norm in (*(f"{i}.bn{k}" for i in (0, 1) for k in (1, 2, 3)), "0.downsample.1")
+        for kind in ("mean", "var")
+    ),
     # the CRF makes the same mask of it
     "bbam/assembly_drop": "mask_u8_1",
     # no proposal is a positive, before and after

@@ -39,7 +39,7 @@ from wsis.engine.provenance import differences, provenance, weights_sha256
 from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
 from wsis.engine.workers import RefineTask, refine_all, seed_for_image
 from wsis.errors import ConfigError, WsisError, counted
-from wsis.modeling.teacher import Teacher, check_boxes_allowed, is_teacher
+from wsis.modeling.teacher import Teacher, is_teacher
 from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn
@@ -172,7 +172,7 @@ def _jobs(cfg: CfgNode, label_names: tuple[str, ...] = ()) -> list[ProxyJob]:
     names = tuple(dict.fromkeys(cfg.DATASETS.TRAIN))
     if not names:
         raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
-    check_boxes_allowed(cfg)
+    Teacher.check_supervision(cfg)
     for key, value, least in (
         ("WSIS.NUM_THREADS", cfg.WSIS.NUM_THREADS, 1),
         ("PROXY.NUM_WORKERS", cfg.PROXY.NUM_WORKERS, -1),

@@ -24,7 +24,7 @@ from wsis.methods.bas.backbones import TappedBackbone, conv_norm
 from wsis.methods.bas.losses import region_scores, suppression
 from wsis.methods.bas.network import BASNetwork, combined
 
-FORWARD, GRADIENT, NETWORK, NORM = 1e-5, 1e-4, 1e-3, 5e-3
+FORWARD, GRADIENT, NETWORK, NORM = 1e-5, 1e-4, 1e-4, 5e-3
 TERMS = ("frg", "bas", "area")
 SEEDS = {"alpha": 0.2, "beta": 1.2}
 """Weights of the network of semantic seeds, which its files do not hold."""

@@ -50,11 +50,11 @@ def largest_component(mask: np.ndarray) -> np.ndarray | None:
         return None
     areas = stats[1:, cv2.CC_STAT_AREA]
     largest = 1 + np.flatnonzero(areas == areas.max())
+    first = largest[0]
     if len(largest) > 1:
         flat = labels.ravel()
-        places = np.flatnonzero(np.isin(flat, largest))
-        largest = flat[places[:1]]
-    x, y, width, height, _ = stats[largest[0]]
+        first = flat[np.isin(flat, largest).argmax()]
+    x, y, width, height, _ = stats[first]
     return np.array([x, y, x + width, y + height], dtype=np.int64)
 
 

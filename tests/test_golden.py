@@ -29,7 +29,7 @@ from tests.masks import needs_crf
 
 DATA = Path(__file__).parent / "golden" / "data"
 NEEDS_CRF = """bana/densecrf bana/stage2_one_box bbam/assembly bbam/assembly_drop bbam/crf_raw
-bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf"""
+bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf bas/wsss_ir_label"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
@@ -67,6 +67,10 @@ INERT = {
     # every mask is dropped whatever its content
     "boxcaseg/mask_head_loss": "all_dropped_conf_pos all_dropped_mask_logits all_dropped_mask_targets"
     " all_dropped_matched_labels",
+    # another order of the features' channels
+    "icam/affnet_pairs_small": "w_f9",
+    # more classes that are not in the image
+    "icam/random_walk_b": "num_classes",
 }
 """Arrays whose spoiled form is as right as the recorded one."""
 FILES = [

@@ -17,7 +17,7 @@ from wsis.data.build import Batches, Mapper
 from wsis.data.crop_loader import build_loader
 from wsis.data.tag_loader import TagMapper, eval_mapper, eval_transforms, tag_records
 from wsis.layers.tag_losses import TAG_LOSSES
-from wsis.modeling.method import Method
+from wsis.modeling.method import Method, Result
 from wsis.modeling.parameter_groups import parameter_groups
 
 
@@ -46,7 +46,7 @@ class TagClassifierParams:
 class TagClassifier(Method):
     """A classifier of whole images. The mean over the image of a class's map is its score."""
 
-    returns = "tags"
+    returns: Result = "tags"
 
     @configurable
     def __init__(

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from wsis.data.build import Mapper
 from wsis.data.mapper import TagDatasetMapper, TeacherDatasetMapper
 from wsis.errors import ConfigError
-from wsis.modeling.method import Method, method_of
+from wsis.modeling.method import Method, Result, method_of
 from wsis.structures import ImageMaps, ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
@@ -156,15 +156,17 @@ class TagTeacher(Maker):
 
     The inputs of :meth:`propose` are as :class:`wsis.data.mapper.TagDatasetMapper` makes them: with ``tags``, the
     sorted contiguous classes that the image has.
-
-    Attributes:
-        needs_tags: whether it must be told the tags; if so, an image without any does not come to it, its maps are
-            empty and its labels background.
     """
 
-    returns = "score_maps"
-    needs_tags: bool = True
+    returns: Result = "score_maps"
     _mapper = TagDatasetMapper
+
+    @classmethod
+    def needs_tags(cls, cfg: CfgNode) -> bool:
+        """Whether it must be told the tags; if so, an image without any does not come to it in generation: its score
+        maps have no class, and its labels are background.
+        """
+        return True
 
     @abstractmethod
     def refiner(self) -> MapRefiner:

@@ -106,7 +106,7 @@ class TestTeacher:
         assert torch.get_num_threads() == before
 
     @pytest.mark.parametrize(
-        ("name", "message"), [("sem_seg", "semantic maps"), ("ids", "made masks of annotations")]
+        ("name", "message"), [("sem_seg", "pseudo labels"), ("ids", "made masks of annotations")]
     )
     def test_that_returns_something_else_is_refused(self, run, trap, name, message):
         trap(name)

@@ -19,7 +19,6 @@ from PIL import Image
 from tests.generating import edited, generate, hidden, killed_while_writing, read, wait_for
 from tests.noise import SIZE, NoiseTeacher, make_cfg
 from wsis.engine import progress
-from wsis.engine.label_folder import LabelFolder
 from wsis.engine.workers import RefineTask, refine_all
 from wsis.errors import WsisError
 from wsis.parallel import WorkerPool, limited_threads, number_of_workers
@@ -258,7 +257,7 @@ def make_seed(number: int, data: Path) -> Seed:
 
 
 def make_task(data: Path) -> RefineTask:
-    return RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
+    return RefineTask(workers_test_refine, "minmax", 0)
 
 
 def workers_test_refine(seed: Seed, image: np.ndarray) -> Any:

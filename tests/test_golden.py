@@ -33,6 +33,15 @@ bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf bas/wsss_ir_label"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
+    # in training mode batch norms do not look at their running statistics
+    "bas/amc_wsss_resnet": " ".join(
+        f"w.layer4.{norm}.running_{kind}"
+        for norm in (*(f"{i}.bn{k}" for i in (0, 1) for k in (1, 2, 3)), "0.downsample.1")
+        for kind in ("mean", "var")
+    ),
+    # nothing in it; the ten crops are used instead
+    "bas/wsol_eval_single": "tencrop_scores",
+    "bas/wsol_eval_multi_tencrop": "scores",
     # the CRF makes the same mask of it
     "bbam/assembly_drop": "mask_u8_1",
     # no proposal is a positive, before and after
@@ -105,7 +114,7 @@ def spoil(values: np.ndarray) -> np.ndarray:
         values.dtype.kind in "iu" and values.size > 1 and values.max() == 1
     ):
         return values ^ 1
-    if values.size == 1 or (values == values.flat[0]).all():
+    if values.size <= 1 or (values == values.flat[0]).all():
         return values + 1
     return np.roll(values, values.size // 2)
 

@@ -25,7 +25,8 @@ POOL_STRIDES = (2, 2, 2, 1, 1)
 RGB_STD = (0.229, 0.224, 0.225)
 """By which torchvision's VGG-16 divides colours of 0 to 1."""
 
-_TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+"""Their numbers among torchvision's ``features``."""
 _FC6_SIZE = 7
 """Rows and columns that the first fully connected layer of VGG-16 sees."""
 
@@ -132,7 +133,7 @@ def build_atrous_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousV
 def is_torchvision_vgg16(weights: Mapping[str, object]) -> bool:
     """Whether these are torchvision's weights of VGG-16 without batch norm, whole."""
     layers = [
-        *(f"features.{number}" for number in _TORCHVISION_CONVS),
+        *(f"features.{number}" for number in TORCHVISION_CONVS),
         "classifier.0",
         "classifier.3",
     ]
@@ -153,7 +154,7 @@ def from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         Names and shapes of :class:`AtrousVGG16`.
     """
     out: dict[str, Tensor] = {}
-    for name, number in zip(conv_names(), _TORCHVISION_CONVS, strict=True):
+    for name, number in zip(conv_names(), TORCHVISION_CONVS, strict=True):
         for part in ("weight", "bias"):
             out[f"{name}.{part}"] = torch.as_tensor(weights[f"features.{number}.{part}"])
     scale = 1 / (255 * out["conv1_1.weight"].new_tensor(RGB_STD))

@@ -29,7 +29,7 @@ from tests.masks import needs_crf
 
 DATA = Path(__file__).parent / "golden" / "data"
 NEEDS_CRF = """bana/densecrf bana/stage2_one_box bbam/assembly bbam/assembly_drop bbam/crf_raw
-bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf"""
+bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf icam/infer_two_classes"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
@@ -58,6 +58,11 @@ INERT = {
     # every mask is dropped whatever its content
     "boxcaseg/mask_head_loss": "all_dropped_conf_pos all_dropped_mask_logits all_dropped_mask_targets"
     " all_dropped_matched_labels",
+    # classes 1 and 4 of 6, turned by half
+    "icam/infer_two_classes": "label",
+    # made without the terms that look at them
+    "icam/stage1_loss_lw0_avgavg": "indices1 indices2",
+    "icam/stage1_loss_lw1_nofsl": "img1",
 }
 """Arrays whose spoiled form is as right as the recorded one."""
 FILES = [

@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from wsis.config.params import REQUIRED, key
+from wsis.config.rules import above, at_least
 
 COLOUR_EPS = 1e-5
 """e of the colour term."""
@@ -170,3 +174,24 @@ def feature_similarity_loss(
         sigma = torch.full((1, 2), sigma, device=y.device)
     loss: Tensor = _FeatureSimilarity.apply(y, colours, mu, sigma)
     return loss
+
+
+@dataclass(frozen=True)
+class SimilarityParams:
+    """The loss as a term of another one.
+
+    Attributes:
+        weight: Weight of the feature-similarity loss, by which predictions follow the edges of the colours (ICAM); 0 =
+            without it.
+        mu: How alike the colours are that should be predicted alike: those that differ by less than 1 / (1 + e^mu) of
+            the range of values.
+        sigma: Standard deviation of the loss's Gaussian, in cells of the map that it is taken on.
+    """
+
+    weight: float = key(REQUIRED, at_least(0))
+    mu: float = key(2.5)
+    sigma: float = key(5.0, above(0))
+
+    def loss(self, y: Tensor, colours: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """The weighted loss; a Gaussian ``scale`` times as wide: a number, or (N, 2), down and right of each sample."""
+        return self.weight * feature_similarity_loss(y, colours, self.mu, self.sigma * scale)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import Tensor, nn
@@ -21,11 +21,11 @@ from torch.nn import functional
 from wsis.config.params import key, node, read
 from wsis.config.rules import above_at_most, each, one_of, share
 from wsis.errors import ConfigError
+from wsis.layers.norms import NORMS, batch_norm
 from wsis.modeling.weight_names import register_weight_names
 
 logger = logging.getLogger(__name__)
 
-NORMS = ("frozen", "statistics", "trained")
 STEM = 64
 BASIC = (
     (2, 3, 128, 128, 2, 1, 1),
@@ -72,10 +72,7 @@ class ResNet38Params:
 
     def norm(self, channels: int) -> nn.Module:
         """A batch norm of this kind."""
-        if self.norms == "frozen":
-            return FrozenBatchNorm2d(channels)
-        layer = nn.BatchNorm2d(channels, momentum=self.norm_momentum)
-        return layer.requires_grad_(self.norms == "trained")
+        return batch_norm(self.norms, channels, self.norm_momentum)
 
     def channels(self, published: int) -> int:
         """Of a layer that has so many in the published network."""

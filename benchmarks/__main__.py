@@ -20,6 +20,7 @@ from benchmarks.boxcaseg_loader import benchmark_boxcaseg_loader
 from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from benchmarks.command import Part, add_part, format_part, run_part
 from benchmarks.generate import benchmark_generate
+from benchmarks.icam import benchmark_icam
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
 from wsis.engine import run_tool
@@ -35,6 +36,7 @@ PARTS: dict[str, Part] = {
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
     "generate": benchmark_generate,
+    "icam": benchmark_icam,
     "workers": benchmark_workers,
     "report": benchmark_report,
     "scale": benchmark_scale,

@@ -29,7 +29,8 @@ from tests.masks import needs_crf
 
 DATA = Path(__file__).parent / "golden" / "data"
 NEEDS_CRF = """bana/densecrf bana/stage2_one_box bbam/assembly bbam/assembly_drop bbam/crf_raw
-bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf bas/wsss_ir_label"""
+bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf icam/infer_two_classes
+bas/wsss_ir_label"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
@@ -73,6 +74,11 @@ INERT = {
     "icam/random_walk_b": "num_classes",
     # the same for old and new layers
     "icam/poly_optimizer": "group_weight_decay",
+    # classes 1 and 4 of 6, turned by half
+    "icam/infer_two_classes": "label",
+    # made without the terms that look at them
+    "icam/stage1_loss_lw0_avgavg": "indices1 indices2",
+    "icam/stage1_loss_lw1_nofsl": "img1",
 }
 """Arrays whose spoiled form is as right as the recorded one."""
 FILES = [

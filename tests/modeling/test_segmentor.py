@@ -9,6 +9,7 @@ from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError
 from wsis.layers.deeplab import LargeFOV
+from wsis.layers.feature_similarity import feature_similarity_loss
 from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.modeling.segmentor import Segmentor
 
@@ -46,6 +47,37 @@ def test_the_rate_of_largefov_is_the_second(rates, used):
     cfg = make_cfg(SEGMENTOR__HEAD="largefov", SEGMENTOR__HEAD_RATES=rates)
     head = WsisTrainer.build_model(cfg).head
     assert isinstance(head, LargeFOV) and head[0].dilation == (used, used)
+
+
+def test_norms_of_the_head_take_the_place_of_biases():
+    keys = {"HEAD": "largefov", "HEAD_NORM": "statistics", "HEAD_NORM_MOMENTUM": 0.25}
+    model = WsisTrainer.build_model(make_cfg(**{f"SEGMENTOR.{k}": v for k, v in keys.items()}))
+    trained = [name for name, value in model.head.named_parameters() if value.requires_grad]
+    assert trained == ["0.weight", "3.weight"]
+    model.train()(tiny.samples(2))
+    assert model.head[1].momentum == 0.25 and model.head[4].running_mean.any()
+    with pytest.raises(ConfigError, match=r'HEAD_NORM: found .BN., expected "" or one of stat'):
+        WsisTrainer.build_model(make_cfg(SEGMENTOR__HEAD_NORM="BN"))
+
+
+@pytest.mark.parametrize("kind", ["Segmentor", "BANASegmentor"])
+def test_the_feature_similarity_loss_is_a_term_of_any_segmentor(kind):
+    keys = {
+        "META_ARCHITECTURE": kind,
+        "SEGMENTOR.LABELS": ["y_crf", "y_ret"][: 1 + (kind[0] == "B")],
+    }
+    cfg = make_cfg(**keys, SEGMENTOR__SIMILARITY__WEIGHT=2.0, SEGMENTOR__SIMILARITY__SIGMA=1.5)
+    model, samples = WsisTrainer.build_model(cfg).train(), tiny.samples(2)
+    losses = model(samples)
+    images = torch.stack([sample["image"] for sample in samples])
+    y = (20 * model.scores(model.normalise(images))).softmax(dim=1)
+    colours = torch.nn.functional.interpolate(
+        images / 255, size=y.shape[2:], mode="bilinear", align_corners=True
+    )
+    expected = 2 * feature_similarity_loss(y, colours, 2.5, 1.5)
+    torch.testing.assert_close(losses["loss_similarity"], expected)
+    losses["loss_similarity"].backward()
+    assert model.classifier.weight.grad.abs().sum() > 0
 
 
 def test_cross_entropy_leaves_void_out():

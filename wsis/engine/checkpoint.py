@@ -15,7 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
-from wsis.modeling.backbones.timm_backbone import TimmBackbone
+from wsis.modeling.mxnet_params import read_params
 from wsis.modeling.weight_names import with_our_names
 from wsis.structures.proxy_file import atomic_writer, remove_torn
 
@@ -63,9 +63,9 @@ def load_pickle(stream: IO[bytes]) -> Any:
 
 class WsisCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with some differences: a file cannot run code (``.pkl`` files hold arrays and builtin
-    containers only, ``.safetensors`` hold nothing else than arrays, all others are read with ``weights_only``); what
-    does not fit is an error in one line; a checkpoint appears under its name only once it is complete; and weights of
-    the methods' original releases are translated (:mod:`wsis.modeling.weight_names`).
+    containers only, ``.safetensors`` and MXNet's ``.params`` nothing else than arrays, all others are read with
+    ``weights_only``); what does not fit is an error in one line; a checkpoint appears under its name only once it is
+    complete; and weights of the methods' original releases are translated (:mod:`wsis.modeling.weight_names`).
 
     Args:
         model: the model, wrapped or not.
@@ -127,6 +127,8 @@ class WsisCheckpointer(DetectionCheckpointer):
             if filename.endswith(".pkl"):
                 with open(filename, "rb") as stream:
                     data = _named_model(load_pickle(stream))
+            elif filename.endswith(".params"):
+                data = {"model": read_params(filename)}
             elif filename.endswith(".safetensors"):
                 data = {"model": _load_safetensors(filename)}
             else:
@@ -144,13 +146,19 @@ class WsisCheckpointer(DetectionCheckpointer):
         return data if ours is model else {"model": ours}
 
     def _placed(self, weights: dict[str, Any]) -> dict[str, Any]:
-        """Weights under timm's names with the place of the model's timm network before them, if it has one."""
+        """Weights of parts of the model with the parts' places before them. The names of such weights are those of the
+        submodule that ``released_as`` of the part's class names, "" = the part itself.
+        """
+        placed: dict[str, Any] = {}
+        rest = dict(weights)
         for name, module in self.model.named_modules():
-            if isinstance(module, TimmBackbone) and not weights.keys().isdisjoint(
-                module.net.state_dict()
-            ):
-                return {f"{name}.net.{key}".removeprefix("."): v for key, v in weights.items()}
-        return weights
+            inner = getattr(module, "released_as", None)
+            if inner is not None:
+                place = "".join(f"{part}." for part in (name, inner) if part)
+                for own in weights.keys() & module.get_submodule(inner).state_dict().keys():
+                    placed[place + own] = weights[own]
+                    rest.pop(own, None)
+        return {**rest, **placed} if placed else weights
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = len(checkpoint["model"])

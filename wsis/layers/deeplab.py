@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from fvcore.nn.weight_init import c2_msra_fill
@@ -68,20 +68,30 @@ class LargeFOV(nn.Sequential):
         in_channels: of the features.
         out_channels: of both convolutions.
         rate: dilation, and padding, of the first.
-        dropout: share of channels that is dropped after each.
+        norm: makes a norm of so many channels, which then follows each convolution instead of its bias.
+        dropout: share that is dropped: channels after each convolution, or, with norms, values after the last.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, rate: int = 12, dropout: float = 0.5
+        self,
+        in_channels: int,
+        out_channels: int,
+        rate: int = 12,
+        norm: Callable[[int], nn.Module] | None = None,
+        dropout: float = 0.5,
     ) -> None:
         layers: list[nn.Module] = []
+        bias = norm is None
         for convolution in (
-            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate),
-            nn.Conv2d(out_channels, out_channels, 1),
+            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate, bias=bias),
+            nn.Conv2d(out_channels, out_channels, 1, bias=bias),
         ):
             c2_msra_fill(convolution)
-            layers += [convolution, nn.ReLU(), nn.Dropout2d(dropout)]
-        super().__init__(*layers)
+            if norm is None:
+                layers += [convolution, nn.ReLU(), nn.Dropout2d(dropout)]
+            else:
+                layers += [convolution, norm(out_channels), nn.ReLU()]
+        super().__init__(*layers, *([] if norm is None else [nn.Dropout(dropout)]))
 
 
 class AtrousSum(nn.Module):

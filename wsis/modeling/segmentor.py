@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import nn
 
 from wsis.config.params import key, node, part, read
-from wsis.config.rules import above, at_least, each, length, one_of, positive
+from wsis.config.rules import Rule, above, above_at_most, at_least, each, length, one_of, positive
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.label_loader import LabelMapper, check_labelled_data, training_records
@@ -25,12 +26,15 @@ from wsis.layers.deeplab import (
     resize_scores,
 )
 from wsis.layers.dense_crf import load_pydensecrf
+from wsis.layers.feature_similarity import SimilarityParams, colours_at
+from wsis.layers.norms import NORMS, batch_norm
 from wsis.layers.pixel_losses import mean_cross_entropy
 from wsis.modeling.method import Method
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.semantic_inference import ProtocolParams, label_image
 from wsis.structures.pseudo_labels import IGNORE
 
+HEAD_NORMS = NORMS[1:]  # new layers have no statistics to keep
 CLASSIFIERS = {"cosine": CosineClassifier, "linear": LinearClassifier}
 
 
@@ -45,6 +49,9 @@ class SegmentorParams:
             with "aspp" on the sum of dilated branches (DeepLab-V2).
         head_channels: Channels of the heads "largefov" and "aspp".
         head_rates: Dilations of the branches of "aspp"; "largefov" takes the second one.
+        head_norm: What batch norms after the convolutions of "largefov", which then have no biases, do in training:
+            "statistics" (each batch's own, scales and shifts stay; ICAM) or "trained"; "" = none.
+        head_norm_momentum: Share of a batch in their running statistics.
         classifier: The scores are "cosine" similarities or "linear" functions of the features.
         temperature: Scores are multiplied with the temperature T before every softmax; 20 suits cosines, 1 linear ones.
         lr_factors: Learning rate of the backbone's biases, of the head's weights and of the head's biases, in units of
@@ -56,12 +63,32 @@ class SegmentorParams:
     head_rates: tuple[int, ...] = key(
         (6, 12, 18, 24), each("one or more numbers above 0", positive)
     )
+    head_norm: str = key(
+        "", Rule(f'"" or one of {", ".join(HEAD_NORMS)}', ("", *HEAD_NORMS).__contains__)
+    )
+    head_norm_momentum: float = key(0.1, above_at_most(0, 1))
     classifier: str = key("cosine", one_of(CLASSIFIERS))
     temperature: float = key(20.0, above(0))
     lr_factors: tuple[float, float, float] = key(
         (2.0, 10.0, 20.0), length(3, "three numbers: bias, new weight, new bias")
     )
+    similarity: SimilarityParams = part(
+        SimilarityParams(weight=0.0),
+        "SIMILARITY",
+        "The map is that of the scores before they are enlarged.",
+    )
     protocols: ProtocolParams = part(ProtocolParams())
+
+    def head_module(self, channels: int) -> nn.Module:
+        """The head on a map of so many channels."""
+        if self.head == "aspp":
+            return AtrousSum(channels, self.head_channels, self.head_rates)
+        if self.head == "none":
+            return nn.Identity()
+        norm = None
+        if self.head_norm:
+            norm = partial(batch_norm, self.head_norm, momentum=self.head_norm_momentum)
+        return LargeFOV(channels, self.head_channels, self.head_rates[:2][-1], norm)
 
 
 def number_of_classes(cfg: CfgNode) -> int:
@@ -80,7 +107,8 @@ def number_of_classes(cfg: CfgNode) -> int:
 
 @META_ARCH_REGISTRY.register()
 class Segmentor(Method):
-    """A semantic network of the DeepLab kind, trained with cross-entropy on one label of each image.
+    """A semantic network of the DeepLab kind, trained with cross-entropy on one label of each image, and maybe with the
+    feature-similarity loss of its probabilities.
 
     Attributes:
         num_labels: label maps of an image that the loss takes.
@@ -100,6 +128,7 @@ class Segmentor(Method):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         protocols: ProtocolParams,
+        similarity: SimilarityParams,
     ) -> None:
         """
         Args:
@@ -108,6 +137,7 @@ class Segmentor(Method):
             classifier: of the classes and background.
             pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
             protocols: what is made in eval mode.
+            similarity: a term of the loss.
 
         Raises:
             ConfigError: a protocol needs a CRF, and none is installed.
@@ -116,7 +146,7 @@ class Segmentor(Method):
         if protocols.needs_crf:
             load_pydensecrf()
         self.backbone, self.head, self.classifier = backbone, head, classifier
-        self.protocols = protocols
+        self.protocols, self.similarity = protocols, similarity
         self._feature = list(backbone.output_shape())[-1]
         self.set_normalisation(pixel_mean, pixel_std)
 
@@ -130,11 +160,7 @@ class Segmentor(Method):
         params = read(cfg, SegmentorParams)
         backbone = build_backbone(cfg)
         channels = list(backbone.output_shape().values())[-1].channels
-        head: nn.Module = nn.Identity()
-        if params.head == "aspp":
-            head = AtrousSum(channels, params.head_channels, params.head_rates)
-        elif params.head == "largefov":
-            head = LargeFOV(channels, params.head_channels, params.head_rates[:2][-1])
+        head = params.head_module(channels)
         channels = channels if params.head == "none" else params.head_channels
         return {
             "backbone": backbone,
@@ -143,6 +169,7 @@ class Segmentor(Method):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "protocols": replace(params.protocols, temperature=params.temperature),
+            "similarity": params.similarity,
         }
 
     @classmethod
@@ -197,8 +224,14 @@ class Segmentor(Method):
             return [self._label(inputs) for inputs in batched_inputs]
         images = torch.stack([self.normalise(each["image"]) for each in batched_inputs])
         labels = torch.stack([each["labels"] for each in batched_inputs]).to(self.device)
-        size = images.shape[-2], images.shape[-1]
-        return self.losses(resize_scores(self.scores(images), size), labels)
+        scores, size = self.scores(images), (images.shape[2], images.shape[3])
+        losses = self.losses(resize_scores(scores, size), labels)
+        if self.similarity.weight > 0:
+            small = (scores.shape[2], scores.shape[3])
+            colours = colours_at(images, self.pixel_mean, self.pixel_std, small)
+            y = (self.protocols.temperature * scores).softmax(dim=1)
+            losses["loss_similarity"] = self.similarity.loss(y, colours)
+        return losses
 
     @torch.no_grad()
     def _label(self, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class TimmBackbone(Backbone):
         ConfigError: timm has no such network, or it has no such feature maps or output stride.
     """
 
+    released_as = "net"
+
     def __init__(self, params: TimmParams, in_channels: int = 3) -> None:
         super().__init__()
         self.net = _create(params, in_channels)

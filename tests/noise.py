@@ -29,6 +29,8 @@ from wsis.structures import ImageMaps, ProxyMasks, ScoreMaps, Seed
 from wsis.structures.boxes import box_to_slices
 
 SIZE = (24, 32)
+KINDS = {"NoiseTeacher": "proxy/noise.json", "NoiseTagTeacher": "score_maps/noise/manifest.json"}
+"""The teachers, each with the file that ends a dataset named ``noise``."""
 
 
 class NoiseRefiner:
@@ -36,8 +38,8 @@ class NoiseRefiner:
 
     Args:
         trap: folder; ``slow`` in it delays every image by a hundredth of a second, ``pids`` collects the
-            numbers of the processes, ``kill-7`` kills the process at image 7, ``sem_seg`` and ``ids``
-            return what a teacher must not.
+            numbers of the processes, ``kill-7`` kills the process at image 7, ``sem_seg``, ``ids``,
+            ``map_name`` and ``size`` return what a teacher must not.
     """
 
     def __init__(self, trap: str) -> None:
@@ -81,11 +83,13 @@ class NoiseMapRefiner(NoiseRefiner):
         classes = 1 + np.array(seed.tags, dtype=int)
         maps = ScoreMaps(classes, scores, seed.height, seed.width, 4)
         label = (image.mean(axis=2) > seed.maps["levels"].mean()).astype(np.uint8) * classes[0]
-        names = ["other"] if (self.trap / "score_maps").exists() else ["m"]
+        if (self.trap / "size").exists():
+            label = label[1:]
+        names = ["other"] if (self.trap / "map_name").exists() else ["m"]
         return ImageMaps({"y": label}, dict.fromkeys(names, maps))
 
 
-class _Noise(Maker):
+class Noise(Maker):
     """Levels around the mean of the image, scaled by the weight and moved by chance, one for each box or tag."""
 
     result_keys = ("MODEL.PIXEL_MEAN",)
@@ -114,7 +118,7 @@ class _Noise(Maker):
 
 
 @META_ARCH_REGISTRY.register()
-class NoiseTeacher(_Noise, Teacher):
+class NoiseTeacher(Noise, Teacher):
     """Masks of boxes, by a threshold."""
 
     def refiner(self) -> Refiner:
@@ -122,7 +126,7 @@ class NoiseTeacher(_Noise, Teacher):
 
 
 @META_ARCH_REGISTRY.register()
-class NoiseTagTeacher(_Noise, TagTeacher):
+class NoiseTagTeacher(Noise, TagTeacher):
     """Of tags a label named ``y`` and score maps named ``m``."""
 
     label_names = ("y",)

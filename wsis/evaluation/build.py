@@ -41,6 +41,11 @@ def build_evaluator(
             save_labels=cfg.TEST.SAVE_LABELS,
             num_workers=cfg.PROXY.NUM_WORKERS,
         )
+    if returns == "score_maps":
+        raise ConfigError(
+            f"DATASETS.TEST: nothing scores what MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} returns, score "
+            "maps; leave it empty and write them by tools/generate_proxy_masks.py"
+        )
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":
         raise ConfigError(

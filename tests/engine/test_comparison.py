@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import noise  # noqa: F401  # registers a teacher of tags
 from wsis.engine.comparison import Comparison, StepError
 from wsis.engine.plan import Plan, StagePlan, TeacherPlan, TrainingPlan, load_plan
 from wsis.engine.plan_files import TRUE_MASKS, true_masks
@@ -66,7 +67,8 @@ def comparison(tmp_path, names):
     document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "data.json").write_text(json.dumps(document))
     teachers = {"filled box": TeacherPlan("fill.yaml")}
-    (checkout / "semantic.yaml").write_text("MODEL:\n  META_ARCHITECTURE: Segmentor\n")
+    for file, kind in (("semantic", "Segmentor"), ("tags", "NoiseTagTeacher")):
+        (checkout / f"{file}.yaml").write_text(f"MODEL:\n  META_ARCHITECTURE: {kind}\n")
     teachers["box + CRF"] = TeacherPlan("fill.yaml", weights="detector")
     custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
     plan = Plan("test", *names, "student.yaml", "student.yaml", teachers, custom=custom)
@@ -138,7 +140,7 @@ def three_stages(comparison, **row):
     start = ["MODEL.WEIGHTS", "{detector.weights}"]
     maps = ["DATASETS.CUSTOM", "[['{dataset}', '{one.score_maps}/cam', '{json}']]"]
     stages = {
-        "one": StagePlan("fill.yaml", start, "own"),
+        "one": StagePlan("tags.yaml", start, "own"),
         "two": StagePlan("semantic.yaml", ["MODEL.WEIGHTS", "{one.weights}"], "own"),
         "three": StagePlan("fill.yaml", [*maps, "MODEL.WEIGHTS", "{two.weights}"]),
     }

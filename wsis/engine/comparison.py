@@ -30,7 +30,7 @@ from wsis.errors import ConfigError, WsisError, counted
 from wsis.evaluation import share_of_upper_bound
 from wsis.modeling.method import method_of
 from wsis.modeling.segmentor import Segmentor
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Maker
 from wsis.parallel import cores
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
@@ -88,9 +88,9 @@ class Comparison(PlanFiles):
     def _cfg(self, training: TrainingPlan, places: dict[str, str]) -> CfgNode:
         return load_cfg(self.checkout / training.config, fill(training.opts, places))
 
-    def _generates(self, stage: StagePlan, places: dict[str, str]) -> type[Teacher] | None:
+    def _generates(self, stage: StagePlan, places: dict[str, str]) -> type[Maker] | None:
         kind = method_of(self._cfg(stage, places))
-        return kind if issubclass(kind, Teacher) else None
+        return kind if issubclass(kind, Maker) else None
 
     def _semantic(self, student: TrainingPlan, places: dict[str, str]) -> type[Segmentor]:
         cfg = self._cfg(student, places)

@@ -18,6 +18,7 @@ from wsis.data.shapes.scene import coverage, form_area
 from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
 from wsis.layers.paste import place_crop
+from wsis.methods.baselines.config import WindowParams
 from wsis.methods.baselines.masks import filled_box, grabcut
 from wsis.structures.boxes import mask_to_box
 
@@ -122,9 +123,7 @@ def test_neither_the_box_nor_colour_alone_gives_the_masks():
         for mask in scene.masks:
             box = mask_to_box(mask)
             filled = filled_box(box, *mask.shape)
-            found = grabcut(scene.image, box, 5, 2.0) or filled
-            if found[0].sum() < 0.1 * filled[0].size:
-                found = filled
+            found = grabcut(scene.image, box, 5, WindowParams(2.0, 0.0, 0.1)) or filled
             proxy = place_crop(*found, *mask.shape)
             box_iou.append(mask.sum() / filled[0].size)
             grabcut_iou.append((proxy & mask).sum() / (proxy | mask).sum())

@@ -3,6 +3,7 @@
 import pickle
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.masks import needs_crf, overlap
 from wsis.config import get_cfg
 from wsis.errors import ConfigError
 from wsis.layers.paste import place_crop
+from wsis.methods.baselines import masks as baselines
 from wsis.methods.baselines.masks import filled_box, inscribed_ellipse
 from wsis.structures import Seed
 from wsis.structures.boxes import window_around
@@ -20,6 +22,7 @@ from wsis.structures.rle import decode_mask
 
 CRF = pytest.param("BoxCRF", marks=needs_crf)
 ARCHITECTURES = ["FilledBox", "InscribedEllipse", "GrabCut", CRF]
+NODES = [("GrabCut", "GRABCUT"), pytest.param("BoxCRF", "BOX_CRF", marks=needs_crf)]
 BOX = np.array([16, 16, 48, 48.0])
 
 
@@ -91,6 +94,35 @@ def test_the_mask_never_leaves_the_box(name, disc):
         assert not mask.any()
 
 
+@pytest.mark.parametrize(("name", "node"), NODES)
+@pytest.mark.parametrize("scale", [0.25, 1, 3])
+def test_a_box_is_seen_at_one_size_whatever_its_own(name, node, scale, disc, monkeypatch):
+    image, truth = (
+        cv2.resize(a.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        for a in disc
+    )
+    seen, resized = [], baselines._resized
+    monkeypatch.setattr(
+        baselines, "_resized", lambda v, h, w: (seen.append((v.ndim, h, w)), resized(v, h, w))[1]
+    )
+    seed = refine(
+        name, image, [BOX * scale], f"MODEL.{node}.WINDOW", 1.5, f"MODEL.{node}.BOX_SIDE", 40.0
+    )
+    assert seed.status == ["ok"] and (3, 60, 60) in seen
+    assert overlap(decode_mask(seed.masks[0]), truth.astype(bool)) > 0.85
+    seen.clear()
+    refine(name, image, [BOX * scale], f"MODEL.{node}.WINDOW", 1.5, f"MODEL.{node}.BOX_SIDE", 0.0)
+    assert (3, 48 * scale, 48 * scale) in seen, "the image's own pixels"
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+@pytest.mark.parametrize(("share", "status"), [(0.6, "ok"), (0.9, "fallback")])
+def test_a_mask_that_covers_too_little_of_its_box_is_a_failure(name, node, share, status, disc):
+    masks = refine(name, disc[0], [BOX], f"MODEL.{node}.MIN_COVERAGE", share)  # the disc has 0.79
+    assert masks.status == [status]
+    assert status == "ok" or masks.masks == refine("InscribedEllipse", disc[0], [BOX]).masks
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("value", [0, 255])
 def test_edges_one_pixel_full_image_border_overlap_and_no_boxes(name, value):
@@ -144,6 +176,8 @@ def test_a_missing_crf_is_one_line(monkeypatch):
     [
         ("GrabCut", "GRABCUT.ITERATIONS", -1, "at least 1"),
         ("GrabCut", "GRABCUT.WINDOW", 1.0, "above 1"),
+        ("GrabCut", "GRABCUT.BOX_SIDE", -1.0, "in .0, 1024"),
+        ("GrabCut", "GRABCUT.MIN_COVERAGE", 1.0, "below 1"),
         pytest.param("BoxCRF", "BOX_CRF.PRIOR", 1.0, "below 1", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.THRESHOLD", 1.0, "below 1", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.WINDOW", 0.5, "above 1", marks=needs_crf),

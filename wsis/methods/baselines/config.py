@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsis.config.params import key, node, part
-from wsis.config.rules import Rule, above, at_least, at_least_below
+from wsis.config.params import REQUIRED, key, node, part
+from wsis.config.rules import Rule, above, at_least, at_least_below, within
 from wsis.layers.dense_crf import DenseCRFParams
+
+
+@dataclass(frozen=True)
+class WindowParams:
+    """What a rule sees around a box, and which of its masks count.
+
+    Attributes:
+        window: Side of the window that is seen, in box sides; what lies outside the box is background.
+        box_side: Root of the box's area, in pixels, in what is seen: the window is resized to it, so that all widths in
+            pixels are shares of the box, and every box costs the same; 0 = the image's own pixels.
+        min_coverage: Share of the box below which a mask is a failure and the inscribed ellipse stands in.
+    """
+
+    window: float = key(REQUIRED, above(1))
+    box_side: float = key(REQUIRED, within(0, 1024))
+    min_coverage: float = key(REQUIRED, at_least_below(0, 1))
 
 
 @node("MODEL.GRABCUT")
@@ -16,11 +32,10 @@ class GrabCutParams:
 
     Attributes:
         iterations: Rounds of colour model and cut.
-        window: Side of the window that GrabCut sees, in box sides; what lies outside the box is background.
     """
 
     iterations: int = key(5, at_least(1))
-    window: float = key(2.0, above(1))
+    seen: WindowParams = part(WindowParams(2.0, 96.0, 0.2))
 
 
 @node("MODEL.BOX_CRF")
@@ -31,10 +46,9 @@ class BoxCRFParams:
     Attributes:
         prior: Foreground probability of every pixel in the box before the CRF, in (0, 1); outside it is 0.
         threshold: Foreground probability after the CRF above which a pixel belongs to the mask.
-        window: Side of the window that the CRF sees, in box sides.
     """
 
-    prior: float = key(0.7, Rule("above 0 and below 1", lambda value: 0 < value < 1))
+    prior: float = key(0.6, Rule("above 0 and below 1", lambda value: 0 < value < 1))
     threshold: float = key(0.5, at_least_below(0, 1))
-    window: float = key(2.0, above(1))
-    params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 30.0, 10.0, iterations=10))
+    seen: WindowParams = part(WindowParams(1.5, 48.0, 0.2))
+    params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 17.0, 8.0, iterations=10))

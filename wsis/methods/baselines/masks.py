@@ -7,10 +7,13 @@ column and row of its first pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
+from wsis.methods.baselines.config import WindowParams
 from wsis.structures import Crop
 from wsis.structures.boxes import box_to_slices, window_around
 
@@ -63,31 +66,77 @@ def _in_window(image: np.ndarray, box: np.ndarray, scale: float) -> tuple[slice,
     return rows, columns, inside
 
 
-def grabcut(image: np.ndarray, box: np.ndarray, iterations: int, window: float) -> Crop | None:
+def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image or a map at another size: means of areas where it shrinks, else bilinear."""
+    if values.shape[:2] == (height, width):
+        return values
+    shrinks = height * width < values.shape[0] * values.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(values, (width, height), interpolation=how)
+
+
+def _mask_in_window(
+    image: np.ndarray,
+    box: np.ndarray,
+    seen: WindowParams,
+    threshold: float,
+    foreground: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+) -> Crop | None:
+    """The mask that a rule finds in the window around a box, resized so that all boxes are of one size.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: (4,) XYXY.
+        seen: the window, its size, and the smallest mask.
+        threshold: of the foreground, above which a pixel of the box belongs to the mask.
+        foreground: the rule. From the resized window, (h, w, 3) uint8, and its pixels in the box, (h, w) bool, it makes
+            the foreground, (h, w) float32, or None where it has no answer.
+
+    Returns:
+        The mask, inside the box, or None where there is no answer or too small a one.
+    """
+    rows, columns, inside = _in_window(image, box, seen.window)
+    factor = seen.box_side / np.sqrt(inside.sum()) if seen.box_side else 1.0
+    height, width = (max(round(side * factor), 1) for side in inside.shape)
+    patch = _resized(np.ascontiguousarray(image[rows, columns]), height, width)
+    found = foreground(patch, _resized(inside.astype(np.float32), height, width) >= 0.5)
+    if found is None:
+        return None
+    mask = (_resized(found, *inside.shape) > threshold) & inside
+    enough = mask.any() and mask.sum() >= seen.min_coverage * inside.sum()
+    return (mask, columns.start, rows.start) if enough else None
+
+
+def grabcut(
+    image: np.ndarray,
+    box: np.ndarray,
+    iterations: int,
+    seen: WindowParams,
+) -> Crop | None:
     """GrabCut (Rother et al. 2004, OpenCV): the box is probably, its surroundings surely known.
 
     Args:
         image: (H, W, 3) uint8.
         box: (4,) XYXY.
         iterations: rounds of colour model and cut.
-        window: side of the window that is looked at, in box sides.
+        seen: the window, its size, and the smallest mask.
 
     Returns:
         The mask, inside the box; None where the colour models cannot be fitted (fewer than
-        :data:`MIN_PIXELS` pixels on a side, such as a box that fills the image) or nothing is left.
+        :data:`MIN_PIXELS` pixels on a side, such as a box that fills the image) or too little is left.
     """
-    rows, columns, inside = _in_window(image, box, window)
-    if inside.sum() < MIN_PIXELS or (~inside).sum() < MIN_PIXELS:
-        return None
-    labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
-    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # the colour models start from a random clustering
-    patch = np.ascontiguousarray(image[rows, columns])
-    box_unused = (0, 0, 1, 1)  # the labels say where the box is
-    mode = cv2.GC_INIT_WITH_MASK
-    cv2.grabCut(patch, labels, box_unused, background, foreground, iterations, mode)
-    mask = ((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD)) & inside
-    return (mask, columns.start, rows.start) if mask.any() else None
+
+    def cut(patch: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+        if inside.sum() < MIN_PIXELS or (~inside).sum() < MIN_PIXELS:
+            return None
+        labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)  # the colour models start from a random clustering
+        box_unused = (0, 0, 1, 1)  # the labels say where the box is
+        cv2.grabCut(patch, labels, box_unused, *models, iterations, cv2.GC_INIT_WITH_MASK)
+        return np.isin(labels, (cv2.GC_PR_FGD, cv2.GC_FGD)).astype(np.float32)
+
+    return _mask_in_window(image, box, seen, 0.5, cut)
 
 
 def box_crf(
@@ -96,24 +145,24 @@ def box_crf(
     params: DenseCRFParams,
     prior: float,
     threshold: float,
-    window: float,
+    seen: WindowParams,
 ) -> Crop | None:
     """A constant foreground probability in the box, zero outside, through a dense CRF.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         box: (4,) XYXY.
-        params: of the dense CRF.
+        params: of the dense CRF; widths in pixels of the resized window.
         prior: foreground probability in the box before the CRF, in (0, 1).
         threshold: of the probability after it.
-        window: side of the window that is looked at, in box sides.
+        seen: the window, its size, and the smallest mask.
 
     Returns:
-        The mask, inside the box, or None where nothing is left.
+        The mask, inside the box, or None where too little is left.
     """
-    rows, columns, inside = _in_window(image, box, window)
-    foreground = np.where(inside, prior, 0.0).astype(np.float32)
-    patch = np.ascontiguousarray(image[rows, columns])
-    result = dense_crf(patch, np.stack([foreground, 1 - foreground]), params)
-    mask = (result[0] > threshold) & inside
-    return (mask, columns.start, rows.start) if mask.any() else None
+
+    def infer(patch: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        foreground = np.where(inside, prior, 0.0).astype(np.float32)
+        return dense_crf(patch, np.stack([foreground, 1 - foreground]), params)[0]
+
+    return _mask_in_window(image, box, seen, threshold, infer)

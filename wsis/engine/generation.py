@@ -18,7 +18,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wsis.data.images import UnreadableImageError, check_image_files
+from wsis.data.image_checks import check_image_files
+from wsis.data.images import UnreadableImageError
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import get_source
 from wsis.data.source import Image

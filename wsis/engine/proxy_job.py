@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsis.data.dicts import to_dicts
+from wsis.data.plausible import is_filled_box
 from wsis.data.source import Annotation, CocoSource, Image
 from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
 from wsis.engine.label_folder import LabelFolder
@@ -31,7 +32,7 @@ class ProxyJob:
         class_agnostic: ``DATASETS.CLASS_AGNOSTIC``.
         keep_true_masks: ``PROXY.KEEP_TRUE_MASKS``.
         provenance: see :func:`wsis.engine.provenance.provenance`.
-        no_pixel: annotations whose true mask has no pixel; the teacher makes theirs.
+        no_pixel: annotations whose true mask has no pixel or is the box itself; the teacher makes theirs.
         label_names: semantic labels that the teacher makes.
     """
 
@@ -61,7 +62,7 @@ class ProxyJob:
         return {image["id"]: image for image in self.source.images}
 
     def check_true_masks(self) -> frozenset[int]:
-        """Checks every mask that will be copied; returns the annotations whose mask has no pixel.
+        """Checks every mask that will be copied; returns the annotations whose mask has no pixel, or is the box itself.
 
         Raises:
             DataError: a mask is malformed.
@@ -71,8 +72,13 @@ class ProxyJob:
         return frozenset(
             annotation["id"]
             for annotation in self.source.annotations
-            if annotation.get("segmentation") and rle_area(self._copy(annotation)) == 0
+            if annotation.get("segmentation")
+            and (rle_area(self._copy(annotation)) == 0 or self._is_filled_box(annotation))
         )
+
+    def _is_filled_box(self, annotation: Annotation) -> bool:
+        image = self.images[annotation["image_id"]]
+        return is_filled_box(annotation, image["height"], image["width"])
 
     def status_without_teacher(self, annotation: Annotation) -> str | None:
         """``crowd``, ``empty`` (no usable box) or ``given``; None where the teacher makes the mask.

@@ -2,17 +2,19 @@
 
     python datasets/prepare_voc_xml.py --xml DIR [--images DIR] --output boxes.json [--classes FILE] [--zero-based]
 
-Everything that is wrong is told at once, one line each; then nothing is written and the exit status is 2.
+Everything that is wrong is told at once, one line for each kind; then nothing is written and the exit status is 2.
 datasets/README.md says how images are found and what boxes mean.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from wsis.data.source import check_document
+from wsis.data.source_checks import BAD_BOX_CURE
 from wsis.data.voc_folder import VocFolder, read_class_names, read_folder, to_document
 from wsis.engine import output_path, run_tool
 from wsis.errors import DataError, counted
@@ -45,7 +47,19 @@ def hints(folder: VocFolder, zero_based: bool) -> list[str]:
         found.append(
             f"images without an XML file, which are left out: {number}, the first is {first}"
         )
+    if folder.other:
+        found.append(folder.other)
     items = [item for record in folder.records for item in record.objects]
+    turned = sum(item.turned for item in items)
+    if turned:
+        found.append(
+            f"{counted(turned, 'box had its', 'boxes had their')} corners in the wrong order: put in order"
+        )
+    if folder.bad_boxes:
+        number = counted(len(folder.bad_boxes), "box has", "boxes have")
+        found.append(
+            f"{number} no pixel in the image, the first: {folder.bad_boxes[0]}; {BAD_BOX_CURE}, or correct the XML"
+        )
     at_zero = sum(min(item.corners[:2]) == 0 for item in items)
     if at_zero and not zero_based:
         found.append(
@@ -55,6 +69,18 @@ def hints(folder: VocFolder, zero_based: bool) -> list[str]:
     return found
 
 
+def alike(problems: list[str]) -> list[str]:
+    """Problems that differ in file, object and numbers only as one line, with a count."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        cause = re.sub(r"^.*?\.xml: (object \d+: )?", "", problem, flags=re.IGNORECASE)
+        kinds.setdefault(re.sub(r"\d+|/\S+|'[^']*'", "", cause), []).append(problem)
+    return [
+        first + (f" (and {counted(len(more), 'more like it', 'more like it')})" if more else "")
+        for first, *more in kinds.values()
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Write the JSON file; returns the exit status."""
     args = parse_args(argv)
@@ -62,13 +88,13 @@ def main(argv: list[str] | None = None) -> int:
     image_root = args.images or args.xml
     folder = read_folder(args.xml, image_root, zero_based=args.zero_based, class_names=names)
     if folder.problems:
-        for problem in folder.problems:
+        for problem in alike(folder.problems):
             sys.stderr.write(f"error: {problem}\n")
         return DataError.exit_status
     document = to_document(folder.records, names, args.zero_based)
     if not document["categories"]:
         raise DataError(f"{args.xml}: the XML files have no object; name the classes by --classes")
-    check_document(document, str(args.output), str(image_root), "")
+    check_document(document, str(args.output), str(image_root), "", bad_box="later")
     write_json_atomic(args.output, document)
     for hint in hints(folder, args.zero_based):
         print(f"note: {hint}")

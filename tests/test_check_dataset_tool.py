@@ -61,19 +61,22 @@ def test_what_is_wrong_is_printed_and_written(data, document, words, check, tmp_
     out = tmp_path / "report.json"
     status, text, errors = check(*words, "--json-output", out)
     assert status == 2
-    assert [line.split(":")[0] for line in errors.splitlines()] == ["error"] * 5 + ["unreadable"]
-    assert "5 problems, 1 unreadable image" in text
-    assert len(json.loads(out.read_text())[str(data / "boxes.json")]["problems"]) == 5
+    assert [line.split(":")[0] for line in errors.splitlines()] == ["error"] * 2 + ["unreadable"]
+    assert "2 problems, 1 unreadable image" in text
+    assert len(json.loads(out.read_text())[str(data / "boxes.json")]["every_problem"]) == 5
 
 
 def test_long_lists_are_cut_on_the_screen(data, document, words, check):
     first = document["annotations"][0]
-    document["annotations"] = [{**first, "id": i, "image_id": 99} for i in range(60)]
+    document["annotations"] = [{**first, "id": i, "category_id": 99} for i in range(60)]
+    entry = document["images"][0]
+    document["images"] += [{**entry, "id": f"x{i}", "file_name": f"x{i}"} for i in range(60)]
     write_json(data, document)
     _, text, errors = check(*words)
-    lines = errors.splitlines()
-    assert len(lines) == 51 and lines[-1] == "error: 10 more; --json-output FILE has all"
-    assert "60 problems" in text
+    first, *lines = errors.splitlines()
+    assert first.startswith("error: ") and "(and 59 more like it); add the class" in first
+    assert len(lines) == 51 and lines[-1] == "unreadable: 10 more; --json-output FILE has all"
+    assert "1 problem, 60 unreadable images" in text
 
 
 @pytest.mark.parametrize(

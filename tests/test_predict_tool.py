@@ -217,16 +217,37 @@ def test_classes_from_a_list(folder, predict):
         ({"opts": ("MODEL.ROI_HEADS.NUM_CLASSES", 3)}, "MODEL.ROI_HEADS.NUM_CLASSES: found 3"),
         ({"more": ("--score-threshold", 1.5)}, "--score-threshold: found 1.5"),
         ({"more": ("--input", "")}, "found an empty name, expected a file"),
-        ({"images": "twins"}, "a.bmp and a.png"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(folder, predict, options, message):
-    (folder / "twins").mkdir()
-    for suffix in ("bmp", "png"):
-        Image.new("RGB", (4, 4)).save(folder / f"twins/a.{suffix}")
     status, _, errors = predict(*options.pop("more", ()), **options)
     assert status == 2 and len(errors) == 1 and message in errors[0]
     assert not (folder / "out").exists()
+
+
+def test_pictures_of_images_that_differ_in_the_suffix(folder, predict):
+    for name in ("twins/a.bmp", "twins/a.png", "twins/a.bmp.jpg", "twins/b.png"):
+        (folder / "twins").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40)).save(folder / name)
+    assert predict(images="twins")[0] == 0
+    pictures = {path.name for path in (folder / "out/overlays").iterdir()}
+    assert pictures == {"a.bmp.jpg", "a.png.jpg", "a.bmp.jpg.jpg", "b.jpg"}
+
+
+def test_input_as_the_last_option_leaves_the_keys_alone(folder, tool):
+    words = ["--config-file", folder / "config.yaml", "--output", folder / "out"]
+    words += ["--input", folder / "images/a.png", "MODEL.WEIGHTS", folder / "w.pth"]
+    assert tool("predict", *words).status == 0
+    words[-3:] = ["MODEL.WEIGHTS", folder / "w.pth"]
+    ended = tool("predict", *words)
+    assert ended.status == 2 and "--input: expected at least one argument" in ended.err
+
+
+def test_no_image_that_can_be_read_is_an_error(folder, predict):
+    (folder / "broken").mkdir()
+    (folder / "broken/a.png").write_bytes(b"no image")
+    status, _, errors = predict(images="broken")
+    assert status == 2 and "broken: none of 1 image can be read" in errors[-1]
 
 
 def test_a_file_in_place_of_the_folder(folder, predict):

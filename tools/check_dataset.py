@@ -125,7 +125,8 @@ def describe(facts: dict[str, Any]) -> str:
     if sizes:
         parts.append(table(sizes, ("pixels", *images["width"])))
     classes = [(c["name"], c["annotations"], c["images"]) for c in facts["classes"]]
-    parts.append(table(classes, ("class", "annotations", "images")))
+    if classes:
+        parts.append(table(classes, ("class", "annotations", "images")))
     return "\n\n".join(parts)
 
 
@@ -162,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     progress.advance()
         print_report(name, report)
     if args.json_output:
-        keys = ("json_file", "image_root", "facts", "notes", "problems", "unreadable")
+        keys = ("json_file", "image_root", "facts", "notes")
+        keys += ("problems", "every_problem", "unreadable")
         written = {name: {k: getattr(report, k) for k in keys} for name, report in reports}
         write_json_atomic(args.json_output, written, indent=2)
     statuses = {report.exit_status for _, report in reports}

@@ -22,7 +22,8 @@ from detectron2.data import MetadataCatalog
 
 from wsis.config import load_cfg
 from wsis.config.params import read
-from wsis.data.images import UnreadableImageError, find_images, read_image
+from wsis.data.folders import find_images
+from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, output_path, run_tool

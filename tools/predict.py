@@ -6,7 +6,8 @@
 C is best OUTPUT_DIR/config.yaml of the training. Inputs are files, quoted patterns or folders. Writes
 
     out/predictions.json        images, categories and one annotation per object: box, mask, area, score
-    out/overlays/<image>.jpg    the image with masks, boxes, classes and scores
+    out/overlays/<image>.jpg    the image with masks, boxes, classes and scores; s.jpg.jpg and s.png.jpg where s.jpg and
+                                s.png are both there
     out/sem_seg/<image>.png     of a semantic model: classes by number, 0 = background
 
 File names in predictions.json are relative to the folder that all images have in common, which the last line names. A
@@ -19,7 +20,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +32,14 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from wsis.config import load_cfg
-from wsis.data.images import UnreadableImageError, expand_patterns, read_image
+from wsis.data.classes import Categories
+from wsis.data.folders import expand_patterns
+from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.voc_folder import read_class_names
 from wsis.engine import output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.engine.journal import finished_is_kept
 from wsis.engine.prediction import (
-    Categories,
     PredictionFolder,
     Predictor,
     prediction_provenance,
@@ -44,11 +48,14 @@ from wsis.engine.prediction import (
 )
 from wsis.engine.progress import Progress
 from wsis.errors import ConfigError, DataError, counted
+from wsis.report.fonts import drawable_names
 from wsis.report.overlay import overlay
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import atomic_writer
 from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import decode_mask
+
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,6 +72,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with what is in the folder")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args(argv)
+    keys = [i for i, word in enumerate(args.input) if CONFIG_KEY.fullmatch(word)]
+    if keys and not os.path.lexists(args.input[keys[0]]):  # --input was the last option
+        args.opts = args.input[keys[0] :] + args.opts
+        del args.input[keys[0] :]
+        if not args.input:
+            parser.error("argument --input: expected at least one argument")
     if not 0 <= args.score_threshold <= 1:
         raise ConfigError(
             f"--score-threshold: found {args.score_threshold}, expected a number from 0 to 1"
@@ -76,22 +89,28 @@ def find_inputs(patterns: Sequence[str], output: Path) -> tuple[Path, list[str]]
     """The folder that all images have in common, and their names below it; what lies in the output folder is no input.
 
     Raises:
-        DataError: no image, or two that differ in the suffix only, whose pictures would have one name.
+        DataError: no image.
     """
     results = Path(os.path.abspath(output))
     paths = [Path(os.path.abspath(path)) for path in expand_patterns(patterns)]
     paths = [path for path in dict.fromkeys(paths) if results not in path.parents]
     if not paths:
-        raise DataError(f"{patterns[0]}: no image but in the output folder {output}")
+        raise DataError(
+            f"{patterns[0]}: no image but in the output folder {output}; name another --output"
+        )
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    names = [path.relative_to(root).as_posix() for path in paths]
-    owners: dict[str, str] = {}
+    return root, [path.relative_to(root).as_posix() for path in paths]
+
+
+def picture_names(names: Sequence[str]) -> dict[str, str]:
+    """Image name to that of its pictures: without suffix, but with it where the suffix tells two images apart."""
+    stems = Counter(os.path.splitext(name)[0] for name in names)
+    whole = set(names)
+    found = {}
     for name in names:
-        if owners.setdefault(os.path.splitext(name)[0], name) != name:
-            raise DataError(
-                f"{owners[os.path.splitext(name)[0]]} and {name} in {root}: two images of one name"
-            )
-    return root, names
+        stem = os.path.splitext(name)[0]
+        found[name] = name if stems[stem] > 1 or stem in whole else stem
+    return found
 
 
 def draw(
@@ -107,9 +126,8 @@ def draw(
 
 
 def picture_paths(target: Path, name: str) -> tuple[Path, Path]:
-    """Where the overlay and the label map of an image go."""
-    stem = os.path.splitext(name)[0]
-    return target / "overlays" / f"{stem}.jpg", target / "sem_seg" / f"{stem}.png"
+    """Where the overlay and the label map go whose name is given."""
+    return target / "overlays" / f"{name}.jpg", target / "sem_seg" / f"{name}.png"
 
 
 def work(
@@ -120,13 +138,13 @@ def work(
     target: Path,
     name: str,
 ) -> list[dict[str, Any]]:
-    """Predicts one image, writes its pictures below ``target``, and returns its annotations."""
+    """Predicts one image, writes its pictures of this name below ``target``, and returns its annotations."""
     result = predictor(image)
     annotations: list[dict[str, Any]] = []
     overlay_path, label_path = picture_paths(target, name)
     if "instances" in result:
         annotations = to_annotations(result["instances"], categories, threshold)
-        picture = draw(image, annotations, {c["id"]: c["name"] for c in categories})
+        picture = draw(image, annotations, drawable_names(categories))
     elif "sem_seg" in result:
         label = result["sem_seg"].argmax(dim=0).to("cpu").numpy().astype(np.uint8)
         write_label(label_path, label)
@@ -144,10 +162,11 @@ def predict(
     """Works through the images; returns the exit status."""
     predictor = Predictor(cfg)
     provenance = prediction_provenance(cfg, categories, args.score_threshold)
+    pictures = picture_names(names)
     failed = []
     with PredictionFolder(args.output, provenance, categories) as folder:
-        pictures = (path for name in names for path in picture_paths(args.output, name))
-        done = folder.start(args.resume, pictures)
+        paths = (path for name in pictures.values() for path in picture_paths(args.output, name))
+        done = folder.start(args.resume, paths)
         left = [name for name in names if name not in done]
         with Progress("predict", len(left), "images") as progress:
             for name in left:
@@ -158,12 +177,22 @@ def predict(
                     failed.append(str(error))
                 else:
                     threshold = args.score_threshold
-                    found = work(image, predictor, categories, threshold, args.output, name)
+                    picture = pictures[name]
+                    found = work(image, predictor, categories, threshold, args.output, picture)
                     folder.add(name, image.shape[:2], found)
                 progress.advance()
         count = folder.finish(names)
     for reason in failed:
         sys.stderr.write(f"unreadable: {reason}\n")
+    if len(failed) == len(names):
+        raise DataError(f"{root}: none of {counted(len(names), 'image')} can be read; mend them")
+    legend = [
+        f"{shown} = {c['name']}"
+        for c, shown in zip(categories, drawable_names(categories).values(), strict=True)
+        if shown != c["name"]
+    ]
+    if legend:
+        print(f"overlays: no font here has the letters of some classes: {', '.join(legend)}")
     images = len(names) - len(failed)
     found = f"{counted(count, 'object')} in {counted(images, 'image')}"
     print(f"{folder.path}: {found} below {root}")

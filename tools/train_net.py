@@ -7,8 +7,8 @@ Training writes checkpoints, logs, TensorBoard events and metrics to OUTPUT_DIR;
 OUTPUT_DIR/inference/results.json, during training and with --eval-only. Several machines: start it on each
 with --num-machines, --machine-rank and --dist-url, or start it by torchrun.
 
-Exit status: 0; 2 if the input is wrong (one line says what; nothing is written then); 3 if
-PROXY.GENERATE_AFTER_TRAIN met unreadable images.
+Exit status: 0; 2 if the input is wrong (one line says what; nothing is written then); 3 if DATASETS.BAD_IMAGE skip has
+left images out, or PROXY.GENERATE_AFTER_TRAIN met unreadable ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(cfg: CfgNode, args: argparse.Namespace) -> int:
         trainer = WsisTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
-    return trainer.exit_status
+    return max(trainer.exit_status, 3 if any(args.left_out.values()) else 0)
 
 
 def run() -> int:

@@ -88,7 +88,7 @@ def test_masks_pass_where_they_may(make):
         to_dicts(make(), "boxes")
 
 
-@pytest.mark.parametrize("bad", [[[1, 1]], {"size": [3, 3], "counts": "0"}])
+@pytest.mark.parametrize("bad", [[["x", 1, 2, 3, 4, 5]], {"size": [3, 3], "counts": "0"}])
 def test_a_malformed_mask_is_named_where_it_is_used(make, bad):
     source = make(segmentation=bad)
     assert to_dicts(source, "box")

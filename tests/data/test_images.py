@@ -6,15 +6,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.data.builders import coco, save_turned, source_of
-from wsis.data.images import (
-    ImageHeader,
-    UnreadableImageError,
-    check_image_files,
-    expand_patterns,
-    find_images,
-    read_header,
-    read_image,
-)
+from wsis.data.folders import expand_patterns, find_images
+from wsis.data.image_checks import check_image_files
+from wsis.data.images import ImageHeader, UnreadableImageError, read_header, read_image
 from wsis.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -149,10 +143,16 @@ def test_headers_are_checked_against_the_json(path):
     check_image_files(source())
     with pytest.raises(DataError, match=r"a\.json: image 1: .*9x6 .* say 9x7"):
         check_image_files(source(height=7))
+    pair = coco(images=[{"id": i, "file_name": f"{i}.png", "height": 6, "width": 9} for i in "ab"])
+    pair = source_of(path.parent, pair)
+    with pytest.raises(UnreadableImageError, match=r"a\.json: image 'b': .*No such file.*; mend"):
+        check_image_files(pair)
+    assert list(check_image_files(pair, tolerate_unreadable=True)) == ["b"]
     path.unlink()
-    with pytest.raises(UnreadableImageError, match=r"a\.json: image 1: .*No such file"):
-        check_image_files(source())
-    check_image_files(source(), tolerate_unreadable=True)
+    with pytest.raises(
+        DataError, match="none of its 2 images can be read.*No such file.*0 images;"
+    ):
+        check_image_files(pair, tolerate_unreadable=True)
 
 
 @pytest.fixture

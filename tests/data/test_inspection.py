@@ -77,7 +77,6 @@ def test_everything_that_is_wrong_at_once(inspect, make_document, tmp_path):
         "annotation 101: key 'bbox': [1, 1, 0, 3] has no area",
         "annotation 104: key 'bbox': found 'none'",
         "annotation 102: key 'segmentation': counts",
-        "annotation 103: key 'segmentation': size [64, 48]",
         f"image 9: {tmp_path}/1.png: the image is 64x48",
     ]
     assert len(report.problems) == len(expected)
@@ -105,7 +104,10 @@ def test_boxes_that_are_left_out_or_not_needed(inspect, make_document):
     report = inspect(document)
     assert "wholly outside its 64x48 image; set DATASETS.BAD_BOX skip" in report.problems[0]
     report = inspect(document, bad_box="skip")
-    assert report.exit_status == 0 and "it will not be used" in report.notes[0]
+    assert (
+        report.exit_status == 0
+        and "4] lies wholly outside its 64x48 image: will not be used" in report.notes[0]
+    )
     assert report.facts["boxes"]["count"] == 1
     del document["annotations"][0]["bbox"]
     assert inspect(document).exit_status == 2
@@ -117,8 +119,9 @@ def test_what_is_allowed_and_seldom_meant(inspect, make_document):
     document["categories"] += [{"id": 11, "name": "cow"}, {"id": 12, "name": "cow"}]
     document["images"][1]["file_name"] = "1.png"
     first, second, third = document["annotations"]
+    del first["segmentation"], second["segmentation"]
     first["bbox"] = [-5, 0, 20, 20]
-    second.update(bbox=first["bbox"], category_id=first["category_id"])
+    second.update(bbox=first["bbox"], category_id=first["category_id"], area=9)
     third["segmentation"]["counts"] = [48 * 64]
     notes = inspect(document).notes
     expected = [

@@ -72,7 +72,7 @@ FAULTS = {
         (holds(CAT, b"<annotation><object>"), "2008_000003.xml: not valid XML"),
         (edited(CAT, "<name>cat", "<name>kit"), "2008_000003.xml: object 1: unknown class 'kit'"),
         (edited(CAT, "<xmax>60", "<xmax>x"), "bndbox/xmax: found 'x', expected a number"),
-        (edited(CAT, "<xmin>1<", "<xmin>61<"), "object 1: box 61 1 60 40 has no pixel"),
+        (edited(CAT, "<xmin>1<", "<xmin>61<"), "object 1: its corners are in the wrong order"),
         (edited(CAT, "<width>60", "<width>61"), "3.jpg: found 60x40 pixels, expected 61x40"),
         (holds(CAT_IMAGE, b"\xff\xd8 cut"), "2008_000003.jpg: not a readable image"),
         (labels(PLANE, 0, (5, 6)), f"{PLANE}: the label map is 6x5 .*, the image 60x40"),

@@ -71,7 +71,7 @@ def test_a_list_gives_the_order_of_the_classes(tree, convert):
     assert [a["category_id"] for a in document["annotations"]] == [1, 3, 3]
     (tree / "classes.txt").write_text("nut\n")
     status, _, _, errors = convert("--classes", tree / "classes.txt")
-    assert status == 2 and len(errors) == 2
+    assert status == 2 and len(errors) == 1 and errors[0].endswith("(and 1 more like it)")
     assert "b.xml: object 2: name: found 'bolt', expected one of the list of 1 class" in errors[0]
 
 
@@ -135,15 +135,13 @@ def test_all_mistakes_at_once_and_nothing_written(tree, convert):
     write_xml(tree / "xml/sub/c.xml", file_name="c.bmp", size=(61, 40))
     (tree / "images/d.jpg").write_bytes(b"no image")
     write_xml(tree / "xml/d.xml")
-    objects = ("", 1, 1, 9, 9), ("nut", "wide", 1, 9, 9), ("nut", 61, 1, 70, 9), ("nut", 9, 9, 8, 9)
+    objects = ("", 1, 1, 9, 9), ("nut", "wide", 1, 9, 9)
     write_xml(tree / "xml/b.xml", *objects)
     status, document, _, errors = convert()
     assert (status, document) == (2, None)
     expected = [
         "xml/b.xml: object 1: name: found nothing",
         "xml/b.xml: object 2: bndbox/xmin: found 'wide', expected a number",
-        "xml/b.xml: object 3: box 61 1 70 9 has no pixel in a 60x40 image",
-        "xml/b.xml: object 4: box 9 9 8 9 has no pixel",
         "xml/d.xml: ",
         "xml/gone.xml: filename: found 'gone.png', but ",
         "xml/sub/b.xml: filename: image b.jpg has another XML file, ",
@@ -154,8 +152,8 @@ def test_all_mistakes_at_once_and_nothing_written(tree, convert):
     assert len(errors) == len(expected)
     for error, text in zip(errors, expected, strict=True):
         assert error.startswith(f"error: {tree}/{text}")
-    assert "d.jpg: cannot be read as an image (unknown format)" in errors[4]
-    assert "c.bmp: the image is 60x40 (width x height), the annotations say 61x40" in errors[7]
+    assert "d.jpg: cannot be read as an image (unknown format)" in errors[2]
+    assert "c.bmp: the image is 60x40 (width x height), the annotations say 61x40" in errors[5]
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "base64", "gb2312", "utf-16"])

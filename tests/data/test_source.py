@@ -17,7 +17,7 @@ IMAGES = [
 GOOD = coco(
     {"id": 11, "bbox": [1, 2, 3, 4]},
     {"id": 12, "image_id": "two", "category_id": 4, "bbox": [-2, 0, 4.5, 4], "iscrowd": 1},
-    {"id": 10, "category_id": 4, "bbox": [11, 9, 5, 5], "segmentation": [[1, 1]]},
+    {"id": 10, "category_id": 4, "bbox": [11, 9, 5, 5], "segmentation": [[1, 1, 5, 1, 5, 5]]},
     images=IMAGES,
 )
 TWO = coco(
@@ -62,21 +62,22 @@ BAD = {
         ([-3, 2, 3, 4], "annotation 11: .*wholly outside"),
     ],
     "annotations.0.category_id": [
-        ("9", "annotation 11: key 'category_id'"),
+        ("cat", "annotation 11: key 'category_id'.*; add the class to 'categories'"),
     ],
     "annotations.0.image_id": [(v, "annotation 11: key 'image_id'") for v in ([1], True, {})],
     "annotations.0.id": [
         (12, "annotation id 12 occurs twice"),
         ("x", "annotation number 0: key 'id': found 'x'"),
+        (1.5, "annotation number 0: key 'id': found 1.5"),
         *(
-            (v, "annotation number 0: key 'id': found .* expected an integer of 64 bits$")
+            (v, "annotation number 0: key 'id': found .* expected an integer of 64 bits; write")
             for v in (2**63, -(2**63) - 1, 10**400)
         ),
     ],
     "annotations.0.score": [(10**400, "annotation 11: key 'score'")],
     "images.1.id": [(1, "image id 1 occurs twice")],
-    "images.0.height": [(0, "image 1: key 'height': found 0")],
-    "images.0.width": [(v, f"image 1: key 'width': found {v!r}") for v in ("12", None)],
+    "images.0.height": [(-1, "image 1: key 'height': found -1")],
+    "images.0.width": [(v, f"image 1: key 'width': found {v!r}") for v in ("wide", 1.5)],
     "images.0.file_name": [
         *(
             (name, "image 1: key 'file_name': .*leaves the image folder")
@@ -156,7 +157,7 @@ def test_every_breach_is_told_in_the_order_of_the_file(document):
     assert texts(document) == [
         "a.json: category id 9 occurs twice",
         "a.json: category 9: key 'name': found 3, expected text",
-        "a.json: image 2: key 'file_name': '../b.png' leaves the image folder images",
+        "a.json: image 2: key 'file_name': '../b.png' leaves the image folder images, which has no image of this name",
         "a.json: image 2: key 'width': found 0, expected a positive integer",
         "a.json: annotation 11: key 'category_id': 5 is not among the categories",
         "a.json: annotation 11: key 'iscrowd': found 2, expected 0 or 1",
@@ -184,7 +185,9 @@ def test_the_reader_raises_the_first_and_bad_boxes_last(document):
     assert [problem.bad_box for problem in problems] == [11, None]
     with pytest.raises(DataError) as caught:
         check_document(document, "a.json", "", "")
-    assert str(caught.value) == problems[1].text
+    assert (
+        str(caught.value) == f"{problems[1].text}; write a number from 0 to 1, or leave the key out"
+    )
 
 
 def test_items_without_id_go_by_their_position(document):

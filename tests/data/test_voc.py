@@ -24,7 +24,9 @@ def test_a_box_may_stick_out_but_not_lie_outside(tmp_path):
     assert parse(tmp_path, ("cow", 3, 4, 5, 6, PART)) == (40, 60, [cow])
     for box in ((60, 40, 70, 50), (-5, -5, 1, 1)):
         assert len(parse(tmp_path, ("cow", *box))[2]) == 1
-    for box in ((61, 1, 70, 5), (1, 41, 5, 50), (-5, 1, 0, 5), (9, 1, 8, 5)):
+    with pytest.raises(DataError, match="object 1: its corners are in the wrong order"):
+        parse(tmp_path, ("cow", 9, 1, 8, 5))
+    for box in ((61, 1, 70, 5), (1, 41, 5, 50), (-5, 1, 0, 5)):
         with pytest.raises(DataError, match="object 1: box .* has no pixel in a 60x40 image"):
             parse(tmp_path, ("cow", *box))
     with pytest.raises(DataError, match="a.xml: size/height: found nothing, expected a number"):

@@ -78,9 +78,9 @@ BREAKAGES = {
         lambda d: d["annotations"][0]["segmentation"].update(size=[60, 40]),
         r"p.json: annotation 100: key 'segmentation': size \[60, 40\], expected \[40, 60\]",
     ),
-    "two-point polygon": (
-        lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4]]),
-        "annotation 100: key 'segmentation': a polygon needs at least three",
+    "polygon of text": (
+        lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, "x"]]),
+        "annotation 100: key 'segmentation': a polygon's coordinates must be finite",
     ),
     "bad ignored region": (
         lambda d: d["annotations"][0].update(ignore_segmentation="x"),

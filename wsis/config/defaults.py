@@ -44,6 +44,9 @@ class SharedParams:
         class_agnostic: Treat all classes of the datasets as one class named "object".
         bad_box: What a box wholly outside its image or without area does: "error" stops, "skip" leaves the box out of
             training and gives it the status "empty" in a proxy-mask file.
+        bad_image: What an image that is missing or cannot be decoded does in training: "error" stops before the first
+            iteration, "skip" decodes every image before it, leaves out those that cannot be, and ends with exit status
+            3.
         high_bit_depth: How images of 16 bits are read: "minmax" stretches each image to 0..255, "shift" keeps the upper
             8 bits.
         num_classes: The number of classes comes from the dataset unless it is set: 0 = as the dataset says.
@@ -66,6 +69,7 @@ class SharedParams:
     custom_score_maps: tuple[Any, ...] = key((), name="DATASETS.CUSTOM_SCORE_MAPS")
     class_agnostic: bool = key(False, name="DATASETS.CLASS_AGNOSTIC")
     bad_box: str = key("error", name="DATASETS.BAD_BOX")
+    bad_image: str = key("error", name="DATASETS.BAD_IMAGE")
     high_bit_depth: str = key("minmax", name="INPUT.HIGH_BIT_DEPTH")
     num_classes: int = key(0, name="MODEL.ROI_HEADS.NUM_CLASSES")
     retinanet_num_classes: int = key(0, name="MODEL.RETINANET.NUM_CLASSES")

@@ -19,8 +19,10 @@ from detectron2.data.build import (
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from wsis.data.classes import Categories, categories_of
 from wsis.data.dicts import to_dicts
 from wsis.data.mapper import WsisDatasetMapper
+from wsis.data.plausible import no_object
 from wsis.data.registration import get_source
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError, counted
@@ -66,7 +68,8 @@ def training_dicts(cfg: CfgNode, supervision: str = "") -> list[dict[str, Any]]:
         if not found:
             raise DataError(
                 f"{source.json_file}: nothing to train on: found {counted(len(source.images), 'image')} and "
-                f"{counted(len(source.annotations), 'annotation')}, expected at least one image with an object"
+                f"{counted(len(source.annotations), 'annotation')}, expected at least one image with an object: "
+                f"{no_object(source) or 'no image has a class'}"
             )
         dicts += found
     class_names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
@@ -138,6 +141,17 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
     if not dicts:
         raise DataError(f"{source.json_file}: key 'images': the list is empty, expected an image")
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+def training_categories(cfg: CfgNode) -> Categories:
+    """The classes that `DATASETS.TRAIN` teaches.
+
+    Args:
+        cfg: after :func:`wsis.data.registration.prepare_datasets`.
+    """
+    if not cfg.DATASETS.TRAIN:
+        return []
+    return categories_of(dataset_source(cfg, cfg.DATASETS.TRAIN[0]), cfg.DATASETS.CLASS_AGNOSTIC)
 
 
 def dataset_source(cfg: CfgNode, name: str) -> CocoSource:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from detectron2.structures import BoxMode
 
 from wsis.data.source import CocoSource, check_document
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import check_polygons, read_mask
+from wsis.structures.rle import MASK_CURE, check_polygons, read_mask
 
 SUPERVISIONS = ("box", "image", "proxy", "mask")
 _MASK_KEYS = ("segmentation", "ignore_segmentation", "score")
@@ -46,6 +47,8 @@ def to_dicts(
             "use WSIS.SUPERVISION mask to train on true masks"
         )
     keep_masks = supervision in ("proxy", "mask")
+    if keep_masks:
+        check_masks(source)
     numbers = {c: 0 if class_agnostic else i for c, i in source.id_to_contiguous.items()}
     dicts = []
     for image in source.images:
@@ -63,7 +66,7 @@ def to_dicts(
             record["annotations"] = [{"category_id": tag, "iscrowd": 0} for tag in tags]
         else:
             record["annotations"] = [
-                _to_annotation(a, numbers[a["category_id"]], image, keep_masks, source.json_file)
+                _to_annotation(a, numbers[a["category_id"]], image, keep_masks)
                 for a in annotations
                 if a["id"] not in source.bad_boxes
             ]
@@ -84,7 +87,7 @@ def check_supervision(supervision: str) -> None:
 
 
 def _to_annotation(
-    annotation: dict[str, Any], category: int, image: dict[str, Any], keep_masks: bool, name: str
+    annotation: dict[str, Any], category: int, image: dict[str, Any], keep_masks: bool
 ) -> dict[str, Any]:
     height, width = image["height"], image["width"]
     out = {"id": annotation["id"], "category_id": category, "iscrowd": annotation.get("iscrowd", 0)}
@@ -93,11 +96,8 @@ def _to_annotation(
         out["bbox_mode"] = BoxMode.XYXY_ABS
     if keep_masks:
         for key in _MASK_KEYS:
-            if annotation.get(key) in (None, []):
-                continue
-            out[key] = annotation[key]
-            if key != "score":
-                check_segmentation(annotation, key, height, width, name)
+            if annotation.get(key) not in (None, []):
+                out[key] = annotation[key]
     return out
 
 
@@ -116,7 +116,41 @@ def check_segmentation(
     try:  # rasterising would check no more than the form
         check_polygons(annotation[key])
     except ValueError as error:
-        raise DataError(f"{label}: key '{key}': {error}") from error
+        raise DataError(f"{label}: key '{key}': {error}; {MASK_CURE}") from error
+
+
+def check_masks(source: CocoSource) -> None:
+    """Checks the form of every mask of a source.
+
+    Raises:
+        DataError: the first that is malformed, and how many more there are.
+    """
+    errors = mask_errors(source.images, source.annotations, source.json_file)
+    if errors:
+        raise DataError(one_line(errors))
+
+
+def mask_errors(
+    images: Iterable[dict[str, Any]], annotations: Iterable[dict[str, Any]], name: str
+) -> dict[int, str]:
+    """What is wrong with masks, by the id of their annotation."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+    errors: dict[int, str] = {}
+    for annotation in annotations:
+        for key in _MASK_KEYS[:2]:
+            if annotation.get(key) not in (None, []):
+                try:
+                    check_segmentation(annotation, key, *sizes[annotation["image_id"]], name)
+                except DataError as error:
+                    errors.setdefault(annotation["id"], str(error))
+    return errors
+
+
+def one_line(errors: dict[int, str]) -> str:
+    """The first of some errors about masks, with the number of the others."""
+    first, *others = errors.values()
+    more = f" (and {counted(len(others), 'more mask')})" if others else ""
+    return f"{first}{more}"
 
 
 def source_from_dicts(name: str, dicts: list[dict[str, Any]], class_names: list[str]) -> CocoSource:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from wsis.config.params import check, key
 from wsis.config.rules import Rule
-from wsis.data.source import Annotation, CocoSource, check_document, read_document
-from wsis.data.source_checks import is_image_id, is_integer, is_number, show
+from wsis.data.external_file import ANY_CLASS_HINT, ExternalMask, ImageFinder, read_masks
+from wsis.data.source import Annotation, CocoSource
+from wsis.data.source_checks import is_integer, show
 from wsis.errors import DataError, counted
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
-from wsis.structures.rle import RLE, read_mask, rle_area
+from wsis.structures.rle import rle_area
 
 logger = logging.getLogger(__name__)
 
 JOINS = ("auto", "id", "box")
-ANY_CLASS_HINT = "set MODEL.EXTERNAL.MATCH_CLASS False (--any-class) to join whatever the class"
-_NO_MASK = ("empty", "failed", "crowd")
 _OF_MASKS = ("segmentation", "ignore_segmentation", "area", "score", "status")
 
 
@@ -45,31 +42,6 @@ class JoinParams:
     join: str = key("auto", Rule(", ".join(JOINS), lambda value: value in JOINS))
     min_iou: float = key(0.5, Rule("above 0 up to 1", lambda value: 0 < value <= 1))
     match_class: bool = key(True)
-
-
-@dataclass(frozen=True)
-class ExternalMask:
-    """One mask of the file.
-
-    Args:
-        label: file and entry, for messages.
-        image_id: the source's id of its image.
-        category_id: the source's id of its class; None = unknown, fits any.
-        box: (4,) float64 XYXY in pixels: the file's, else the mask's tight box.
-        mask: code of the full image, with at least one pixel.
-        score: confidence in [0, 1]; 1 where the file has none.
-        annotation_id: what the file says under ``annotation_id``.
-        own_id: what the file says under ``id``.
-    """
-
-    label: str
-    image_id: int | str
-    category_id: int | None
-    box: np.ndarray
-    mask: RLE
-    score: float
-    annotation_id: Any = None
-    own_id: Any = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +99,42 @@ def join_masks(
     """
     check(JoinParams(join, min_iou, match_class), "MODEL.EXTERNAL")
     found, sha256 = read_masks(path, source, match_class)
+    joined = _join(path, found, source, join, min_iou)
+    renumbered = _by_file_number(found, source)
+    if renumbered is not None:
+        other = _join(path, renumbered, source, join, min_iou)
+        if len(other[0]) > len(joined[0]):
+            text = "%s: image_id is taken for the number in the file name: %d masks fit a box then, %d as the id"
+            logger.warning(text, path, len(other[0]), len(joined[0]))
+            joined = other
+    masks, summary = joined
+    if not masks:
+        raise DataError(
+            f"{summary}; expected at least one: is it another dataset, or is MODEL.EXTERNAL.MIN_IOU too high? "
+            f"Or {ANY_CLASS_HINT}"
+        )
+    logger.info(summary)
+    return JoinedMasks(masks, sha256, summary)
+
+
+def _by_file_number(found: list[ExternalMask], source: CocoSource) -> list[ExternalMask] | None:
+    """The masks as if ``image_id`` were the number that the file name is, as some tools write it; None where that is
+    the same, or is not so for all of them.
+    """
+    numbers = ImageFinder(source).by_number
+    sizes = {image["id"]: [image["height"], image["width"]] for image in source.images}
+    ids = {mask.image_id for mask in found if mask.image_id != numbers.get(mask.image_id)}
+    if not ids or any(mask.annotation_id is not None or mask.by_name for mask in found):
+        return None
+    if any(sizes.get(numbers.get(m.image_id)) != m.mask["size"] for m in found):
+        return None
+    return [replace(mask, image_id=numbers[mask.image_id]) for mask in found]
+
+
+def _join(
+    path: str, found: list[ExternalMask], source: CocoSource, join: str, min_iou: float
+) -> tuple[dict[int, ExternalMask], str]:
+    """Annotation id to its mask, and what was joined how in one line; see :func:`join_masks`."""
     targets = {
         a["id"]: a
         for a in source.annotations
@@ -141,147 +149,18 @@ def join_masks(
     number = len(masks)
     free = [a for a in targets.values() if a["id"] not in masks]
     masks |= _by_box(rest, free, source, min_iou)
+    taken = {id(mask) for mask in masks.values()}
+    anyone = [replace(m, category_id=None) for m in rest if id(m) not in taken]
+    free = [a for a in free if a["id"] not in masks]
+    of_another = len(_by_box(anyone, free, source, min_iou))
     summary = (
         f"{path}: {counted(len(found), 'mask')} for {counted(len(targets), 'box', 'boxes')}; "
         f"joined by id {number}, by box {len(masks) - number}; boxes without a mask {len(targets) - len(masks)}"
     )
-    if not masks:
-        raise DataError(
-            f"{summary}; expected at least one: is it another dataset, or is MODEL.EXTERNAL.MIN_IOU too high? "
-            f"Or {ANY_CLASS_HINT}"
-        )
-    logger.info(summary)
-    return JoinedMasks(masks, sha256, summary)
-
-
-def read_masks(
-    path: str, source: CocoSource, match_class: bool = True
-) -> tuple[list[ExternalMask], str]:
-    """The masks of a file in terms of a source, and the file's SHA-256; see :func:`join_masks`.
-
-    Raises:
-        DataError: see :func:`join_masks`.
-    """
-    document, sha256 = read_document(path, "")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in source.images}
-    if isinstance(document, list):
-        entries = [(f"{path}: entry {i}", entry) for i, entry in enumerate(document)]
-        image_ids: dict[Any, Any] | None = None
-        classes = {c: c for c in source.id_to_contiguous}
-    else:
-        other = check_document(document, path, "", sha256, bad_box="skip", need_boxes=False)
-        entries = [
-            (f"{path}: annotation {a['id']}", a)
-            for a in other.annotations
-            if not a.get("iscrowd") and a.get("status") not in _NO_MASK
-        ]
-        image_ids = _images_by_name(other, source)
-        classes = _classes_by_name(other, source) if match_class else {}
-    masks = []
-    for label, entry in entries:
-        if not isinstance(entry, dict):
-            raise DataError(f"{label}: found {show(entry)}, expected an object")
-        image_id: Any = entry.get("image_id")
-        if image_ids is not None:
-            if image_id not in image_ids:
-                continue
-            image_id = image_ids[image_id]
-        elif not is_image_id(image_id) or image_id not in sizes:
-            raise DataError(
-                f"{label}: key 'image_id': {show(image_id)} is not among the images of {source.json_file}"
-            )
-        category_id = entry.get("category_id") if match_class else None
-        if category_id is not None:
-            if isinstance(document, dict) and category_id not in classes:
-                continue  # a class that the source does not have
-            category_id = _known_class(category_id, classes, label, source)
-        mask = _code(entry, sizes[image_id], label)
-        if mask is not None:
-            box, score = _box(entry, mask, label), _score(entry, label)
-            ids = entry.get("annotation_id"), entry.get("id")
-            masks.append(ExternalMask(label, image_id, category_id, box, mask, score, *ids))
-    if not masks:
-        raise DataError(
-            f"{path}: found no mask of an image of {source.json_file}, expected a list of results or a COCO object"
-        )
-    return masks, sha256
-
-
-def _known_class(category_id: Any, classes: dict[int, int], label: str, source: CocoSource) -> int:
-    if not is_integer(category_id) or category_id not in classes:
-        raise DataError(
-            f"{label}: key 'category_id': {show(category_id)} is not among the categories of {source.json_file}; "
-            f"{ANY_CLASS_HINT}"
-        )
-    return classes[category_id]
-
-
-def _images_by_name(other: CocoSource, source: CocoSource) -> dict[Any, Any]:
-    """Image id of the file to that of the source: of the same name, else of the same last part of the name, where that
-    is no other image's in either file.
-    """
-
-    def unique_last(images: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any] | None]:
-        last: dict[str, dict[str, Any] | None] = {}
-        for image in images:
-            name = PurePosixPath(image["file_name"]).name
-            last[name] = None if name in last else image
-        return last
-
-    full = {image["file_name"]: image for image in source.images}
-    theirs, ours = unique_last(other.images), unique_last(source.images)
-    ids = {}
-    for image in other.images:
-        last = PurePosixPath(image["file_name"]).name
-        twin = full.get(image["file_name"]) or (ours.get(last) if theirs[last] else None)
-        if twin is None:
-            continue
-        for side in ("height", "width"):
-            if image[side] != twin[side]:
-                raise DataError(
-                    f"{other.json_file}: image {image['id']!r}: key '{side}': found {image[side]}, expected "
-                    f"{twin[side]} as image {twin['id']!r} has in {source.json_file}"
-                )
-        ids[image["id"]] = twin["id"]
-    return ids
-
-
-def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[int, int]:
-    """Category id of the file to that of the source."""
-    ours = {category["name"]: category["id"] for category in source.categories}
-    classes = {c["id"]: ours[c["name"]] for c in other.categories if c["name"] in ours}
-    if not classes:
-        raise DataError(
-            f"{other.json_file}: none of its classes ({', '.join(other.class_names[:5])}) is a class of "
-            f"{source.json_file} ({', '.join(source.class_names[:5])}); {ANY_CLASS_HINT}"
-        )
-    return classes
-
-
-def _code(entry: dict[str, Any], size: tuple[int, int], label: str) -> RLE | None:
-    """The mask, None where there is none or it has no pixel."""
-    if entry.get("segmentation") in (None, []):
-        return None
-    code = read_mask(entry, "segmentation", size, label)
-    return code if rle_area(code) else None
-
-
-def _box(entry: dict[str, Any], mask: RLE, label: str) -> np.ndarray:
-    box = entry.get("bbox")
-    if box is None:
-        box = coco_mask.toBbox(mask).tolist()
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
-        raise DataError(
-            f"{label}: key 'bbox': found {show(box)}, expected four finite numbers x, y, width, height"
-        )
-    return xywh_to_xyxy(box)
-
-
-def _score(entry: dict[str, Any], label: str) -> float:
-    score = entry.get("score", 1.0)
-    if not is_number(score) or not 0 <= score <= 1:
-        raise DataError(f"{label}: key 'score': found {show(score)}, expected a number from 0 to 1")
-    return float(score)
+    if of_another:
+        summary += f", {of_another} of which one of another class fits; {ANY_CLASS_HINT}"
+        logger.warning(summary)
+    return masks, summary
 
 
 def _contradiction(mask: ExternalMask, annotation: Annotation) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wsis.data.images import expand_patterns, read_header
+from wsis.data.folders import expand_patterns, walk_files
+from wsis.data.images import read_header
 from wsis.errors import DataError
 
 
@@ -55,6 +56,6 @@ def to_tag_document(root: Path) -> dict[str, Any]:
 
 def left_out(root: Path, document: dict[str, Any]) -> int:
     """The number of files below a folder that are no image of a class; hidden ones do not count."""
-    files = [path for path in root.rglob("*") if path.is_file()]
+    files = list(walk_files(root))
     shown = [p for p in files if not any(part[0] == "." for part in p.relative_to(root).parts)]
     return len(shown) - len(document["images"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
-import logging
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from wsis.data.source import CocoSource
 from wsis.errors import DataError
 
-logger = logging.getLogger(__name__)
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # see _opened
 
 _ORIENTATION = 0x0112
 _DECODE_ERRORS = (
@@ -35,12 +33,13 @@ _DECODE_ERRORS = (
     Image.DecompressionBombError,
     cv2.error,
 )
-
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm")
-)
-"""What makes a file in a folder count as an image; a file that is named is opened whatever its suffix."""
+_ONE_OPENS_LARGE = threading.Lock()
+_ONE_DECODES_LARGE = threading.Lock()
+_LARGE = 50_000_000
+"""Pixels from which on images are not decoded side by side to be checked."""
+_END_BYTES = 4096
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+"""What the last bytes of a whole file hold, by Pillow's name of the format."""
 
 
 class UnreadableImageError(DataError):
@@ -78,10 +77,33 @@ def read_header(
         UnreadableImageError: missing, or not an image.
         DataError: neither the stored nor the rotated size is the given one.
     """
-    with _decoding(file_name), Image.open(file_name) as image:
-        orientation, stored = _orientation(image, file_name, height, width)
-        size = stored[::-1] if orientation >= 5 else stored
-        return ImageHeader(*size, image.mode, _is_deep(image), orientation != 1)
+    with _decoding(file_name), _opened(file_name) as image:
+        return _header(image, file_name, height, width)
+
+
+def check_pixels(
+    file_name: str | os.PathLike[str], height: int, width: int, *, all_files: bool = True
+) -> ImageHeader:
+    """The header of an image whose pixels can be decoded.
+
+    Args:
+        file_name: path of the image.
+        height, width: as in :func:`read_image`.
+        all_files: False decodes a file only where its end does not show that it is whole.
+
+    Raises:
+        UnreadableImageError, DataError: as :func:`read_image` would.
+    """
+    with _decoding(file_name), _opened(file_name) as image:
+        header = _header(image, file_name, height, width)
+        if all_files or not _has_end(image, file_name):
+            large = header.height * header.width > _LARGE
+            with _ONE_DECODES_LARGE if large else contextlib.nullcontext():
+                if header.deep:
+                    read_image(file_name, height, width)
+                else:
+                    image.load()
+        return header
 
 
 def read_image(
@@ -105,7 +127,7 @@ def read_image(
         UnreadableImageError: missing or cannot be decoded.
         DataError: neither the stored nor the rotated size is the given one.
     """
-    with _decoding(file_name), Image.open(file_name) as image:
+    with _decoding(file_name), _opened(file_name, height is not None) as image:
         deep = _is_deep(image)  # before anything that could load the pixels
         orientation, _ = _orientation(image, file_name, height, width)
         if _is_turned_tiff(image):
@@ -114,7 +136,7 @@ def read_image(
                 pixels = cv2.imdecode(np.frombuffer(upright, np.uint8), cv2.IMREAD_UNCHANGED)
                 array = _deep_to_rgb(pixels, file_name, high_bit_depth)
             else:
-                with Image.open(io.BytesIO(upright)) as again:
+                with _opened(io.BytesIO(upright)) as again:
                     array = np.asarray(_to_rgb(again))
         elif deep:
             flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
@@ -128,76 +150,6 @@ def read_image(
     return np.ascontiguousarray(array)
 
 
-def expand_patterns(patterns: Sequence[str]) -> list[Path]:
-    """The files that names, patterns and folders stand for, each once.
-
-    Args:
-        patterns: paths, ``*`` and ``**`` allowed; a folder stands for the images in it and in its subfolders.
-
-    Raises:
-        DataError: a pattern stands for nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        if not pattern:  # of a shell's variable that is not set; the folder of work would be meant
-            raise DataError("found an empty name, expected a file, a pattern or a folder of images")
-        named = Path(pattern)
-        if named.is_dir():
-            paths = sorted(
-                path
-                for path in named.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-            )
-        elif named.is_file():
-            paths = [named]
-        else:
-            paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
-        if not paths:
-            what = "no image in this folder" if named.is_dir() else "no such file"
-            raise DataError(f"{pattern}: {what}")
-        found.update(dict.fromkeys(paths))
-    return list(found)
-
-
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """The files that :func:`expand_patterns` finds, no two of them of one name.
-
-    Raises:
-        DataError: a pattern stands for nothing, or two files differ in folder or suffix only, so that what is made of
-            them would have one name.
-    """
-    found: dict[str, Path] = {}
-    for path in expand_patterns(patterns):
-        if found.setdefault(path.stem, path) != path:
-            raise DataError(f"{found[path.stem]} and {path}: two images of one name")
-    return list(found.values())
-
-
-def check_image_files(source: CocoSource, tolerate_unreadable: bool = False) -> None:
-    """Compares the size of every image file with the JSON, reading headers only.
-
-    Args:
-        source: whose images to check.
-        tolerate_unreadable: leave missing and broken files to whoever reads them.
-
-    Raises:
-        DataError: the first image whose size is neither the JSON's nor, rotated by EXIF, the JSON's; or (unless
-            tolerated) that cannot be opened.
-    """
-
-    def check(image: dict) -> None:
-        try:
-            read_header(source.path_of(image), image["height"], image["width"])
-        except DataError as error:
-            if not (tolerate_unreadable and isinstance(error, UnreadableImageError)):
-                text = f"{source.json_file}: image {image['id']!r}: {error}"
-                raise type(error)(text) from error
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(check, source.images, chunksize=64):
-            pass
-
-
 @contextlib.contextmanager
 def _decoding(file_name: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever decoders raise on a file becomes one line that names it."""
@@ -208,6 +160,47 @@ def _decoding(file_name: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, UnidentifiedImageError):
             reason = "unknown format"
         raise UnreadableImageError(f"{file_name}: cannot be read as an image ({reason})") from error
+
+
+@contextlib.contextmanager
+def _opened(
+    file_name: str | os.PathLike[str] | io.BytesIO, of_any_size: bool = True
+) -> Iterator[Image.Image]:
+    """An image file; beyond Pillow's limit, which guards against files that are made to fill the memory, only where the
+    size is no surprise.
+    """
+    try:
+        image = Image.open(file_name)
+    except Image.DecompressionBombError as error:
+        if not of_any_size:
+            raise UnreadableImageError(
+                f"{file_name}: the image is too large ({error.args[0].partition(',')[0]}) to be read without an "
+                "annotation file that has its size; cut it into tiles (docs/large_images.md)"
+            ) from error
+        with _ONE_OPENS_LARGE:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file_name)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _header(
+    image: Image.Image, file_name: str | os.PathLike[str], height: int | None, width: int | None
+) -> ImageHeader:
+    orientation, stored = _orientation(image, file_name, height, width)
+    size = stored[::-1] if orientation >= 5 else stored
+    return ImageHeader(*size, image.mode, _is_deep(image), orientation != 1)
+
+
+def _has_end(image: Image.Image, file_name: str | os.PathLike[str]) -> bool:
+    """Whether the last bytes of a file show that it has not been cut short."""
+    mark = _ENDS.get(image.format or "")
+    with open(file_name, "rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _END_BYTES))
+        return mark is not None and mark in stream.read()
 
 
 def _stated_orientation(image: Image.Image) -> int:
@@ -253,7 +246,8 @@ def _orientation(
     if stored == (height, width):
         return 1, stored
     raise DataError(
-        f"{file_name}: the image is {stored[1]}x{stored[0]} (width x height), the annotations say {width}x{height}"
+        f"{file_name}: the image is {stored[1]}x{stored[0]} (width x height), the annotations say {width}x{height}; "
+        "use the images that were annotated, or scale boxes and masks with them"
     )
 
 

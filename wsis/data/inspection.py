@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from wsis.data.dicts import check_segmentation
-from wsis.data.images import UnreadableImageError, read_header, read_image
-from wsis.data.source import BAD_BOX_HINT, Annotation, Image, read_document
-from wsis.data.source_checks import LISTS, document_problems
+from wsis.data.dicts import mask_errors, one_line
+from wsis.data.image_checks import none_readable
+from wsis.data.images import UnreadableImageError, check_pixels
+from wsis.data.plausible import doubts, no_object
+from wsis.data.source import Annotation, CocoSource, Image, read_document
+from wsis.data.source_checks import BAD_BOX_CURE, LISTS, Problem, document_problems, told
+from wsis.data.tidy import tidy
 from wsis.errors import DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
 from wsis.structures.rle import rle_area, segmentation_to_rle
@@ -31,7 +34,8 @@ class DatasetReport:
     Args:
         json_file: the file.
         image_root: folder of its images.
-        problems: what makes it unusable, one line each.
+        problems: what makes it unusable, one line for each kind.
+        every_problem: the same, one line for each item.
         unreadable: images that are missing or cannot be decoded, one line each.
         notes: what may be meant so and may be not, one line each.
         facts: what it has; plain numbers and names, of the items that have no problem.
@@ -41,6 +45,7 @@ class DatasetReport:
     json_file: str
     image_root: str
     problems: list[str] = field(default_factory=list)
+    every_problem: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -71,22 +76,36 @@ def inspect_file(
     except DataError as error:
         report.problems.append(str(error))
         return report
-    faulty = set()
-    bad_boxes = set()
-    for problem in document_problems(document, report.json_file, report.image_root):
-        if problem.no_box and not need_boxes:
-            continue
-        if problem.bad_box is None:
-            faulty.add(problem.where)
-            report.problems.append(problem.text)
-        else:
-            bad_boxes.add(problem.bad_box)
-            if bad_box == "error":
-                report.problems.append(problem.text + BAD_BOX_HINT)
-            else:
-                report.notes.append(f"{problem.text}: it will not be used")
+    document, remarks = tidy(document, report.image_root)
+    report.notes += [f"{report.json_file}: {remark}" for remark in remarks]
+    problems = [
+        problem
+        for problem in document_problems(document, report.json_file, report.image_root)
+        if need_boxes or not problem.no_box
+    ]
+    bad = [problem for problem in problems if problem.bad_box is not None]
+    wrong = [p for p in problems if bad_box == "error" or p.bad_box is None]
+    report.problems += told(wrong)
+    report.every_problem += [problem.text for problem in wrong]
+    if bad_box != "error":
+        report.notes += [
+            f"{line.removesuffix(f'; {BAD_BOX_CURE}')}: will not be used" for line in told(bad)
+        ]
+    faulty = {problem.where for problem in problems if problem.bad_box is None}
     if None in faulty:  # the file as a whole, so that nothing in it can be counted
         return report
+    _count(report, document, sha256, faulty, bad)
+    return report
+
+
+def _count(
+    report: DatasetReport,
+    document: Any,
+    sha256: str,
+    faulty: set[tuple[str, int] | None],
+    bad: list[Problem],
+) -> None:
+    """Fills in what a file has, of its items without problem."""
     images, annotations, categories = (
         [item for i, item in enumerate(document[key]) if (key, i) not in faulty] for key in LISTS
     )
@@ -95,9 +114,11 @@ def inspect_file(
     names = {category["id"]: category["name"] for category in categories}
     annotations = [a for a in annotations if a["image_id"] in by_id and a["category_id"] in names]
     info = document.get("info")
+    is_proxy = isinstance(info, dict) and isinstance(info.get("wsis"), dict)
+    bad_boxes = frozenset(problem.bad_box for problem in bad if problem.bad_box is not None)
     report.facts = {
         "sha256": sha256,
-        "proxy_of": (info.get("wsis") or {}).get("method") if _is_proxy(info) else None,
+        "proxy_of": info["wsis"].get("method") if is_proxy else None,
         "images": _image_facts(images, annotations),
         "annotations": len(annotations),
         "crowds": sum(bool(a.get("iscrowd")) for a in annotations),
@@ -105,12 +126,17 @@ def inspect_file(
         "boxes": _box_facts([a for a in annotations if a["id"] not in bad_boxes]),
         "masks": _check_masks(annotations, by_id, report),
     }
-    report.notes += _notes(images, annotations, by_id, names, bad_boxes, report.json_file)
-    return report
-
-
-def _is_proxy(info: Any) -> bool:
-    return isinstance(info, dict) and isinstance(info.get("wsis"), dict)
+    used = {str(a.get("category_id")) for a in document["annotations"]}
+    unused = [names[c] for c in sorted(names) if str(c) not in used]
+    lines = _notes(images, annotations, by_id, names, bad_boxes, unused)
+    lines += doubts(images, annotations, made_by_teacher=is_proxy)
+    if len(annotations) == len(document["annotations"]) > 0:
+        source = CocoSource(
+            *(report.json_file, report.image_root, images, annotations, categories, sha256),
+            bad_boxes=bad_boxes,
+        )
+        lines += [no_object(source)] if any("bbox" in a for a in annotations) else []
+    report.notes += [f"{report.json_file}: {line}" for line in lines if line]
 
 
 def _image_facts(images: list[Image], annotations: list[Annotation]) -> dict[str, Any]:
@@ -160,31 +186,30 @@ def _check_masks(
     annotations: list[Annotation], images: dict[Any, Image], report: DatasetReport
 ) -> dict[str, int]:
     """Checks every mask and counts their kinds, crowds aside."""
+    errors = mask_errors(images.values(), annotations, report.json_file)
+    if errors:
+        report.problems.append(one_line(errors))
+        report.every_problem += errors.values()
     kinds: Counter[str] = Counter()
     empty = []
     for annotation in annotations:
-        size = images[annotation["image_id"]]["height"], images[annotation["image_id"]]["width"]
-        for key in ("segmentation", "ignore_segmentation"):
-            mask = annotation.get(key)
+        mask, image = annotation.get("segmentation"), images[annotation["image_id"]]
+        kind = "polygons" if isinstance(mask, list) else "run-length codes"
+        if annotation["id"] in errors:
+            kind = "malformed"
+        elif mask in (None, []):
             kind = "none"
-            if mask not in (None, []):
-                try:
-                    check_segmentation(annotation, key, *size, report.json_file)
-                    kind = "polygons" if isinstance(mask, list) else "run-length codes"
-                    if kind != "polygons" and not rle_area(segmentation_to_rle(mask, *size)):
-                        empty.append(annotation["id"])
-                except DataError as error:
-                    kind = "malformed"
-                    report.problems.append(str(error))
-            if key == "ignore_segmentation":
-                kind = "ignored regions" if kind != "none" else kind
-            if not annotation.get("iscrowd") and (key == "segmentation" or kind != "none"):
-                kinds[kind] += 1
+        elif kind != "polygons":
+            code = segmentation_to_rle(mask, image["height"], image["width"])
+            empty += [] if rle_area(code) else [annotation["id"]]
+        if not annotation.get("iscrowd"):
+            kinds[kind] += 1
+            kinds["ignored regions"] += bool(annotation.get("ignore_segmentation"))
     if empty:
         report.notes.append(
             f"{report.json_file}: {counted(len(empty), 'mask')} without a pixel, the first is annotation {empty[0]}"
         )
-    return dict(kinds)
+    return dict(+kinds)
 
 
 def _notes(
@@ -192,8 +217,8 @@ def _notes(
     annotations: list[Annotation],
     by_id: dict[Any, Image],
     names: dict[int, str],
-    bad_boxes: set[int],
-    name: str,
+    bad_boxes: frozenset[int],
+    unused: list[str],
 ) -> list[str]:
     """What is allowed, and yet seldom meant."""
     outside, seen, twice = [], set(), []
@@ -207,8 +232,6 @@ def _notes(
         key = a["image_id"], a["category_id"], *a["bbox"]
         twice += [a["id"]] if key in seen else []
         seen.add(key)
-    used = {a["category_id"] for a in annotations}
-    unused = [names[c] for c in sorted(names) if c not in used]
     files = Counter(image["file_name"] for image in images)
     same_file = [file_name for file_name, number in files.items() if number > 1]
     same_name = [text for text, number in Counter(names.values()).items() if number > 1]
@@ -224,7 +247,7 @@ def _notes(
         (same_file, "files that are the image of several entries: {}, the first is {!r}"),
     ):
         if found:
-            notes.append(f"{name}: {text.format(len(found), found[0])}")
+            notes.append(text.format(len(found), found[0]))
     return notes
 
 
@@ -246,8 +269,7 @@ def inspect_images(report: DatasetReport, threads: int = 8) -> Iterator[None]:
         path = os.path.join(report.image_root, image["file_name"])
         size = image["height"], image["width"]
         try:
-            header = read_header(path, *size)
-            read_image(path, *size)
+            header = check_pixels(path, *size)
         except DataError as error:
             text = f"{report.json_file}: image {image['id']!r}: {error}"
             return type(error)(text), None
@@ -265,3 +287,7 @@ def inspect_images(report: DatasetReport, threads: int = 8) -> Iterator[None]:
                 files["more_than_8_bits"] += header.deep
                 files["rotated"] += header.rotated
             yield
+    if report.unreadable and len(report.unreadable) == len(report.images):
+        report.problems.append(
+            none_readable(report.json_file, report.image_root, report.unreadable)
+        )

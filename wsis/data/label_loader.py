@@ -15,7 +15,7 @@ from detectron2.config import CfgNode, configurable
 from wsis.config.params import key, node, read
 from wsis.data.build import dataset_source
 from wsis.data.crop_loader import CropReader
-from wsis.data.images import check_image_files
+from wsis.data.image_checks import check_image_files
 from wsis.data.labels import (
     LabelReader,
     check_label_files,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
+from wsis.data.classes import Categories, brief, categories_of, matched, names_of
 from wsis.data.dicts import check_supervision, source_from_dicts, to_dicts
 from wsis.data.source import CocoSource, load_source
-from wsis.errors import ConfigError, counted
+from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.pseudo_labels import IGNORE, label_path
 
 
@@ -26,6 +27,10 @@ class _Place(NamedTuple):
 
 _places: dict[str, _Place] = {}
 _sources: dict[str, CocoSource] = {}
+_locations: dict[str, tuple[str, str] | None] = {}
+"""Where a source was read from."""
+_views: dict[str, CocoSource] = {}
+"""What a run takes of a source: without images that cannot be used, with the classes of the run."""
 
 
 def register_dataset(
@@ -62,6 +67,7 @@ def _register(name: str, place: _Place) -> None:
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
     _sources.pop(name, None)
+    _views.pop(name, None)
     _places[name] = place
     metadata = MetadataCatalog.get(name)
     metadata.set(image_root=place.image_root)
@@ -117,8 +123,10 @@ def register_custom(cfg: CfgNode) -> None:
             if not _is_entry(entry, 3 + (key == "CUSTOM_SEM_SEG")):
                 raise ConfigError(f"DATASETS.{key}: found {entry!r}, expected {expected}")
             name, json_file, image_root = entry[:3]
-            if key == "CUSTOM_SEM_SEG" and name in names:
-                raise ConfigError(f"DATASETS.{key}: the name {name!r} stands for two datasets")
+            if name in names:
+                raise ConfigError(
+                    f"DATASETS.{key}: the name {name!r} stands for two datasets; give each its own name"
+                )
             names.add(name)
             labels = entry[3] if len(entry) > 3 else {}
             folders = {label: os.path.expanduser(folder) for label, folder in labels.items()}
@@ -170,85 +178,149 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
         ConfigError: no dataset has this name.
         DataError: see :func:`wsis.data.source.load_source`.
     """
-    if name not in _sources:
-        _sources[name] = _read(name)
-    return _sources[name].check_boxes(bad_box, need_boxes)
+    location = _location(name)
+    if name not in _sources or _locations.get(name) != location:  # others may name another file
+        _views.pop(name, None)
+        _sources[name], _locations[name] = _read(name, location), location
+    return _views.get(name, _sources[name]).check_boxes(bad_box, need_boxes)
 
 
-def _read(name: str) -> CocoSource:
-    """The source behind a dataset name; any boxes will do."""
+def leave_out(name: str, image_ids: Collection[int | str]) -> None:
+    """Takes images out of a dataset until it is prepared for another run."""
+    _views[name] = get_source(name, bad_box="later", need_boxes=False).without_images(image_ids)
+
+
+def _location(name: str) -> tuple[str, str] | None:
+    """JSON file and image folder of a dataset; None where it has no such file."""
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_places))
         raise ConfigError(
             f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
         )
+    if name in _places:
+        return _places[name][:2]
     metadata = MetadataCatalog.get(name)
-    location = _places[name][:2] if name in _places else None
-    if location is None and metadata.get("evaluator_type", "coco") == "coco":
-        location = metadata.get("json_file"), metadata.get("image_root", "")
-    if location is not None and location[0]:
+    if metadata.get("evaluator_type", "coco") == "coco" and metadata.get("json_file"):
+        return metadata.json_file, metadata.get("image_root", "")
+    return None
+
+
+def _read(name: str, location: tuple[str, str] | None) -> CocoSource:
+    """The source behind a dataset name; any boxes will do."""
+    if location is not None:
         return load_source(*location, bad_box="later", need_boxes=False)
     dicts = DatasetCatalog.get(name)
-    return source_from_dicts(name, dicts, list(metadata.get("thing_classes", [])))
+    return source_from_dicts(name, dicts, list(MetadataCatalog.get(name).get("thing_classes", [])))
 
 
-def _class_names(source: CocoSource, class_agnostic: bool) -> list[str]:
-    return ["object"] if class_agnostic else source.class_names
-
-
-def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
-    """Makes the named datasets ready: registers ``DATASETS.CUSTOM``, reads and checks the files, sets Detectron2's
-    metadata, and fills in every ``NUM_CLASSES`` that is 0.
+def prepare_datasets(cfg: CfgNode, names: Iterable[str], trained: Categories | None = None) -> None:
+    """Makes the named datasets ready: registers ``DATASETS.CUSTOM``, reads and checks the files, matches their classes
+    by name, sets Detectron2's metadata, and fills in every ``NUM_CLASSES`` that is 0.
 
     Args:
         cfg: not frozen; its class numbers are changed in place.
         names: datasets that the run will use.
+        trained: the classes of the run's weights; None = those of the first dataset.
 
     Raises:
         ConfigError: no such dataset, datasets of different classes, or a class number that contradicts them.
         DataError: a file is wrong.
     """
     register_custom(cfg)
-    if cfg.DATASETS.BAD_BOX not in ("error", "skip"):
-        raise ConfigError(
-            f"DATASETS.BAD_BOX: found {cfg.DATASETS.BAD_BOX!r}, expected error or skip"
-        )
+    for key in ("BAD_BOX", "BAD_IMAGE"):
+        if cfg.DATASETS[key] not in ("error", "skip"):
+            raise ConfigError(
+                f"DATASETS.{key}: found {cfg.DATASETS[key]!r}, expected error or skip"
+            )
     check_supervision(cfg.WSIS.SUPERVISION)
     need_boxes = cfg.WSIS.SUPERVISION != "image"
     agnostic = cfg.DATASETS.CLASS_AGNOSTIC
-    classes: dict[str, list[str]] = {}
+    expected, owner = trained, "the weights"
     for name in dict.fromkeys(names):
         training = name in cfg.DATASETS.TRAIN
+        _views.pop(name, None)
         source = get_source(
             name,
             bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
             need_boxes=need_boxes,
         )
-        classes[name] = _class_names(source, agnostic)
-        _set_metadata(name, source, classes[name], agnostic)
-    if not classes:
+        if training and cfg.WSIS.SUPERVISION == "proxy":
+            source = _without_failed(source)
+        if expected is None:
+            expected, owner = categories_of(source, agnostic), f"dataset {name!r}"
+        elif not agnostic:
+            source = _with_classes(name, source, expected, owner, training and trained is None)
+        _views[name] = source
+        _set_metadata(name, source, ["object"] if agnostic else source.class_names, agnostic)
+    if expected is None:
         return
-    first, expected = next(iter(classes.items()))
-    for name, found in classes.items():
-        if found != expected:
+    number = len(expected)
+    _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", number, owner)
+    _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", number, owner)
+    _resolve(cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD", number + 1, owner)
+
+
+def _with_classes(
+    name: str, source: CocoSource, expected: Categories, owner: str, need_all: bool
+) -> CocoSource:
+    """The source with the classes of the run, found by name.
+
+    Args:
+        name: of the dataset.
+        source: its data.
+        expected: the classes of the run, which are those of ``owner``.
+        need_all: no class may be missing, as in training: nothing would be learnt of it.
+
+    Raises:
+        ConfigError: the classes are others, or the values of label maps have another order.
+    """
+    found, wanted = source.class_names, names_of(expected)
+    own = matched(source, expected)
+    if own is None or (need_all and len(found) < len(wanted)):
+        other = sorted({*found} ^ {*wanted})
+        differs = f", of which not both have {brief(other)}" if other else ""
+        raise ConfigError(
+            f"DATASETS: {name!r} has {counted(len(found), 'class', 'classes')} ({brief(found)}), {owner} "
+            f"{len(wanted)} ({brief(wanted)}){differs}; all datasets of a run need the same classes: give their files "
+            "the same list of categories, or set DATASETS.CLASS_AGNOSTIC True"
+        )
+    if own is not source:
+        if label_folders(name):
             raise ConfigError(
-                f"DATASETS: {name!r} has {counted(len(found), 'class', 'classes')} ({_brief(found)}), "
-                f"{first!r} has {len(expected)} ({_brief(expected)}); all datasets of a run need the same classes"
+                f"DATASETS: {name!r} has its classes ({brief(found)}) in another order than {owner} ({brief(wanted)}); "
+                "label maps go by their order: give the categories the same ids"
             )
-    _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", len(expected), first)
-    _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", len(expected), first)
-    _resolve(cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD", len(expected) + 1, first)
+        source.tell(
+            f"its classes ({brief(found)}) are matched by name with those of {owner} ({brief(wanted)})"
+        )
+    return own
 
 
-def _brief(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _without_failed(source: CocoSource) -> CocoSource:
+    """A proxy-mask file without the images that could not be read when it was made.
+
+    Raises:
+        DataError: none could.
+    """
+    failed: set[int | str] = set()
+    fine: set[int | str] = set()
+    for annotation in source.annotations:
+        (failed if annotation.get("status") == "failed" else fine).add(annotation["image_id"])
+    failed -= fine
+    if not failed:
+        return source
+    images = counted(len(failed), "image", "images")
+    text = f"{images} could not be read when the masks were made (status failed)"
+    if not fine:
+        raise DataError(f"{source.json_file}: {text}, and no other has an object; make them anew")
+    source.tell(f"{text}: left out of training; mend them and generate with --resume to have them")
+    return source.without_images(failed)
 
 
 def _resolve(node: CfgNode, key: str, number: int, name: str) -> None:
     if node.NUM_CLASSES not in (0, number):
         raise ConfigError(
-            f"{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but dataset {name!r} needs {number}; leave it 0 to follow "
-            "the dataset"
+            f"{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but {name} needs {number}; leave it 0 to follow the dataset"
         )
     node.NUM_CLASSES = number
 

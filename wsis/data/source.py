@@ -1,4 +1,6 @@
-"""A COCO JSON file, read strictly: either everything in it can be relied upon, or one line says what is wrong."""
+"""A COCO JSON file, read as generously as other readers do, but not in silence: either everything in the result can be
+relied upon, or one line says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,21 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wsis.data.source_checks import LISTS, document_problems
+from wsis.data.foreign import recognised_text
+from wsis.data.source_checks import LISTS, Problem, document_problems, told
+from wsis.data.tidy import tidy
 from wsis.errors import DataError, counted
 
 logger = logging.getLogger(__name__)
 
 Annotation = dict[str, Any]
 Image = dict[str, Any]
-
-BAD_BOX_HINT = "; set DATASETS.BAD_BOX skip to leave such boxes out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +32,14 @@ class CocoSource:
     Args:
         json_file: its path (or the dataset's name, if it was registered from Python).
         image_root: folder that the images' ``file_name`` is relative to; "" = names are paths as they stand.
-        images, annotations, categories: the file's own lists, unchanged.
+        images, annotations, categories: the file's own lists, see :func:`wsis.data.tidy.tidy`.
         sha256: of the file's bytes, in hex.
         info: the file's ``info``.
         bad_boxes: ids of annotations whose box has no area or lies wholly outside its image.
-        bad_box: one line about the first of them.
-        no_box: one line about the first annotation without a box, "" = all have one.
+        bad_box: one line about them.
+        no_box: one line about the annotations without a box, "" = all have one.
+        remarks: what was left out or guessed when the file was read, one line each.
+        has_told: what the log has about the file.
     """
 
     json_file: str
@@ -47,9 +52,11 @@ class CocoSource:
     bad_boxes: frozenset[int] = frozenset()
     bad_box: str = ""
     no_box: str = ""
+    remarks: tuple[str, ...] = ()
+    has_told: list[str] = field(default_factory=list, repr=False)
 
     def check_boxes(self, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:
-        """The source itself, if its boxes are as wanted.
+        """The source itself, if its boxes are as wanted. The log gets the remarks, once.
 
         Args:
             bad_box: "error" or "skip", for boxes wholly outside their image or without area; "later" lets them be.
@@ -61,18 +68,26 @@ class CocoSource:
         if need_boxes and self.no_box:
             raise DataError(self.no_box)
         if self.bad_boxes and bad_box == "error":
-            raise DataError(self.bad_box + BAD_BOX_HINT)
-        if self.bad_boxes and bad_box == "skip" and not self._told:
+            raise DataError(self.bad_box)
+        lines = list(self.remarks) if bad_box != "later" else []
+        if self.bad_boxes and bad_box == "skip":
             boxes = counted(len(self.bad_boxes), "box", "boxes")
-            text = "%s: %s without area or wholly outside their image will not be used"
-            logger.warning(text, self.json_file, boxes)
-            self._told.append(boxes)
+            lines.append(f"{boxes} without area or wholly outside their image will not be used")
+        for line in lines:
+            self.tell(line)
         return self
 
-    @cached_property
-    def _told(self) -> list[str]:
-        """What the log has about the boxes, so that it has it once."""
-        return []
+    def tell(self, line: str) -> None:
+        """A warning about the file, once."""
+        if line not in self.has_told:
+            self.has_told.append(line)
+            logger.warning("%s: %s", self.json_file, line)
+
+    def without_images(self, image_ids: Collection[int | str]) -> CocoSource:
+        """The source without some images and their annotations."""
+        images = [image for image in self.images if image["id"] not in image_ids]
+        annotations = [a for a in self.annotations if a["image_id"] not in image_ids]
+        return replace(self, images=images, annotations=annotations)
 
     @cached_property
     def has_masks(self) -> bool:
@@ -139,13 +154,18 @@ def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
         content = Path(json_file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{json_file}: cannot be read ({reason})") from error
+        cure = "; name the JSON file in it" if os.path.isdir(json_file) else ""
+        raise DataError(f"{json_file}: cannot be read ({reason}){cure}") from error
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{json_file}: not valid JSON ({error})") from error
+        foreign = recognised_text(content)
+        text = foreign or f"not valid JSON ({error}); write or download the file again"
+        raise DataError(f"{json_file}: {text}") from error
     if image_root and not os.path.isdir(image_root):
-        raise DataError(f"{image_root}: no such image folder (for {json_file})")
+        raise DataError(
+            f"{image_root}: no such image folder (for {json_file}); name the folder that its file names are relative to"
+        )
     return document, hashlib.sha256(content).hexdigest()
 
 
@@ -159,15 +179,17 @@ def check_document(
     need_boxes: bool = True,
 ) -> CocoSource:
     """The checks of :func:`load_source` on a parsed document; ``name`` is what errors call it."""
-    bad: dict[int, str] = {}
-    without = ""
+    document, remarks = tidy(document, image_root)
+    bad: list[Problem] = []
+    without: list[Problem] = []
+    wrong: list[Problem] = []
     for problem in document_problems(document, name, image_root):
         if problem.no_box and not need_boxes:
-            without = without or problem.text
-        elif problem.bad_box is None:
-            raise DataError(problem.text)
+            without.append(problem)
         else:
-            bad[problem.bad_box] = problem.text
+            (wrong if problem.bad_box is None else bad).append(problem)
+    if wrong:
+        raise DataError(told(wrong)[0])
     info = document.get("info")
     source = CocoSource(
         name,
@@ -175,8 +197,9 @@ def check_document(
         **{key: document[key] for key in LISTS},
         sha256=sha256,
         info=info if isinstance(info, dict) else {},
-        bad_boxes=frozenset(bad),
-        bad_box=next(iter(bad.values()), ""),
-        no_box=without,
+        bad_boxes=frozenset(problem.bad_box for problem in bad if problem.bad_box is not None),
+        bad_box="".join(told(bad)),
+        no_box="".join(told(without)),
+        remarks=tuple(remarks),
     )
     return source.check_boxes(bad_box, need_boxes)

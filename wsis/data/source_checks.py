@@ -1,5 +1,5 @@
-"""Every rule that a COCO JSON file must keep. Each breach is a :class:`Problem`; who reads a file raises the first of
-them, who checks one collects them all.
+"""Every rule that a COCO JSON file must keep. Each breach is a :class:`Problem`; who reads a file raises the first kind
+of them, who checks one collects them all. :mod:`wsis.data.tidy` comes first and mends what has one meaning only.
 """
 
 from __future__ import annotations
@@ -10,8 +10,31 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from wsis.data.foreign import recognised
+from wsis.errors import counted
+
 LISTS = ("images", "annotations", "categories")
-_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+BAD_BOX_CURE = "set DATASETS.BAD_BOX skip to leave such boxes out"
+_CURES = {
+    "list": "write the three lists images, annotations and categories, as COCO's instances_*.json has them",
+    "no category": "write each class as {id, name} into 'categories'",
+    "id": "write ids as whole numbers without quotes, each once",
+    "twice": "number them 1, 2, ... anew",
+    "name": "write the name of the class as text",
+    "file_name": "write the name of the image file relative to the image folder",
+    "leaves": "write names relative to the image folder, or name the folder that they are relative to",
+    "side": "write the image's height and width in pixels, or name the image folder: sizes that are missing come from "
+    "the files",
+    "image_labels": "write a list of ids that 'categories' has",
+    "image_id": "write the id that 'images' gives the image",
+    "category_id": "add the class to 'categories', or remove these annotations",
+    "iscrowd": "write 0 for one object, 1 for a group",
+    "score": "write a number from 0 to 1, or leave the key out",
+    "bbox": "write [x, y, width, height] in pixels for each annotation",
+    "bad box": BAD_BOX_CURE,
+}
+"""What to do, by cause."""
 
 
 @dataclass(frozen=True)
@@ -20,31 +43,51 @@ class Problem:
 
     Args:
         text: one line: file, key or id, what was found, what was expected.
+        cause: its kind; of one kind the first is told, with a count.
         where: list and position of the item that it is wrong with; None where it is the file.
         bad_box: id of the annotation where this is a box that ``DATASETS.BAD_BOX`` decides about.
         no_box: this is a box that is not there, which image tags do without.
     """
 
     text: str
+    cause: str = ""
     where: tuple[str, int] | None = None
     bad_box: int | None = None
     no_box: bool = False
 
 
+def told(problems: Iterable[Problem]) -> list[str]:
+    """One line for each cause, in the order of the file: the first problem, how many more there are, and the cure."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.cause or problem.text, []).append(problem)
+    lines = []
+    for cause, (first, *more) in kinds.items():
+        number = f" (and {counted(len(more), 'more like it', 'more like it')})" if more else ""
+        cure = f"; {_CURES[cause]}" if cause in _CURES else ""
+        lines.append(f"{first.text}{number}{cure}")
+    return lines
+
+
 def document_problems(document: Any, name: str, image_root: str) -> Iterator[Problem]:
     """Everything that is wrong with a parsed COCO JSON file, bad and missing boxes among the rest.
 
-    What only follows from an earlier problem is not told again: without the lists nothing in them is looked at, and a
-    box of an image without size is not compared with it.
+    What only follows from an earlier problem is not told again: without the lists nothing in them is looked at, a box
+    of an image without size is not compared with it, and a category that is refused is not missed.
 
     Args:
-        document: what the JSON parser made of the file.
+        document: what the JSON parser made of the file, see :func:`wsis.data.tidy.tidy`.
         name: what the texts call the file.
         image_root: folder of the images; "" = the names in the file are paths as they stand.
     """
+    foreign = recognised(document)
+    if foreign:
+        yield Problem(f"{name}: {foreign}")
+        return
     if not isinstance(document, dict):
         yield Problem(
-            f"{name}: found a {type(document).__name__}, expected an object with images, annotations"
+            f"{name}: found a {type(document).__name__}, expected an object with images, annotations",
+            "list",
         )
         return
     whole = True
@@ -52,18 +95,21 @@ def document_problems(document: Any, name: str, image_root: str) -> Iterator[Pro
         value = document.get(key)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             whole = False
-            yield Problem(f"{name}: key '{key}': expected a list of objects, found {show(value)}")
+            text = f"{name}: key '{key}': expected a list of objects, found {show(value)}"
+            yield Problem(text, "list")
     if not whole:
         return
     images, annotations, categories = (document[key] for key in LISTS)
     if not categories:
         yield Problem(
-            f"{name}: key 'categories': the list is empty, expected at least one category"
+            f"{name}: key 'categories': the list is empty, expected at least one category",
+            "no category",
         )
-    category_ids = {c["id"] for c in categories if is_integer(c.get("id"))} if categories else None
+    ids = {c["id"] for c in categories if is_integer(c.get("id"))}
+    whole = bool(categories) and all(is_integer(c.get("id")) for c in categories)
     yield from _category_problems(categories, name)
-    yield from _image_problems(images, name, image_root, category_ids)
-    yield from _annotation_problems(annotations, images, category_ids, name)
+    yield from _image_problems(images, name, image_root, ids if whole else None)
+    yield from _annotation_problems(annotations, images, ids if whole else None, name)
 
 
 def show(value: Any) -> str:
@@ -79,9 +125,11 @@ def show(value: Any) -> str:
 
 def leaves_root(file_name: str) -> bool:
     """Whether a relative name is absolute or climbs out of its root, on any system's spelling."""
+    if not (".." in file_name or ":" in file_name or file_name[:1] in ("/", "\\")):
+        return False
     for flavour in (PurePosixPath, PureWindowsPath):
         path = flavour(file_name)
-        if path.is_absolute() or path.drive or ".." in path.parts:
+        if path.is_absolute() or path.drive or path.root or ".." in path.parts:
             return True
     return False
 
@@ -106,17 +154,19 @@ def is_image_id(value: Any) -> bool:
     return is_integer(value) or isinstance(value, str)
 
 
-def _is_file_name(value: Any) -> bool:
+def is_file_name(value: Any) -> bool:
+    """Whether a JSON value can be the name of a file."""
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
-def _is_side(value: Any) -> bool:
+def is_side(value: Any) -> bool:
+    """Whether a JSON value can be the height or width of an image."""
     return is_integer(value) and 1 <= value < 2**31
 
 
 def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
     """Ids that are missing, of another type, or there twice."""
-    kind, valid, expected = _SINGULAR[key], is_integer, "an integer of 64 bits"
+    kind, valid, expected = SINGULAR[key], is_integer, "an integer of 64 bits"
     if key == "images":
         valid, expected = is_image_id, "an integer of 64 bits or text"
     seen = set()
@@ -124,9 +174,10 @@ def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterat
         value = item.get("id")
         if not valid(value):
             text = f"{kind} number {position}: key 'id': found {show(value)}, expected {expected}"
-            yield Problem(f"{name}: {text}", (key, position))
+            yield Problem(f"{name}: {text}", "id", (key, position))
         elif value in seen:
-            yield Problem(f"{name}: {kind} id {show(value)} occurs twice", (key, position))
+            text = f"{name}: {kind} id {show(value)} occurs twice"
+            yield Problem(text, "twice", (key, position))
         else:
             seen.add(value)
 
@@ -134,8 +185,8 @@ def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterat
 def _label(item: dict[str, Any], where: tuple[str, int], name: str) -> str:
     key, position = where
     if is_image_id(item.get("id")):
-        return f"{name}: {_SINGULAR[key]} {show(item['id'])}"
-    return f"{name}: {_SINGULAR[key]} number {position}"
+        return f"{name}: {SINGULAR[key]} {show(item['id'])}"
+    return f"{name}: {SINGULAR[key]} number {position}"
 
 
 def _category_problems(categories: list[dict[str, Any]], name: str) -> Iterator[Problem]:
@@ -144,42 +195,49 @@ def _category_problems(categories: list[dict[str, Any]], name: str) -> Iterator[
         text = category.get("name")
         if not isinstance(text, str) or not text:
             where = "categories", position
-            label = _label(category, where, name)
-            yield Problem(f"{label}: key 'name': found {show(text)}, expected text", where)
+            found = f"key 'name': found {show(text)}, expected text"
+            yield Problem(f"{_label(category, where, name)}: {found}", "name", where)
 
 
 def _image_problems(
-    images: list[dict[str, Any]], name: str, image_root: str, category_ids: set[int] | None
+    images: list[dict[str, Any]], name: str, image_root: str, category_ids: set[Any] | None
 ) -> Iterator[Problem]:
     yield from _id_problems(images, "images", name)
     for position, image in enumerate(images):
         where = "images", position
-        label = _label(image, where, name)
-        file_name: Any = image.get("file_name")
-        key = f"{label}: key 'file_name'"
-        if not _is_file_name(file_name):
-            yield Problem(f"{key}: found {show(file_name)}, expected a path", where)
-        elif image_root and leaves_root(file_name):
-            yield Problem(f"{key}: {show(file_name)} leaves the image folder {image_root}", where)
-        for side in ("height", "width"):
-            if not _is_side(image.get(side)):
-                found = f"found {show(image.get(side))}, expected a positive integer"
-                yield Problem(f"{label}: key '{side}': {found}", where)
-        tags = image.get("image_labels", [])
-        if not isinstance(tags, list):
-            found = f"found {show(tags)}, expected a list of category ids"
-            yield Problem(f"{label}: key 'image_labels': {found}", where)
-            continue
-        for tag in tags:
-            if category_ids is not None and not (is_integer(tag) and tag in category_ids):
-                found = f"{show(tag)} is not among the categories"
-                yield Problem(f"{label}: key 'image_labels': {found}", where)
+        for cause, text in _image_breaches(image, image_root, category_ids):
+            yield Problem(f"{_label(image, where, name)}: {text}", cause, where)
+
+
+def _image_breaches(
+    image: dict[str, Any], image_root: str, category_ids: set[Any] | None
+) -> Iterator[tuple[str, str]]:
+    """Cause and text of what is wrong with an image but its id."""
+    file_name: Any = image.get("file_name")
+    if not is_file_name(file_name):
+        yield "file_name", f"key 'file_name': found {show(file_name)}, expected a path"
+    elif image_root and leaves_root(file_name):
+        text = f"key 'file_name': {show(file_name)} leaves the image folder {image_root}"
+        yield "leaves", f"{text}, which has no image of this name"
+    for side in ("height", "width"):
+        if not is_side(image.get(side)):
+            found = f"found {show(image.get(side))}, expected a positive integer"
+            yield "side", f"key '{side}': {found}"
+    tags = image.get("image_labels", [])
+    if not isinstance(tags, list):
+        found = f"found {show(tags)}, expected a list of category ids"
+        yield "image_labels", f"key 'image_labels': {found}"
+        return
+    for tag in tags:
+        if category_ids is not None and not (is_integer(tag) and tag in category_ids):
+            found = f"{show(tag)} is not among the categories"
+            yield "image_labels", f"key 'image_labels': {found}"
 
 
 def _annotation_problems(
     annotations: list[dict[str, Any]],
     images: list[dict[str, Any]],
-    category_ids: set[int] | None,
+    category_ids: set[Any] | None,
     name: str,
 ) -> Iterator[Problem]:
     yield from _id_problems(annotations, "annotations", name)
@@ -187,21 +245,22 @@ def _annotation_problems(
     for image in images:
         if is_image_id(image.get("id")):
             size: tuple[Any, Any] = image.get("height"), image.get("width")
-            sizes[image["id"]] = size if all(map(_is_side, size)) else None
+            sizes[image["id"]] = size if all(map(is_side, size)) else None
     for position, annotation in enumerate(annotations):
         where = "annotations", position
-        for text, is_bad in _breaches(annotation, sizes, category_ids):
-            bad_box = annotation.get("id") if is_bad else None
-            no_box = "bbox" not in annotation and text.startswith("key 'bbox'")
-            yield Problem(f"{_label(annotation, where, name)}: {text}", where, bad_box, no_box)
+        for cause, text in _breaches(annotation, sizes, category_ids):
+            bad_box = annotation.get("id") if cause == "bad box" else None
+            no_box = cause == "bbox" and "bbox" not in annotation
+            label = _label(annotation, where, name)
+            yield Problem(f"{label}: {text}", cause, where, bad_box, no_box)
 
 
 def _breaches(
     annotation: dict[str, Any],
     sizes: dict[Any, tuple[int, int] | None],
-    category_ids: set[int] | None,
-) -> Iterator[tuple[str, bool]]:
-    """What is wrong with an annotation but its id, each with whether ``DATASETS.BAD_BOX`` decides about it.
+    category_ids: set[Any] | None,
+) -> Iterator[tuple[str, str]]:
+    """Cause and text of what is wrong with an annotation but its id.
 
     Args:
         annotation: the file's.
@@ -211,32 +270,33 @@ def _breaches(
     image_id = annotation.get("image_id")
     known_image = is_image_id(image_id) and image_id in sizes
     if not known_image:
-        yield f"key 'image_id': {show(image_id)} is not among the images", False
+        yield "image_id", f"key 'image_id': {show(image_id)} is not among the images"
     category_id = annotation.get("category_id")
     if category_ids is not None and not (is_integer(category_id) and category_id in category_ids):
-        yield f"key 'category_id': {show(category_id)} is not among the categories", False
+        text = f"key 'category_id': {show(category_id)} is not among the categories"
+        yield "category_id", text
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, int) or crowd not in (0, 1):
-        yield f"key 'iscrowd': found {show(crowd)}, expected 0 or 1", False
+        yield "iscrowd", f"key 'iscrowd': found {show(crowd)}, expected 0 or 1"
     score = annotation.get("score", 1.0)
     if not is_number(score) or not 0 <= score <= 1:
-        yield f"key 'score': found {show(score)}, expected a number from 0 to 1", False
-    text, is_bad = _box_problem(annotation.get("bbox"), sizes[image_id] if known_image else None)
+        yield "score", f"key 'score': found {show(score)}, expected a number from 0 to 1"
+    cause, text = _box_problem(annotation.get("bbox"), sizes[image_id] if known_image else None)
     if text:
-        yield f"key 'bbox': {text}", is_bad
+        yield cause, f"key 'bbox': {text}"
 
 
-def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, bool]:
-    """What is wrong with a box, "" for nothing, and whether ``DATASETS.BAD_BOX`` decides about it."""
+def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, str]:
+    """Cause and text of what is wrong with a box, "" for nothing."""
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
-        return f"found {show(box)}, expected four finite numbers x, y, width, height", False
+        return "bbox", f"found {show(box)}, expected four finite numbers x, y, width, height"
     x, y, w, h = box
     if not all(is_number(v) for v in (x + w, y + h, w * h)):
-        return f"found {show(box)}, expected a finite far corner and area", False
+        return "bbox", f"found {show(box)}, expected a finite far corner and area"
     if w <= 0 or h <= 0:
-        return f"{show(box)} has no area, expected width and height above 0", True
+        return "bad box", f"{show(box)} has no area, expected width and height above 0"
     if size is not None:
         height, width = size
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            return f"{show(box)} lies wholly outside its {width}x{height} image", True
-    return "", False
+            return "bad box", f"{show(box)} lies wholly outside its {width}x{height} image"
+    return "", ""

@@ -139,8 +139,10 @@ def parse_voc_xml(path: Path) -> tuple[int, int, list[VocObject]]:
             where = f"object {item.position}: unknown class '{item.name}'"
             raise DataError(f"{path}: {where}, expected one of VOC's 20")
         problem = box_problem(path, item, annotation.size)
+        if item.turned and not problem:
+            problem = f"{path}: object {item.position}: its corners are in the wrong order"
         if problem:
-            raise DataError(problem)
+            raise DataError(f"{problem}; unpack the official archive again")
         bbox = corners_to_bbox(item.corners)
         objects.append(VocObject(VOC_CLASSES.index(item.name) + 1, bbox, item.difficult))
     return (*annotation.size, objects)

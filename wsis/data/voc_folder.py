@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from wsis.data.images import IMAGE_SUFFIXES, read_header
+from wsis.data.folders import images_of, left_out, walk_files
+from wsis.data.image_names import FolderIndex
+from wsis.data.images import read_header
 from wsis.data.prepare import number_annotations, require_folder
 from wsis.data.source_checks import leaves_root
 from wsis.data.voc_xml import XmlObject, box_problem, corners_to_bbox, read_xml
@@ -26,6 +28,7 @@ class XmlRecord:
         size: height and width of the image.
         objects: its objects.
         problems: all that is wrong, one line each.
+        bad_boxes: those that have no pixel in their image.
     """
 
     xml: Path
@@ -33,6 +36,7 @@ class XmlRecord:
     size: tuple[int, int] = (0, 0)
     objects: list[XmlObject] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    bad_boxes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,16 @@ class VocFolder:
     Args:
         records: by name of the image.
         without_xml: images of the image folder that no XML file is about.
+        bad_boxes: those that have no pixel in their image, one line each; ``DATASETS.BAD_BOX`` decides about them.
+        other: a line about files of the image folder that are no images by their suffix, "" where there are none.
         problems: all that is wrong, one line each, in the order of the XML files.
     """
 
     records: list[XmlRecord]
     without_xml: list[str]
     problems: list[str]
+    bad_boxes: list[str] = field(default_factory=list)
+    other: str = ""
 
 
 class ImageIndex:
@@ -59,11 +67,9 @@ class ImageIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.names = {
-            path.relative_to(root).as_posix()
-            for path in root.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        }
+        images, self.others = images_of(root)
+        self.names = {path.relative_to(root).as_posix() for path in images}
+        self._spelt = FolderIndex(root)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self.names):
             self._by_stem[PurePosixPath(name).with_suffix("").as_posix()].append(name)
@@ -91,16 +97,21 @@ class ImageIndex:
                 found = (folder / name).as_posix()
                 if found in self.names or (self.root / found).is_file():
                     return found
+        spelt = self._spelt.find(file_name) if file_name else None
+        if spelt:
+            return spelt
         for stem in (xml.with_suffix(""), PurePosixPath(xml.stem)):
             alike = self._by_stem.get(stem.as_posix(), [])
             if len(alike) > 1:
                 raise DataError(
-                    f"filename: found {file_name!r}, and {alike[0]} and {alike[1]} are both named like it"
+                    f"filename: found {file_name!r}, and {alike[0]} and {alike[1]} are both named like it; "
+                    "write the name with its suffix"
                 )
             if alike:
                 return alike[0]
         raise DataError(
-            f"filename: found {file_name!r}, but {self.root} has no such image, nor one named {xml.stem}.*"
+            f"filename: found {file_name!r}, but {self.root} has no such image, nor one named {xml.stem}.*; "
+            "name the folder of the images by --images, or remove the XML file"
         )
 
 
@@ -124,9 +135,7 @@ def read_folder(
     """
     require_folder(xml_root, "XML files")
     index = ImageIndex(require_folder(image_root, "images"))
-    paths = sorted(
-        path for path in xml_root.rglob("*") if path.suffix.lower() == ".xml" and path.is_file()
-    )
+    paths = sorted(path for path in walk_files(xml_root) if path.suffix.lower() == ".xml")
     if not paths:
         raise DataError(f"{xml_root}: found no XML file in this folder and its subfolders")
 
@@ -139,13 +148,16 @@ def read_folder(
     for record in records:
         if record.file_name and owners.setdefault(record.file_name, record.xml) != record.xml:
             record.problems.append(
-                f"{record.xml}: filename: image {record.file_name} has another XML file, {owners[record.file_name]}"
+                f"{record.xml}: filename: image {record.file_name} has another XML file, {owners[record.file_name]}; "
+                "remove one of them"
             )
     problems = [problem for record in records for problem in record.problems]
     return VocFolder(
         sorted(records, key=lambda record: record.file_name),
         sorted(index.names - owners.keys()),
         problems,
+        [line for record in records for line in record.bad_boxes],
+        left_out([path for path in index.others if path.suffix.lower() != ".xml"]),
     )
 
 
@@ -167,7 +179,7 @@ def _read(
         if class_names is not None and item.name not in class_names:
             record.problems.append(
                 f"{path}: object {item.position}: name: found {item.name!r}, expected one of the list of "
-                f"{counted(len(class_names), 'class', 'classes')}"
+                f"{counted(len(class_names), 'class', 'classes')}; add it to the list, or leave --classes out"
             )
     try:
         relative = PurePosixPath(path.relative_to(xml_root).as_posix())
@@ -180,7 +192,7 @@ def _read(
     record.size = header.height, header.width
     record.objects = annotation.objects
     found = (box_problem(path, item, record.size, zero_based) for item in record.objects)
-    record.problems += [problem for problem in found if problem]
+    record.bad_boxes += [problem for problem in found if problem]
     return record
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from wsis.data.foreign import recognised_text
 from wsis.errors import DataError
 
 Corners = tuple[float, float, float, float]
@@ -19,14 +20,16 @@ class XmlObject:
     Args:
         position: 1-based, in the order of the file.
         name: of its class.
-        corners: xmin, ymin, xmax, ymax as they stand in the file.
+        corners: xmin, ymin, xmax, ymax as they stand in the file, but in order.
         difficult: marked so by the annotators.
+        turned: its corners stood in the wrong order.
     """
 
     position: int
     name: str
     corners: Corners
     difficult: bool
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ class XmlAnnotation:
 def read_xml(path: Path) -> XmlAnnotation:
     """Reads one annotation file.
 
-    Every `<object>` directly under the root counts, difficult or not; boxes of its `<part>`s do not.
+    Every `<object>` directly under the root counts, difficult or not, unless it is empty; boxes of `<part>`s do not.
 
     Raises:
-        DataError: missing, or not XML.
+        DataError: missing, not XML, or XML of another form.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -60,6 +63,11 @@ def read_xml(path: Path) -> XmlAnnotation:
         raise DataError(f"{path}: no such file; every image needs its annotation XML") from error
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # no such encoding
         raise DataError(f"{path}: not valid XML ({error})") from error
+    if root.tag.lower() != "annotation":
+        foreign = recognised_text(f"<{root.tag}".encode())
+        text = foreign.partition("; ")[2] if root.tag == "annotations" else "name VOC's XML files"
+        form = " (CVAT for images)" if root.tag == "annotations" else ""
+        raise DataError(f"{path}: found <{root.tag}>{form}, expected VOC's <annotation>; {text}")
     problems: list[str] = []
     size = None
     if any((root.findtext(f"size/{key}") or "0").strip() != "0" for key in ("height", "width")):
@@ -72,18 +80,31 @@ def read_xml(path: Path) -> XmlAnnotation:
             problems.append(f"{path}: size: found {width:g}x{height:g}, expected at least 1x1")
     objects = []
     for position, element in enumerate(root.findall("object"), start=1):
+        if len(element) == 0 and not (element.text or "").strip():
+            continue  # how some mark an image without objects
         where = f"{path}: object {position}"
         before = len(problems)
+        if element.find("bndbox") is None:
+            forms = [f"<{child.tag}>" for child in element if len(child) and child.tag != "part"]
+            problems.append(
+                f"{where}: no <bndbox> (found {', '.join(forms) or 'no other form either'}); draw it as an upright "
+                "box, or remove the object"
+            )
+            continue
         name = (element.findtext("name") or "").strip()
         if not name:
-            problems.append(f"{where}: name: found nothing, expected the name of a class")
+            problems.append(
+                f"{where}: name: found nothing, expected the name of a class; write it, or remove the object"
+            )
         x0, y0, x1, y1 = (
             _number(element, f"bndbox/{key}", where, problems)
             for key in ("xmin", "ymin", "xmax", "ymax")
         )
         difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
         if len(problems) == before:
-            objects.append(XmlObject(position, name, (x0, y0, x1, y1), difficult))
+            corners = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+            turned = corners != (x0, y0, x1, y1)
+            objects.append(XmlObject(position, name, corners, difficult, turned))
     file_name = (root.findtext("filename") or "").strip()
     return XmlAnnotation(file_name, size, objects, problems)
 
@@ -115,8 +136,7 @@ def box_problem(
     height, width = size
     x0, y0, x1, y1 = item.corners
     x, y, w, h = corners_to_bbox(item.corners, zero_based)
-    ordered = x1 >= x0 and y1 >= y0 and w > 0 and h > 0
-    if ordered and x < width and y < height and x + w > 0 and y + h > 0:
+    if w > 0 and h > 0 and x < width and y < height and x + w > 0 and y + h > 0:
         return None
     found = f"box {x0:g} {y0:g} {x1:g} {y1:g}"
     return f"{path}: object {item.position}: {found} has no pixel in a {width}x{height} image"

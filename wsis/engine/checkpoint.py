@@ -7,13 +7,16 @@ import os
 import pickle
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from torch import nn
 
+from wsis.data.classes import Categories, as_categories, read_classes
 from wsis.errors import ConfigError
 from wsis.modeling.mxnet_params import read_params
 from wsis.modeling.weight_names import with_our_names
@@ -73,6 +76,7 @@ class WsisCheckpointer(DetectionCheckpointer):
         strict: every parameter and buffer must be in the file with its shape, as evaluation needs it. Otherwise, as for
             pretrained backbones, some parameter must be.
         save_to_disk: default: on the main process.
+        categories: the classes of the model, which travel in its checkpoints.
         checkpointables: objects with ``state_dict`` and ``load_state_dict``.
     """
 
@@ -83,10 +87,12 @@ class WsisCheckpointer(DetectionCheckpointer):
         *,
         strict: bool = False,
         save_to_disk: bool | None = None,
+        categories: Categories | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.strict = strict
+        self.categories = categories
         self._path = ""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -191,6 +197,8 @@ class WsisCheckpointer(DetectionCheckpointer):
         data.update(
             {key: each.state_dict() for key, each in self.checkpointables.items()}, **kwargs
         )
+        if self.categories:
+            data["categories"] = self.categories
         self.logger.info("Saving checkpoint to %s", os.path.join(self.save_dir, f"{name}.pth"))
         remove_torn(os.path.join(self.save_dir, f"{name}.pth"))
         with atomic_writer(os.path.join(self.save_dir, f"{name}.pth"), "wb") as stream:
@@ -202,6 +210,28 @@ class WsisCheckpointer(DetectionCheckpointer):
         remove_torn(os.path.join(self.save_dir, "last_checkpoint"))
         with atomic_writer(os.path.join(self.save_dir, "last_checkpoint")) as stream:
             stream.write(last_filename_basename)
+
+
+def trained_categories(cfg: CfgNode, resume: bool = False) -> Categories:
+    """The classes that the weights of a run were trained with, from the checkpoint or from the folder that it lies in;
+    nothing where neither knows.
+
+    Args:
+        cfg: ``MODEL.WEIGHTS`` and ``OUTPUT_DIR``.
+        resume: the last checkpoint of ``OUTPUT_DIR``, if there is one, takes the place of ``MODEL.WEIGHTS``.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if resume:
+        last = Path(cfg.OUTPUT_DIR, "last_checkpoint")
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            path = str(last.with_name(last.read_text(encoding="utf-8").strip()))
+    if not os.path.isfile(path):
+        return []
+    found: Categories = []
+    with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with them
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = as_categories(content.get("categories"))
+    return found or read_classes(Path(path).parent)
 
 
 def _local_path(path: str, path_manager: Any) -> str:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import torch
 from detectron2.config import CfgNode
@@ -21,20 +21,25 @@ from torch import distributed as dist
 from torch import nn
 
 from wsis.config import load_cfg
-from wsis.data.build import dataset_source
-from wsis.data.images import check_image_files
-from wsis.data.registration import prepare_datasets
+from wsis.data.build import training_categories
+from wsis.data.classes import CLASSES_FILE
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
+from wsis.engine.run_data import (
+    Purpose,
+    check_data,
+    dataset_names,
+    leave_out_everywhere,
+    prepare,
+)
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
 from wsis.modeling.teacher import is_maker
+from wsis.structures.proxy_file import write_json_atomic
 
 logger = logging.getLogger(__name__)
-
-Purpose = Literal["train", "test", "generate"]
 
 
 def argument_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -99,14 +104,14 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     choose_device(cfg, args.opts)
     if purpose == "train":
         _check_solver(cfg, args)
-    names = _dataset_names(cfg, purpose)
+    names = dataset_names(cfg, purpose)
     if not names:
         key = "DATASETS.TEST" if purpose == "test" else "DATASETS.TRAIN"
         raise ConfigError(f"{key}: found nothing, expected the name of a dataset")
-    prepare_datasets(cfg, names)
+    prepare(cfg, args, purpose)
+    args.left_out = {}
     if checks_here():
-        for name in names:
-            check_image_files(dataset_source(cfg, name), tolerate_unreadable=purpose == "generate")
+        args.left_out = check_data(cfg, names, purpose)
         if purpose == "train":
             method_of(cfg).check_training_data(cfg)
             if cfg.PROXY.GENERATE_AFTER_TRAIN:
@@ -157,13 +162,6 @@ def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"SOLVER.IMS_PER_BATCH: found {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the "
             f"{counted(processes, 'process', 'processes')}"
         )
-
-
-def _dataset_names(cfg: CfgNode, purpose: Purpose) -> list[str]:
-    names = list(cfg.DATASETS.TEST if purpose == "test" else cfg.DATASETS.TRAIN)
-    if purpose == "train" and names:
-        names += cfg.DATASETS.TEST
-    return names
 
 
 def _check_generation(cfg: CfgNode, resume: bool) -> None:
@@ -296,7 +294,12 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="wsis")
     thawed = cfg.clone()
     thawed.defrost()
-    prepare_datasets(thawed, _dataset_names(cfg, purpose))
+    prepare(thawed, args, purpose)
+    leave_out_everywhere(args)
+    if purpose == "train" and comm.is_main_process():
+        categories = {"categories": training_categories(cfg)}
+        with _output_errors(cfg):
+            write_json_atomic(os.path.join(cfg.OUTPUT_DIR, CLASSES_FILE), categories, indent=2)
 
 
 def launch_processes(

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wsis.data.build import dataset_source
-from wsis.data.images import UnreadableImageError, check_image_files
+from wsis.data.image_checks import check_image_files
+from wsis.data.images import UnreadableImageError
 from wsis.data.score_maps import score_map_reader
 from wsis.data.source import Image
 from wsis.engine.checkpoint import NO_WEIGHTS

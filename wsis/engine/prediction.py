@@ -17,8 +17,10 @@ from detectron2.structures import Instances
 
 import wsis
 from wsis.data.build import dataset_source
+from wsis.data.classes import Categories, brief, categories_of, matched, names_of
 from wsis.data.mapper import TeacherDatasetMapper
-from wsis.data.registration import prepare_datasets
+from wsis.data.registration import get_source, prepare_datasets, register_custom
+from wsis.engine.checkpoint import trained_categories
 from wsis.engine.journal import (
     Entry,
     ImageId,
@@ -36,8 +38,6 @@ from wsis.modeling.teacher import is_maker
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area
-
-Categories = list[dict[str, Any]]
 
 _RESULT_KEYS = (
     "DATASETS.CLASS_AGNOSTIC",
@@ -139,34 +139,56 @@ def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categor
 
     Args:
         cfg: changed in place.
-        class_names: in the order of training; empty = those of the first dataset in ``DATASETS.TRAIN`` and
-            ``DATASETS.TEST`` that can be read, or that Detectron2 knows the classes of.
+        class_names: in the order of training; empty = those that the weights know, else those of the first dataset in
+            ``DATASETS.TRAIN`` and ``DATASETS.TEST`` that can be read, or that Detectron2 knows the classes of.
 
     Raises:
-        ConfigError: nothing says what the classes are, or they contradict a class number.
+        ConfigError: nothing says what the classes are, or they contradict a class number or the weights.
     """
     if cfg.DATASETS.CLASS_AGNOSTIC:
         return _numbered(cfg, ["object"])
+    trained = trained_categories(cfg)
+    known = names_of(trained)
     if class_names:
+        if known != list(class_names) and sorted(known) == sorted(class_names):
+            raise ConfigError(
+                f"--classes: found {brief(class_names)}, but {cfg.MODEL.WEIGHTS} was trained with {brief(known)}; "
+                "leave --classes out"
+            )
         return _numbered(cfg, class_names)
+    if trained:
+        _compare(cfg, trained)
+        return _numbered(cfg, known, {i: each["id"] for i, each in enumerate(trained)})
     reasons = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         listed = name in MetadataCatalog.list()  # asking for another one would make it
-        known = MetadataCatalog.get(name).as_dict() if listed else {}
+        metadata = MetadataCatalog.get(name).as_dict() if listed else {}
         try:
             prepare_datasets(cfg, [name])
         except WsisError as error:
-            if "thing_classes" in known:
-                by_class = {
-                    c: i for i, c in known.get("thing_dataset_id_to_contiguous_id", {}).items()
-                }
-                return _numbered(cfg, known["thing_classes"], by_class)
+            if "thing_classes" in metadata:
+                ids = metadata.get("thing_dataset_id_to_contiguous_id", {})
+                return _numbered(cfg, metadata["thing_classes"], {c: i for i, c in ids.items()})
             reasons.append(str(error))
             continue
-        categories = sorted(dataset_source(cfg, name).categories, key=lambda c: c["id"])
-        return [{"id": c["id"], "name": c["name"]} for c in categories]
+        return categories_of(dataset_source(cfg, name))
     reason = reasons[0] if reasons else "DATASETS.TRAIN: found nothing that has classes"
     raise ConfigError(f"{reason}; without the dataset name its classes by --classes FILE")
+
+
+def _compare(cfg: CfgNode, trained: Categories) -> None:
+    """Says in one line if the training's dataset has other classes by now than the weights know."""
+    for name in cfg.DATASETS.TRAIN[:1]:
+        try:
+            register_custom(cfg)
+            source = get_source(name, bad_box="later", need_boxes=False)
+        except WsisError:  # nothing of it is needed
+            continue
+        if matched(source, trained) is not source:
+            source.tell(
+                f"its classes are by now {brief(source.class_names)}; the weights were trained with "
+                f"{brief(names_of(trained))}, which are used"
+            )
 
 
 def _numbered(

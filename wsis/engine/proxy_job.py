@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsis.data.dicts import to_dicts
+from wsis.data.plausible import is_filled_box
 from wsis.data.source import Annotation, Image
 from wsis.engine.job import Job
 from wsis.engine.journal import ImageId, JournalIndex
@@ -46,7 +47,7 @@ class ProxyJob(Job):
 
     def check(self) -> frozenset[int]:
         """See :meth:`Job.check`: every mask that will be copied must be well formed; the teacher makes those of
-        annotations whose mask has no pixel.
+        annotations whose mask has no pixel, or is the box itself.
         """
         nothing = super().check()
         if not self.keep_true_masks:
@@ -54,8 +55,13 @@ class ProxyJob(Job):
         return frozenset(
             annotation["id"]
             for annotation in self.source.annotations
-            if annotation.get("segmentation") and rle_area(self._copy(annotation)) == 0
+            if annotation.get("segmentation")
+            and (rle_area(self._copy(annotation)) == 0 or self._is_filled_box(annotation))
         )
+
+    def _is_filled_box(self, annotation: Annotation) -> bool:
+        image = self.images[annotation["image_id"]]
+        return is_filled_box(annotation, image["height"], image["width"])
 
     def status_without_teacher(self, annotation: Annotation) -> str | None:
         """``crowd``, ``empty`` (no usable box) or ``given``; None where the teacher makes the mask.

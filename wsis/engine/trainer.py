@@ -19,8 +19,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from wsis.compat import cpu_ddp
-from wsis.data.build import Batches, build_test_loader
+from wsis.data.build import Batches, build_test_loader, training_categories
 from wsis.data.fork import before_workers
+from wsis.data.image_checks import BAD_IMAGE_CURE
+from wsis.data.images import UnreadableImageError
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.hooks import GenerateAfterTrain
@@ -30,6 +32,8 @@ from wsis.errors import ConfigError, WsisError
 from wsis.evaluation import build_evaluator
 from wsis.modeling.method import method_of
 from wsis.structures.proxy_file import write_json_atomic
+
+logger = logging.getLogger(__name__)
 
 
 class WsisTrainer(DefaultTrainer):
@@ -66,7 +70,10 @@ class WsisTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks, on wsis's checkpointer, and the generation of proxy masks at the end."""
         self.checkpointer = WsisCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            categories=training_categories(self.cfg),
+            trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
         if self.cfg.PROXY.GENERATE_AFTER_TRAIN:
@@ -79,11 +86,21 @@ class WsisTrainer(DefaultTrainer):
         Raises:
             WsisError: what ended the training, without the stack that Detectron2 would log; a full disk among others.
         """
+        if self.start_iter >= self.max_iter:
+            logger.warning(
+                "The training is finished (iteration %d of SOLVER.MAX_ITER %d); raise SOLVER.MAX_ITER to train on",
+                self.start_iter,
+                self.max_iter,
+            )
+            if self._is_complete():
+                return None
         self._finish_what_was_killed()
         log = logging.getLogger("detectron2.engine.train_loop")
         log.addFilter(_not_for_users)
         try:
             return super().train()
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"{error}; {BAD_IMAGE_CURE}") from error
         except (OSError, RuntimeError) as error:
             reason = _file_error(error)
             if reason is None:
@@ -102,6 +119,17 @@ class WsisTrainer(DefaultTrainer):
         path = os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth")
         if self.start_iter >= self.max_iter and not os.path.isfile(path):
             self.checkpointer.save("model_final", iteration=self.max_iter - 1)
+
+    def _is_complete(self) -> bool:
+        """Whether a finished training has written all that it would: the last weights, and the scores on
+        ``DATASETS.TEST``; a generation of proxy masks looks after itself.
+        """
+        wanted = ["model_final.pth"]
+        if self.cfg.DATASETS.TEST and self.cfg.TEST.EVAL_PERIOD >= 0:
+            wanted.append(os.path.join("inference", "results.json"))
+        return not self.cfg.PROXY.GENERATE_AFTER_TRAIN and all(
+            os.path.isfile(os.path.join(self.cfg.OUTPUT_DIR, name)) for name in wanted
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """With the optimizer, which Detectron2 0.6 leaves out."""

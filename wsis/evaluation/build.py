@@ -8,8 +8,10 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from wsis.data.dicts import check_masks
+from wsis.data.plausible import no_object
 from wsis.data.registration import get_source
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, DataError
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
 from wsis.evaluation.semantic import SemanticEvaluator
@@ -59,3 +61,24 @@ def build_evaluator(
     return InstanceEvaluator(
         dataset_name, output_dir, max_dets_per_image=max(100, cfg.TEST.DETECTIONS_PER_IMAGE)
     )
+
+
+def check_evaluation(cfg: CfgNode, dataset_name: str) -> None:
+    """What would spoil an evaluation after hours of training: checked before.
+
+    Raises:
+        ConfigError: as :func:`build_evaluator` would.
+        DataError: a mask is malformed, or there is no object to score.
+    """
+    source = get_source(dataset_name, bad_box="skip", need_boxes=False)
+    returns = method_of(cfg).returns
+    if returns in ("instances", "proxy"):
+        check_masks(source)
+        nothing = no_object(source)
+        if nothing:
+            raise DataError(f"{source.json_file}: nothing to score in DATASETS.TEST: {nothing}")
+    evaluator = build_evaluator(cfg, dataset_name)
+    if isinstance(evaluator, InstanceEvaluator) and cfg.MODEL.MASK_ON:
+        text = evaluator.without_mask_score
+        if text:
+            source.tell(text)

@@ -10,12 +10,16 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from wsis.data.registration import get_source
+from wsis.errors import counted
 from wsis.evaluation.proxy_pairs import segmentation_kind
 from wsis.structures.proxy_file import write_json_atomic
 from wsis.structures.rle import RLE, decode_mask, encode_mask, rle_area, segmentation_to_rle
@@ -138,17 +142,22 @@ class InstanceEvaluator(COCOEvaluator):
         max_dets_per_image: int = 100,
         distributed: bool = True,
     ) -> None:
-        super().__init__(
-            dataset_name,
-            distributed=distributed,
-            output_dir=output_dir,
-            max_dets_per_image=max_dets_per_image,
-            use_fast_impl=False,
-        )
-        if not self._do_evaluation:
-            return
+        # Detectron2's own __init__ would read the file again, unchecked
+        DatasetEvaluator.__init__(self)
+        self._logger = logger
+        self._distributed, self._output_dir, self._use_fast_impl = distributed, output_dir, False
+        self._max_dets_per_image = [1, 10, max_dets_per_image]
+        self._tasks, self._kpt_oks_sigmas, self._do_evaluation = None, (), True
+        self._cpu_device = torch.device("cpu")
+        self._metadata = MetadataCatalog.get(dataset_name)
+        source = get_source(dataset_name, bad_box="later", need_boxes=False)
+        document = {
+            "images": source.images,
+            "categories": source.categories,
+            "annotations": source.annotations,
+        }
         id_to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        self._coco_api = GroundTruth(self._coco_api.dataset, id_to_contiguous)
+        self._coco_api = GroundTruth(document, id_to_contiguous)
         if id_to_contiguous is not None:  # one id for each class, also where classes are merged
             first_ids = first_id_of_classes(id_to_contiguous)
             self._metadata = Metadata(
@@ -157,10 +166,21 @@ class InstanceEvaluator(COCOEvaluator):
                 thing_dataset_id_to_contiguous_id={c: index for index, c in first_ids.items()},
             )
 
+    @property
+    def without_mask_score(self) -> str:
+        """Why masks are not scored; "" where they are."""
+        annotations = self._coco_api.dataset["annotations"]
+        without, total = self._coco_api.num_without_mask, sum(not a["iscrowd"] for a in annotations)
+        if not without and total:
+            return ""
+        return (
+            f"{without} of {counted(total, 'object')} of the ground truth have no mask: box AP only"
+        )
+
     def evaluate(self, img_ids: list[Any] | None = None) -> dict[str, dict[str, float]]:
         """AP in percent per task; empty on all but the main process."""
         results = super().evaluate(img_ids)
-        if results and self._do_evaluation:
+        if results:
             logger.info(
                 "Ground truth of %s: %s masks", self._metadata.name, self._coco_api.kind or "no"
             )
@@ -174,13 +194,8 @@ class InstanceEvaluator(COCOEvaluator):
         return results
 
     def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
-        if not self._do_evaluation:
-            return super()._tasks_from_predictions(predictions)
-        without = self._coco_api.num_without_mask
-        total = sum(not a["iscrowd"] for a in self._coco_api.dataset["annotations"])
-        if without or not total:
-            text = "%s: %d of %d objects of the ground truth have no mask: box AP only"
-            logger.warning(text, self._metadata.name, without, total)
+        if self.without_mask_score:
+            logger.warning("%s: %s", self._metadata.name, self.without_mask_score)
             return ["bbox"]
         has_masks = not predictions or any("segmentation" in p for p in predictions)
         return ["bbox", "segm"] if has_masks else ["bbox"]

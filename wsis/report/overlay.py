@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from wsis.report.fonts import composed, font_for
 from wsis.structures.boxes import box_to_slices
 
 PALETTE = np.array(
@@ -80,9 +81,12 @@ def _with_labels(picture: np.ndarray, boxes: np.ndarray, labels: Sequence[str]) 
     """Texts on their colour, kept inside the picture; boxes (N, 4) XYXY in its pixels."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=_LABEL_SIZE)
     for i, (x, y, *_) in reversed(list(enumerate(boxes.tolist()))):  # the first one on top
-        label = " ".join(labels[i].split())  # Pillow measures one line only
+        label = composed(labels[i])  # Pillow measures one line only
+        font = font_for(label, _LABEL_SIZE)
+        if font is None:
+            label = label.encode("ascii", "replace").decode()
+            font = font_for(label, _LABEL_SIZE)
         width, height = draw.textlength(label, font=font) + 2, _LABEL_SIZE + 2
         x = max(0, min(x, canvas.width - width))
         y = max(0, y - height)
@@ -111,9 +115,9 @@ def contact_sheet(
     size = (sum(widths) + gap * (len(widths) + 1), top + sum(heights) + gap * len(heights))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=font_size)
     x = gap
     for column, title in enumerate(titles):
+        font = font_for(composed(title), font_size)
         draw.text((x + widths[column] / 2, gap), title, fill="black", anchor="ma", font=font)
         y = top
         for row, height in zip(rows, heights, strict=True):

@@ -17,6 +17,8 @@ from wsis.structures.boxes import box_to_slices
 
 RLE = dict[str, Any]
 
+MASK_CURE = "write polygons [[x1, y1, x2, y2, ...], ...] or a run-length code of the image's [height, width]"
+
 
 def _as_text(rle: dict[str, Any]) -> RLE:
     counts = rle["counts"]
@@ -127,7 +129,7 @@ def read_mask(entry: Mapping[str, Any], key: str, size: tuple[int, int], label: 
     try:
         return segmentation_to_rle(entry[key], *size)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{label}: key '{key}': {error}") from error
+        raise DataError(f"{label}: key '{key}': {error}; {MASK_CURE}") from error
 
 
 def _brief(value: object) -> str:

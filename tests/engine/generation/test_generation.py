@@ -216,7 +216,7 @@ class TestTrueMasks:
         assert {a["status"] for a in by_id(run()).values()} == {"ok", "crowd", "empty"}
 
     @pytest.mark.parametrize(
-        "broken", [[[1, 2, 3]], [["a"] * 6], {"size": [1, 1], "counts": "1"}, "mask", 7]
+        "broken", [[["a"] * 6], [1, "a"], {"size": [1, 1], "counts": "1"}, "mask", 7]
     )
     def test_that_are_malformed_end_the_run_before_it_starts(self, data, tmp_path, masks, broken):
         with edited(data) as document:

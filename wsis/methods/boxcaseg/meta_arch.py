@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches
-from wsis.data.images import check_image_files
+from wsis.data.image_checks import check_image_files
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.layers.pixel_losses import dice_loss

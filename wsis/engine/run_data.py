@@ -1,0 +1,125 @@
+"""The datasets of a run: made ready, looked at before any work, known alike to all its processes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from wsis.data.build import dataset_source
+from wsis.data.classes import Categories, brief, names_of
+from wsis.data.image_checks import BAD_IMAGE_CURE, check_image_files
+from wsis.data.plausible import doubts, no_object
+from wsis.data.registration import (
+    get_source,
+    label_folders,
+    leave_out,
+    prepare_datasets,
+    register_custom,
+)
+from wsis.engine.checkpoint import trained_categories
+from wsis.errors import DataError, counted
+from wsis.evaluation.build import check_evaluation
+
+logger = logging.getLogger(__name__)
+
+Purpose = Literal["train", "test", "generate"]
+
+
+def dataset_names(cfg: CfgNode, purpose: Purpose) -> list[str]:
+    """Those that a run of a purpose uses."""
+    names = list(cfg.DATASETS.TEST if purpose == "test" else cfg.DATASETS.TRAIN)
+    if purpose == "train" and names:
+        names += cfg.DATASETS.TEST
+    return names
+
+
+def prepare(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
+    """Prepares the datasets of a run; where its weights know their classes, so do the datasets.
+
+    Raises:
+        ConfigError, DataError: see :func:`wsis.data.registration.prepare_datasets`.
+    """
+    names = dataset_names(cfg, purpose)
+    resume = purpose != "generate" and args.resume
+    trained: Categories | None = None
+    if not cfg.DATASETS.CLASS_AGNOSTIC:
+        trained = trained_categories(cfg, resume) or None
+    if trained is not None and (purpose == "generate" or (purpose == "train" and not resume)):
+        # a teacher may know other classes than its boxes have, and pretrained weights be of anything
+        register_custom(cfg)
+        source = get_source(names[0], bad_box="later", need_boxes=False)
+        if set(source.class_names) != set(names_of(trained)):
+            if purpose == "generate":
+                known = (
+                    f"({brief(names_of(trained))}), not with its own ({brief(source.class_names)})"
+                )
+                source.tell(f"the weights were trained with other classes {known}")
+            trained = None
+    prepare_datasets(cfg, names, trained)
+
+
+def check_data(cfg: CfgNode, names: Sequence[str], purpose: Purpose) -> dict[str, list[int | str]]:
+    """Looks at files and images of the datasets of a run.
+
+    Returns:
+        Images by dataset that cannot be read and are left out of training; they are taken out of the datasets already.
+
+    Raises:
+        ConfigError, DataError: there is nothing to work on, or something that ``cfg`` does not tolerate.
+    """
+    left_out: dict[str, list[int | str]] = {}
+    for key in ("TRAIN", "TEST"):
+        for name, number in Counter(cfg.DATASETS[key]).items():
+            if number > 1 and purpose != "generate":
+                logger.warning(
+                    "DATASETS.%s names %r %d times: it counts so often", key, name, number
+                )
+    for name in dict.fromkeys(names):
+        source = dataset_source(cfg, name)
+        if purpose == "generate" and no_object(source):
+            raise DataError(f"{source.json_file}: nothing to make masks for: {no_object(source)}")
+        skip = (
+            purpose == "train" and name in cfg.DATASETS.TRAIN and cfg.DATASETS.BAD_IMAGE == "skip"
+        )
+        tolerated = skip or purpose == "generate"
+        pixels = "all" if skip else "none" if tolerated else "end"
+        cure = {"cure": BAD_IMAGE_CURE} if name in cfg.DATASETS.TRAIN else {}
+        unreadable = check_image_files(source, tolerated, pixels=pixels, **cure)
+        if skip and unreadable:
+            images = counted(len(unreadable), "image")
+            source.tell(
+                f"{images} left out of training, the first: {next(iter(unreadable.values()))}"
+            )
+            left_out[name] = list(unreadable)
+            leave_out(name, left_out[name])
+        if not label_folders(name):
+            masks = (
+                cfg.PROXY.KEEP_TRUE_MASKS if purpose == "generate" else name in cfg.DATASETS.TEST
+            )
+            masks = masks or cfg.WSIS.SUPERVISION == "mask"
+            teacher = "wsis" in source.info
+            for line in doubts(source.images, source.annotations, masks, teacher):
+                source.tell(line)
+        if purpose != "generate" and name in cfg.DATASETS.TEST:
+            check_evaluation(cfg, name)
+    return left_out
+
+
+def leave_out_everywhere(args: argparse.Namespace) -> None:
+    """Takes the images that :func:`check_data` has found unreadable, on any machine, out of this process's datasets.
+
+    Args:
+        args: ``left_out`` is what it has returned here.
+    """
+    everywhere: dict[str, set[int | str]] = defaultdict(set)
+    for found in comm.all_gather(getattr(args, "left_out", {})):
+        for name, image_ids in found.items():
+            everywhere[name].update(image_ids)
+    for name, image_ids in everywhere.items():
+        leave_out(name, image_ids)

@@ -1,6 +1,9 @@
 """Backbones in Detectron2's registry; importing it registers them."""
 
-from wsis.modeling.backbones.resnet_atrous import build_atrous_resnet_backbone
+from wsis.modeling.backbones.resnet_atrous import (
+    build_atrous_resnet_backbone,
+    build_resnet_stride16_backbone,
+)
 from wsis.modeling.backbones.timm_backbone import (
     TimmBackbone,
     build_timm_backbone,
@@ -13,6 +16,7 @@ __all__ = [
     "TimmBackbone",
     "build_atrous_resnet_backbone",
     "build_atrous_vgg16_backbone",
+    "build_resnet_stride16_backbone",
     "build_timm_backbone",
     "build_timm_fpn_backbone",
 ]

@@ -222,7 +222,7 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
         source = get_source(
             name,
             bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
-            need_boxes=need_boxes or not training,
+            need_boxes=need_boxes,
         )
         classes[name] = _class_names(source, agnostic)
         _set_metadata(name, source, classes[name], agnostic)

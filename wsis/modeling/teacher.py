@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from wsis.data.build import Mapper
 from wsis.data.mapper import TagDatasetMapper, TeacherDatasetMapper
 from wsis.errors import ConfigError
-from wsis.modeling.method import Method, method_of
+from wsis.modeling.method import Method, Result, method_of
 from wsis.structures import ImageMaps, ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
@@ -167,7 +167,7 @@ class TagTeacher(Maker):
     sorted contiguous classes that the image has.
     """
 
-    returns = "score_maps"
+    returns: Result = "score_maps"
     _mapper = TagDatasetMapper
 
     @classmethod

@@ -23,6 +23,7 @@ from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
+from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -40,6 +41,9 @@ PARTS: dict[str, Part] = {
     "workers": benchmark_workers,
     "report": benchmark_report,
     "scale": benchmark_scale,
+    "walk": benchmark_walk,
+    "pairs": benchmark_pairs,
+    "seed_sweep": benchmark_seed_sweep,
 }
 
 

@@ -68,6 +68,8 @@ INERT = {
     # every mask is dropped whatever its content
     "boxcaseg/mask_head_loss": "all_dropped_conf_pos all_dropped_mask_logits all_dropped_mask_targets"
     " all_dropped_matched_labels",
+    # another order of the names
+    "bas/net_irn": "keys",
     # another order of the features' channels
     "icam/affnet_pairs_small": "w_f9",
     # more classes that are not in the image

@@ -53,8 +53,8 @@ def test_void_and_absent_classes_do_not_count() -> None:
     [
         (np.zeros((1, 2, 2)), [1, 2], np.zeros((2, 2)), "2 labels"),
         (np.zeros((1, 2, 2)), [1], np.zeros((2, 3)), r"target \(2, 3\)"),
-        (np.zeros((1, 2, 2)), [6], np.zeros((2, 2)), "labels hold"),
-        (np.zeros((1, 2, 2)), [1], np.full((2, 2), 6), "target hold"),
+        (np.zeros((1, 2, 2)), [6], np.zeros((2, 2)), r"not in 0..5"),
+        (np.zeros((1, 2, 2)), [1], np.full((2, 2), 6), r"not in 0..5"),
     ],
 )
 def test_what_does_not_fit_is_refused(maps, labels, target, message: str) -> None:

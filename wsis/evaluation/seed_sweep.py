@@ -71,19 +71,22 @@ class SeedSweep:
             raise ValueError(
                 f"maps are {tuple(scores.shape)}, target {tuple(truth.shape)}, {len(labels)} labels"
             )
-        rows = truth.flatten().long()
-        known = rows != ignore_label
-        for name, values in (("target", rows[known]), ("labels", torch.as_tensor(labels))):
-            if ((values < 0) | (values >= self.num_classes)).any():
-                raise ValueError(f"{name} hold a label that is not in 0..{self.num_classes - 1}")
+        void = truth == ignore_label
+        outside = ((truth < 0) | (truth >= self.num_classes)) & ~void
+        if outside.any() or any(not 0 <= label < self.num_classes for label in labels):
+            raise ValueError(f"a target or label is not in 0..{self.num_classes - 1}")
+        # what is left out has a row of its own, which is dropped
+        rows = truth.int().masked_fill_(void, self.num_classes).flatten()
+        columns = passed = torch.zeros_like(rows)
         if len(labels):
             largest, winner = scores.flatten(1).max(dim=0)
-            columns = torch.as_tensor(labels)[winner]
-            passed = torch.bucketize(largest, torch.tensor(self.thresholds, dtype=largest.dtype))
-        else:
-            columns = passed = torch.zeros_like(rows)
-        cells = (rows * self.num_classes + columns) * (len(self.thresholds) + 1) + passed
-        self._counts += torch.bincount(cells[known], minlength=len(self._counts))
+            columns = torch.as_tensor(labels, dtype=torch.int32)[winner]
+            thresholds = torch.tensor(self.thresholds, dtype=largest.dtype)
+            passed = torch.bucketize(largest, thresholds, out_int32=True)
+        steps = len(self.thresholds) + 1
+        cells = rows.mul_(self.num_classes).add_(columns).mul_(steps).add_(passed)
+        counts = torch.bincount(cells, minlength=len(self._counts) + self.num_classes * steps)
+        self._counts += counts[: len(self._counts)]
 
     def confusions(self) -> np.ndarray:
         """(T, C, C) int64 of the thresholds, rows true class; add those of several processes."""

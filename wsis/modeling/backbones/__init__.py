@@ -1,7 +1,10 @@
 """Backbones in Detectron2's registry; importing it registers them."""
 
 from wsis.modeling.backbones.resnet38 import ResNet38, build_resnet38_backbone
-from wsis.modeling.backbones.resnet_atrous import build_atrous_resnet_backbone
+from wsis.modeling.backbones.resnet_atrous import (
+    build_atrous_resnet_backbone,
+    build_resnet_stride16_backbone,
+)
 from wsis.modeling.backbones.timm_backbone import (
     TimmBackbone,
     build_timm_backbone,
@@ -16,6 +19,7 @@ __all__ = [
     "build_atrous_resnet_backbone",
     "build_atrous_vgg16_backbone",
     "build_resnet38_backbone",
+    "build_resnet_stride16_backbone",
     "build_timm_backbone",
     "build_timm_fpn_backbone",
 ]

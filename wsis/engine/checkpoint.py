@@ -15,7 +15,6 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from wsis.errors import ConfigError
-from wsis.modeling.backbones.timm_backbone import TimmBackbone
 from wsis.modeling.weight_names import with_our_names
 from wsis.structures.proxy_file import atomic_writer, remove_torn
 
@@ -144,12 +143,11 @@ class WsisCheckpointer(DetectionCheckpointer):
         return data if ours is model else {"model": ours}
 
     def _placed(self, weights: dict[str, Any]) -> dict[str, Any]:
-        """Weights under timm's names with the place of the model's timm network before them, if it has one."""
+        """Weights as the first module that knows their names by its method ``placed`` names them, with its place."""
         for name, module in self.model.named_modules():
-            if isinstance(module, TimmBackbone) and not weights.keys().isdisjoint(
-                module.net.state_dict()
-            ):
-                return {f"{name}.net.{key}".removeprefix("."): v for key, v in weights.items()}
+            found = module.placed(weights) if hasattr(module, "placed") else None
+            if found is not None:
+                return {f"{name}.{key}".removeprefix("."): value for key, value in found.items()}
         return weights
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:

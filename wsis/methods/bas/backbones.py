@@ -93,7 +93,21 @@ class TappedBackbone(Backbone):
             if name.startswith(("trunk", "tail"))
         }
         found = {parts[name]: value for name, value in weights.items() if name in parts}
-        return found or None
+        return found or self._by_order(weights)
+
+    def _by_order(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same tensors in the same order under other names, as those of the release's MobileNetV1."""
+        own, theirs = (
+            {name: tuple(value.shape) for name, value in state.items() if _is_no_counter(name)}
+            for state in (self.state_dict(), weights)
+        )
+        if list(own.values()) != list(theirs.values()):
+            return None
+        return {ours: weights[name] for ours, name in zip(own, theirs, strict=True)}
+
+
+def _is_no_counter(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
 
 
 @BACKBONE_REGISTRY.register()

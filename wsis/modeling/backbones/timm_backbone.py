@@ -110,6 +110,12 @@ class TimmBackbone(Backbone):
         maps = self.net.forward_intermediates(x, indices=self.indices, intermediates_only=True)
         return dict(zip(self._out_features, maps, strict=True))
 
+    def placed(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Weights under timm's names as this module names them; None if they are of another network."""
+        if weights.keys().isdisjoint(self.net.state_dict()):
+            return None
+        return {f"net.{key}": value for key, value in weights.items()}
+
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each map."""
         return {

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wsis.data.build import dataset_source
 from wsis.data.images import UnreadableImageError, check_image_files
+from wsis.data.score_maps import score_map_reader
 from wsis.data.source import Image
 from wsis.engine.checkpoint import NO_WEIGHTS
 from wsis.engine.job import Job, TagJob
@@ -121,7 +122,7 @@ def generate_proxy_masks(
     jobs = _jobs(cfg, type(teacher), teacher.label_names, teacher.map_names)
     without_pixel = _on_main(partial(_check_sources, jobs))
     jobs = [
-        replace(job, provenance=provenance(cfg, teacher, job.source, weights), no_pixel=no_pixel)
+        replace(job, provenance=_made_with(cfg, teacher, job, weights), no_pixel=no_pixel)
         for job, no_pixel in zip(jobs, without_pixel, strict=True)
     ]
     folder = jobs[0].folder
@@ -212,12 +213,20 @@ def _jobs(
             source=dataset_source(cfg, name),
             folder=Path(cfg.OUTPUT_DIR) / "proxy",
             class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
+            readers={each: score_map_reader(cfg, name, each) for each in kind.maps_needed(cfg)},
             label_names=label_names,
             map_names=map_names,
             **kwargs,
         )
         for name in names
     ]
+
+
+def _made_with(cfg: CfgNode, teacher: Maker, job: Job, weights: str | None) -> dict[str, Any]:
+    """See :func:`wsis.engine.provenance.provenance`; with the score maps of earlier stages."""
+    maps = {name: reader.made_with for name, reader in job.readers.items()}
+    made_with = provenance(cfg, teacher, job.source, weights)
+    return made_with | {"score_maps": maps} if maps else made_with
 
 
 def _check_sources(jobs: list[Job]) -> list[frozenset[int]]:
@@ -326,7 +335,7 @@ def _seeds(
             job.write_nothing(record["file_name"], image)
             return result_line(image["id"], [])
         try:
-            return mapper(record)
+            return job.inputs(record, mapper)
         except UnreadableImageError as error:
             return failure_line(image["id"], str(error))
 

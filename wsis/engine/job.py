@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wsis.data.build import Mapper
 from wsis.data.dicts import to_dicts
+from wsis.data.score_maps import ScoreMapReader
 from wsis.data.source import Annotation, CocoSource, Image
 from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
 from wsis.engine.output_folders import LabelFolder, OutputFolder, ScoreMapFolder
@@ -29,6 +32,7 @@ class Job(ABC):
         source: its data.
         folder: where journals go, and the proxy-mask file if there is one.
         class_agnostic: ``DATASETS.CLASS_AGNOSTIC``.
+        readers: score maps of an earlier stage that the teacher reads, by name.
         label_names, map_names: semantic labels and score maps that the teacher makes.
         provenance: see :func:`wsis.engine.provenance.provenance`.
         no_pixel: what :meth:`check` returned.
@@ -39,6 +43,7 @@ class Job(ABC):
     source: CocoSource
     folder: Path
     class_agnostic: bool
+    readers: Mapping[str, ScoreMapReader] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
     map_names: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -56,13 +61,25 @@ class Job(ABC):
     def amount(self) -> str:
         """What a finished dataset has, counted."""
 
-    @abstractmethod
     def check(self) -> frozenset[int]:
-        """Checks what the teacher needs of the source; returns the annotations whose true mask has no pixel.
+        """Checks what the teacher needs of the source and of earlier stages.
+
+        Returns:
+            The annotations whose true mask has no pixel.
 
         Raises:
-            DataError: it is not there.
+            DataError: something is not there or malformed.
         """
+        for reader in self.readers.values():
+            reader.check(self.source)
+        return frozenset()
+
+    def inputs(self, record: dict[str, Any], mapper: Mapper) -> dict[str, Any]:
+        """What the teacher gets of an image, which :meth:`record` returned."""
+        inputs = mapper(record)
+        if self.readers:
+            inputs["score_maps"] = {name: read(record) for name, read in self.readers.items()}
+        return inputs
 
     @property
     def warning(self) -> str:
@@ -205,7 +222,7 @@ class TagJob(Job):
                 f"{self.source.json_file}: none of {counted(len(self.source.images), 'image')} has a tag, expected key "
                 "'image_labels' in an image, or an annotation with a 'category_id'"
             )
-        return frozenset()
+        return super().check()
 
     @property
     def warning(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,16 @@ from wsis.data.source import CocoSource, Image
 from wsis.errors import DataError, WsisError
 from wsis.structures import RLE, ImageMaps, ProxyMasks
 from wsis.structures.proxy_file import remove_torn
-from wsis.structures.pseudo_labels import IGNORE, MANIFEST, label_path, write_label, write_manifest
+from wsis.structures.pseudo_labels import (
+    IGNORE,
+    MANIFEST,
+    label_path,
+    name_in_source,
+    write_label,
+    write_manifest,
+)
 from wsis.structures.rle import decode_mask
-from wsis.structures.score_maps import write_score_maps
+from wsis.structures.score_maps import KIND, SUFFIX, write_score_maps
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class OutputFolder(ABC):
                 f"{image}: the teacher made {self.noun}s {sorted(maps)}, expected {sorted(self.names)}"
             )
         if maps:
-            file_name = os.path.relpath(image, self.image_root) if self.image_root else image
+            file_name = name_in_source(image, self.image_root)
             unknown = [decode_mask(code) for code in void]
             for name, path in self.paths(file_name).items():
                 self.write_one(path, maps[name], file_name, unknown)
@@ -165,8 +171,8 @@ class ScoreMapFolder(OutputFolder):
 
     made_with: str = ""
 
-    kind = "score_maps"
-    suffix = ".npz"
+    kind = KIND
+    suffix = SUFFIX
     noun = "score map"
 
     def maps_of(self, made: ProxyMasks | ImageMaps) -> Mapping[str, Any]:

@@ -48,8 +48,9 @@ class ProxyJob(Job):
         """See :meth:`Job.check`: every mask that will be copied must be well formed; the teacher makes those of
         annotations whose mask has no pixel.
         """
+        nothing = super().check()
         if not self.keep_true_masks:
-            return frozenset()
+            return nothing
         return frozenset(
             annotation["id"]
             for annotation in self.source.annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -62,6 +62,14 @@ class Maker(Method):
         """Raises ConfigError where ``WSIS.SUPERVISION`` keeps from it what it needs."""
 
     @classmethod
+    def maps_needed(cls, cfg: CfgNode) -> Sequence[str]:
+        """Names of the score maps of an earlier stage, as in ``DATASETS.CUSTOM_SCORE_MAPS``, that it reads. In a
+        generation they are checked before any work, are part of what the result was made with, and come with the inputs
+        of :meth:`propose`.
+        """
+        return ()
+
+    @classmethod
     def test_mapper(cls, cfg: CfgNode) -> Mapper:
         """With the boxes or tags, and the original image for the refiner."""
         cls.check_supervision(cfg)
@@ -79,8 +87,9 @@ class Maker(Method):
 
         Args:
             batched_inputs: ``image`` (3, h, w) at network size in ``INPUT.FORMAT``, ``height``, ``width`` (original),
-                ``file_name``, ``image_id``, with :attr:`needs_original_image` also ``original_image``; and what the
-                kind of teacher adds.
+                ``file_name``, ``image_id``, with :attr:`needs_original_image` also ``original_image``; with
+                :meth:`maps_needed` also ``score_maps``, name to :class:`wsis.structures.ScoreMaps`; and what the kind
+                of teacher adds.
 
         Returns:
             One seed per image, see :func:`seed_from_inputs`.

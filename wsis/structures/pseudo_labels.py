@@ -53,6 +53,16 @@ def label_path(
     return Path(folder, name, *parts).with_suffix(suffix)
 
 
+def name_in_source(path: str, image_root: str) -> str:
+    """The name that an image has in its data set.
+
+    Args:
+        path: of the image, the root included.
+        image_root: folder that names are relative to; "" = names are paths.
+    """
+    return os.path.relpath(path, image_root) if image_root else path
+
+
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
     """Writes one label; a reader sees the whole file or none.
 

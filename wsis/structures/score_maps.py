@@ -23,6 +23,9 @@ from torch.nn import functional
 from wsis.errors import DataError
 from wsis.structures.proxy_file import atomic_writer
 
+KIND = "score_maps"
+"""The key of a manifest that names score maps."""
+SUFFIX = ".npz"
 STRETCHED = 0
 """The stride of maps that are stretched over their image."""
 _CURE = "make the score maps anew"

@@ -164,3 +164,42 @@ def test_labels_or_score_maps_alone(tmp_path, run, monkeypatch, names, kept):
     assert result.files == (tmp_path / "out" / kept / "noise/manifest.json",)
     assert {name.split("/")[0] for name in outputs(tmp_path / "out")} == {kept}
     assert run() == result
+
+
+class TestMapsOfAnEarlierStage:
+    @pytest.fixture
+    def again(self, tmp_path, run, monkeypatch):
+        """``again(**keys)``: a later stage in ``later``, which reads the maps of a first one as ``cam``."""
+        run("first")
+        monkeypatch.setattr(NoiseTagTeacher, "maps_needed", classmethod(lambda cls, cfg: ["cam"]))
+        keys = {"DATASETS__CUSTOM_SCORE_MAPS": self.entries(tmp_path / "first")}
+        return lambda **more: run("later", **keys | more)
+
+    def test_come_with_the_inputs_and_are_part_of_what_the_result_was_made_with(
+        self, tmp_path, run, again, seen
+    ):
+        seen.clear()
+        result = again()
+        assert len(seen) == 11
+        for inputs in seen.values():
+            (found,) = inputs["score_maps"].values()
+            assert found.classes.tolist() == [1 + tag for tag in inputs["tags"]]
+        first = json.loads((tmp_path / "first/score_maps/noise/manifest.json").read_text())
+        later = json.loads(result.files[0].read_text())
+        assert later["wsis"]["score_maps"] == {"cam": provenance_digest(first["wsis"])}
+        run("other", SEED=2, DATASETS__CUSTOM_SCORE_MAPS=self.entries(tmp_path / "first"))
+        other = self.entries(tmp_path / "other")
+        with pytest.raises(WsisError, match='score_maps.cam: "[0-9a-f]{16}" -> "[0-9a-f]{16}"'):
+            again(resume=True, DATASETS__CUSTOM_SCORE_MAPS=other)
+
+    @staticmethod
+    def entries(output):
+        return [["noise", "cam", str(output / "score_maps/noise/m")]]
+
+    def test_that_do_not_belong_are_found_before_anything_is_written(self, tmp_path, again):
+        with pytest.raises(ConfigError, match="'noise' has no score maps 'cam', found none"):
+            again(DATASETS__CUSTOM_SCORE_MAPS=[])
+        (tmp_path / "first/score_maps/noise/m/7.npz").unlink()
+        with pytest.raises(DataError, match=r"7\.npz: no such file of score maps"):
+            again()
+        assert not (tmp_path / "later").exists()

@@ -71,6 +71,8 @@ INERT = {
     "icam/affnet_pairs_small": "w_f9",
     # more classes that are not in the image
     "icam/random_walk_b": "num_classes",
+    # the same for old and new layers
+    "icam/poly_optimizer": "group_weight_decay",
 }
 """Arrays whose spoiled form is as right as the recorded one."""
 FILES = [

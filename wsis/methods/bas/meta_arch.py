@@ -216,17 +216,19 @@ class BAS(TagTeacher):
         crops = torch.stack(ten_crop(image, [self.crop] * 2)) if self.params.ten_crop else None
         if crops is not None:
             image = crops[4]  # the centre; the mirror images come last
-        size = (inputs["height"], inputs["width"]) if self.whole else tuple(image.shape[1:])
+        height, width = image.shape[1:]
+        if self.whole:
+            height, width = inputs["height"], inputs["width"]
         features = self.network.backbone.trunk(image[None])
         scores = self._scores(features)
-        shown = ScoreMaps.of_nothing(*size)
+        shown = ScoreMaps.of_nothing(height, width)
         if tags:
             if self.params.top_k == 1:
                 maps = self.network.class_maps(features, tags)
             else:
                 maps = self._combined(features, scores, len(tags))
             labels = np.array(tags, dtype=np.int64) + 1
-            shown = ScoreMaps(labels, maps[0].float().cpu().numpy(), *size, STRETCHED)
+            shown = ScoreMaps(labels, maps[0].float().cpu().numpy(), height, width, STRETCHED)
         if crops is not None:
             scores = self._scores(self.network.backbone.trunk(crops)).softmax(dim=1).mean(0, True)
         return {"score_maps": {BAS_MAP: shown}, "tags": scores[0].float()}

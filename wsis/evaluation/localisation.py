@@ -182,12 +182,12 @@ class Localisation:
         iou, ranks = np.stack(counts.iou), np.array(counts.ranks)
         accuracies = localisation_accuracies(iou, ranks)
         ranked = bool((ranks < UNRANKED).all())
-        names = {"gt_known": "GT-known"} | ({"top1": "Top-1", "top5": "Top-5"} if ranked else {})
+        names = {"gt_known": "GTknown"} | ({"top1": "Top1Loc", "top5": "Top5Loc"} if ranked else {})
         names |= {f"iou{number}": f"IoU{number}" for number in (30, 50, 70)}
         found = {name: 100 * accuracies[key_][-1] for key_, name in names.items()}
         found["MaxBoxAccV2"] = 100 * max_box_accuracy(iou[:, :-1])
         if ranked:
-            found |= {f"class top{n}": 100 * (ranks < n).mean() for n in (1, 5)}
+            found |= {f"Top{n}": 100 * (ranks < n).mean() for n in (1, 5)}
         if counts.histogram.any():
             found |= dict(
                 zip(("PxAP", "PIoU"), 100 * np.array(pixel_scores(counts.histogram)), strict=True)

@@ -39,8 +39,8 @@ class TappedParams:
     """Backbone "build_tapped_backbone".
 
     Attributes:
-        network: "vgg16", "mobilenet_v1", "resnet50" and "inception_v3" have the strides and taps of BAS; "timm" is the
-            network of MODEL.TIMM, whose OUT_INDICES are the tap and the last map.
+        network: The networks "vgg16", "mobilenet_v1", "resnet50" and "inception_v3" have the strides and taps of BAS;
+            "timm" is the network of MODEL.TIMM, whose OUT_INDICES are the tap and the last map.
         tap_stride: Of "resnet50": 8 (localisation: layers 3 and 4 do not stride) or 16 (semantic seeds: layer 4).
         pool: Of "resnet50" and "timm": a max pool halves the tapped map before the tail.
     """

@@ -113,6 +113,13 @@ def small_network(kind: str, arrays: Arrays) -> BASNetwork:
     return load(network, recorded(arrays, "w."))
 
 
+def chosen(maps: Tensor, scores: Tensor, classes: Tensor, number: int) -> Tensor:
+    """The label's map (1), or the mean of those of the best."""
+    if number > 1:
+        return combined(maps, scores, number)
+    return maps[torch.arange(len(maps)), classes][:, None]
+
+
 def load(network: BASNetwork, weights: dict[str, Tensor]) -> BASNetwork:
     """The network with these weights of the release's names; all of its own but a small network's trunk."""
     ours = network.placed(weights) or {}
@@ -197,7 +204,7 @@ def bas_constraint(arrays: Arrays) -> Iterator[Comparison]:
         maps = network.foreground(features)
     yield relative("eval_score", scores, arrays["eval_score"], FORWARD)
     for number in (1, 2, scores.shape[1]):
-        map_ = combined(maps, scores, classes, number)
+        map_ = chosen(maps, scores, classes, number)
         yield relative(f"top {number}", map_, arrays[f"eval_M_top{number}"], FORWARD)
 
 
@@ -222,7 +229,7 @@ def bas_topk(arrays: Arrays) -> Iterator[Comparison]:
     maps, scores, classes = (tensor(arrays[name]) for name in ("maps", "scores", "label"))
     for name in arrays:
         if name.startswith("M_top"):
-            got = combined(maps, scores, classes, int(name.removeprefix("M_top")))
+            got = chosen(maps, scores, classes, int(name.removeprefix("M_top")))
             yield relative(name, got, arrays[name], 1e-6)
 
 
@@ -311,7 +318,7 @@ def values(case: Case) -> tuple[Step, dict[str, Tensor], dict[str, float]]:
     if kind == "wsss":
         return found, {"infer_fused": maps[0] + maps[1].flip(-1)}, buffers
     scores = network.classifier(features).mean(dim=(2, 3))
-    one, every = (combined(maps, scores, classes, n) for n in (1, maps.shape[1]))
+    one, every = (chosen(maps, scores, classes, n) for n in (1, maps.shape[1]))
     return found, {"eval_score": scores, "eval_M_gt": one, "eval_M_all": every}, buffers
 
 

@@ -152,19 +152,15 @@ class WsisCheckpointer(DetectionCheckpointer):
         return data if ours is model else {"model": ours}
 
     def _placed(self, weights: dict[str, Any]) -> dict[str, Any]:
-        """Weights of parts of the model with the parts' places before them. The names of such weights are those of the
-        submodule that ``released_as`` of the part's class names, "" = the part itself.
+        """Weights under the model's names, if some of its modules know them under others by a method ``placed``; an outer
+        module's word counts before that of one inside it.
         """
-        placed: dict[str, Any] = {}
-        rest = dict(weights)
+        ours: dict[str, Any] = {}
         for name, module in self.model.named_modules():
-            inner = getattr(module, "released_as", None)
-            if inner is not None:
-                place = "".join(f"{part}." for part in (name, inner) if part)
-                for own in weights.keys() & module.get_submodule(inner).state_dict().keys():
-                    placed[place + own] = weights[own]
-                    rest.pop(own, None)
-        return {**rest, **placed} if placed else weights
+            found = module.placed(weights) if hasattr(module, "placed") else None
+            for key, value in (found or {}).items():
+                ours.setdefault(f"{name}.{key}".removeprefix("."), value)
+        return ours or weights
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = len(checkpoint["model"])

@@ -13,6 +13,7 @@ from wsis.data.plausible import no_object
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation.instance import InstanceEvaluator
+from wsis.evaluation.localisation import LocalisationEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
 from wsis.evaluation.semantic import SemanticEvaluator
 from wsis.evaluation.tags import TagEvaluator
@@ -23,7 +24,7 @@ def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_dir: str | None = None
 ) -> DatasetEvaluator:
     """A teacher's masks are scored against the true ones, semantic maps by their mIoU, tags by their average precision,
-    anything else as instances in COCO's way.
+    score maps by the boxes and pixels of their classes, anything else as instances in COCO's way.
 
     Args:
         cfg: ``MODEL.META_ARCHITECTURE`` decides; ``TEST.DETECTIONS_PER_IMAGE`` above COCO's 100 is honoured.
@@ -48,10 +49,7 @@ def build_evaluator(
     if returns == "tags":
         return TagEvaluator(dataset_name, class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC)
     if returns == "score_maps":
-        raise ConfigError(
-            f"DATASETS.TEST: nothing scores what MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} returns, score "
-            "maps; leave it empty and write them by tools/generate_proxy_masks.py"
-        )
+        return LocalisationEvaluator.from_cfg(cfg, dataset_name, output_dir)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":
         raise ConfigError(

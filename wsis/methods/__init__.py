@@ -1,6 +1,7 @@
 """One room per paper, and the baselines that any of them must beat; importing it registers all."""
 
 from wsis.methods import bana as _bana  # noqa: F401  # registration
+from wsis.methods import bas as _bas  # noqa: F401  # registration
 from wsis.methods import baselines as _baselines  # noqa: F401  # registration
 from wsis.methods import bbam as _bbam  # noqa: F401  # registration
 from wsis.methods import boxcaseg as _boxcaseg  # noqa: F401  # registration

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import nn
+
 IsForeign = Callable[[Mapping[str, Any]], bool]
 Translate = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -23,6 +25,11 @@ def register_weight_names(is_foreign: IsForeign) -> Callable[[Translate], Transl
         return translate
 
     return register
+
+
+def own_names(module: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights that a module has under the very same names."""
+    return {name: weights[name] for name in module.state_dict() if name in weights}
 
 
 def with_our_names(weights: dict[str, Any]) -> dict[str, Any]:

@@ -4,3 +4,7 @@ A generator predicts a foreground map on a middle feature of a classifier. What 
 foreground must not excite the classifier's logit of the class, while the map stays small: so the map grows from the
 telling parts to the whole object. Trains on image tags, or on crops of boxes; returns score maps, or a mask per box.
 """
+
+from wsis.methods.bas.meta_arch import BAS
+
+__all__ = ["BAS"]

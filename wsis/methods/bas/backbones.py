@@ -39,8 +39,8 @@ class TappedParams:
     """Backbone "build_tapped_backbone".
 
     Attributes:
-        network: "vgg16", "mobilenet_v1", "resnet50" and "inception_v3" have the strides and taps of BAS; "timm" is the
-            network of MODEL.TIMM, whose OUT_INDICES are the tap and the last map.
+        network: The networks "vgg16", "mobilenet_v1", "resnet50" and "inception_v3" have the strides and taps of BAS;
+            "timm" is the network of MODEL.TIMM, whose OUT_INDICES are the tap and the last map.
         tap_stride: Of "resnet50": 8 (localisation: layers 3 and 4 do not stride) or 16 (semantic seeds: layer 4).
         pool: Of "resnet50" and "timm": a max pool halves the tapped map before the tail.
     """
@@ -93,7 +93,21 @@ class TappedBackbone(Backbone):
             if name.startswith(("trunk", "tail"))
         }
         found = {parts[name]: value for name, value in weights.items() if name in parts}
-        return found or None
+        return found or self._by_order(weights)
+
+    def _by_order(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same tensors in the same order under other names, as those of the release's MobileNetV1."""
+        own, theirs = (
+            {name: tuple(value.shape) for name, value in state.items() if _is_no_counter(name)}
+            for state in (self.state_dict(), weights)
+        )
+        if list(own.values()) != list(theirs.values()):
+            return None
+        return {ours: weights[name] for ours, name in zip(own, theirs, strict=True)}
+
+
+def _is_no_counter(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
 
 
 @BACKBONE_REGISTRY.register()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -95,6 +95,12 @@ class BASNetwork(nn.Module):
         logits = class_convolution(features, self.generator.weight[classes])
         return (logits if bias is None else logits + bias[classes].view(-1, 1, 1, 1)).sigmoid()
 
+    def class_maps(self, features: Tensor, classes: Sequence[int]) -> Tensor:
+        """The maps of some classes in every sample: (B, C, H, W) to (B, T, H, W) in (0, 1)."""
+        weight, bias = self.generator.weight[classes], self.generator.bias
+        bias = bias if bias is None else bias[classes]
+        return functional.conv2d(features, weight, bias, padding=1).sigmoid()
+
     def placed(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
         """Weights of the original release, or of the backbone's network by torchvision or timm, under our names.
 
@@ -147,18 +153,18 @@ def class_convolution(features: Tensor, weights: Tensor) -> Tensor:
     return functional.fold(cells, size, side, padding=side // 2)
 
 
-def combined(maps: Tensor, scores: Tensor, classes: Tensor, number: int) -> Tensor:
-    """One map per sample.
+def combined(maps: Tensor, scores: Tensor, number: int) -> Tensor:
+    """The plain mean of the maps of the classes with the highest scores.
 
     Args:
         maps: (B, K, H, W) of all classes.
         scores: (B, K) of the classifier.
-        classes: (B,) int64 labels.
-        number: 1 = the label's map; k > 1 = the plain mean of the maps of the k highest scores, K = of all classes.
+        number: of classes; K = a map of whatever is an object.
 
     Returns:
         (B, 1, H, W).
     """
-    chosen = classes[:, None] if number == 1 else scores.topk(number, dim=1).indices
+    if number == maps.shape[1]:
+        return maps.mean(dim=1, keepdim=True)
     rows = torch.arange(len(maps), device=maps.device)[:, None]
-    return maps[rows, chosen].mean(dim=1, keepdim=True)
+    return maps[rows, scores.topk(number, dim=1).indices].mean(dim=1, keepdim=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch.nn import functional
 from wsis.errors import ConfigError
 from wsis.layers.deeplab import resize_scores
 from wsis.methods.icam.losses import Maps
+from wsis.modeling.weight_names import own_names
 
 EPS = 1e-5
 """Added to norms and sums that are divided by."""
@@ -55,8 +59,6 @@ class CamNetwork(nn.Module):
         ConfigError: the backbone has less than three maps.
     """
 
-    released_as = ""
-
     def __init__(
         self, backbone: Backbone, num_classes: int, channels: tuple[int, int], dropout: float
     ) -> None:
@@ -89,6 +91,10 @@ class CamNetwork(nn.Module):
             functional.relu(self.f8_4(middle.detach())),
         ]
         return self.f9(torch.cat([resize_scores(part, size) for part in parts], dim=1))
+
+    def placed(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights elsewhere have these very names."""
+        return own_names(self, weights)
 
     def forward(self, images: Tensor) -> Maps:
         """Normalised images (N, 3, H, W) to their maps, float32."""

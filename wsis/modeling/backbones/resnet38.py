@@ -22,7 +22,7 @@ from wsis.config.params import key, node, read
 from wsis.config.rules import above_at_most, each, one_of, share
 from wsis.errors import ConfigError
 from wsis.layers.norms import NORMS, batch_norm
-from wsis.modeling.weight_names import register_weight_names
+from wsis.modeling.weight_names import own_names, register_weight_names
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +165,6 @@ class ResNet38(Backbone):
         ConfigError: there is no such stage.
     """
 
-    released_as = ""  # weights elsewhere have these very names
-
     def __init__(self, params: ResNet38Params, freeze_at: int = 0) -> None:
         super().__init__()
         if not 0 <= freeze_at <= BOTTLENECKS[-1][0]:
@@ -199,6 +197,10 @@ class ResNet38(Backbone):
         for names in [["conv1a"], *self._stages][:freeze_at]:
             for name in names:
                 self.get_submodule(name).requires_grad_(False)
+
+    def placed(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights elsewhere have these very names."""
+        return own_names(self, weights)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) RGB, normalised as for torchvision's networks, to the three maps."""

@@ -66,8 +66,6 @@ class TimmBackbone(Backbone):
         ConfigError: timm has no such network, or it has no such feature maps or output stride.
     """
 
-    released_as = "net"
-
     def __init__(self, params: TimmParams, in_channels: int = 3) -> None:
         super().__init__()
         self.net = _create(params, in_channels)
@@ -111,6 +109,12 @@ class TimmBackbone(Backbone):
             x = x.contiguous(memory_format=torch.channels_last)
         maps = self.net.forward_intermediates(x, indices=self.indices, intermediates_only=True)
         return dict(zip(self._out_features, maps, strict=True))
+
+    def placed(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Weights under timm's names as this module names them; None if they are of another network."""
+        if weights.keys().isdisjoint(self.net.state_dict()):
+            return None
+        return {f"net.{key}": value for key, value in weights.items()}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each map."""

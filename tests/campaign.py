@@ -1,10 +1,12 @@
 """Kills generation or training at random moments, continues it, and compares with a run that nobody disturbed.
 
     python -m tests.campaign generation --kills 200
+    python -m tests.campaign tags --kills 200
     python -m tests.campaign training --kills 100
 
-Generation is started again on a random number of ranks and worker processes after each kill; its file must be the same
-byte by byte. Training must use the same learning rate in every iteration and end with the same weights.
+Generation, of masks or of the labels and score maps of tags, is started again on a random number of ranks and worker
+processes after each kill; its files must be the same byte by byte. Training must use the same learning rate in every
+iteration and end with the same weights.
 """
 
 # ruff: noqa: T201  (its lines are what this command is for)
@@ -22,15 +24,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
 import torch.utils.tensorboard  # a training imports it late; here it is there for all of them
 from detectron2.engine import HookBase
+from detectron2.modeling import META_ARCH_REGISTRY
 
-from tests.generating import in_a_process
-from tests.noise import NoiseTeacher, make_cfg, write_data
+from tests.generating import in_a_process, outputs
+from tests.noise import KINDS, make_cfg, write_data
 from tests.tiny import teacher_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -151,6 +155,7 @@ class Generation(Campaign):
         folder: for data and results.
         images: of the dataset; each takes a hundredth of a second.
         ranks, workers: the numbers to choose from.
+        kind: of teacher, one of :data:`tests.noise.KINDS`.
     """
 
     def __init__(
@@ -159,10 +164,12 @@ class Generation(Campaign):
         images: int = 40,
         ranks: tuple[int, ...] = (1, 2),
         workers: tuple[int, ...] = (0, 1, 2),
+        kind: str = "NoiseTeacher",
     ) -> None:
         write_data(folder / "data", images)
-        self.model = NoiseTeacher().eval()
-        self.expected = b""
+        self.kind = kind
+        self.model = META_ARCH_REGISTRY.get(kind)().eval()
+        self.expected: dict[str, bytes] = {}
         super().__init__(folder, [(r, w) for r in ranks for w in workers])
 
     def work(self, output: Path, setting: Setting) -> Callable[[], None]:
@@ -170,7 +177,8 @@ class Generation(Campaign):
         if workers:
             ready_for_workers()
         (output / "slow").touch()
-        cfg = make_cfg(self.folder / "data", output, PROXY__NUM_WORKERS=workers)
+        keys = {"PROXY__NUM_WORKERS": workers, "MODEL__META_ARCHITECTURE": self.kind}
+        cfg = make_cfg(self.folder / "data", output, **keys)
         self.model.trap = str(output)
         meeting = self.folder / "meeting"
         meeting.unlink(missing_ok=True)
@@ -182,11 +190,11 @@ class Generation(Campaign):
         return work
 
     def compare(self, output: Path) -> None:
-        made = (output / "proxy/noise.json").read_bytes()
+        made = outputs(output)
         self.expected = self.expected or made
-        assert made == self.expected, f"{output}: the file differs"
-        names = {path.name for path in (output / "proxy").iterdir() if path.suffix != ".jsonl"}
-        assert names == {".lock", "noise.json"}, f"{output}: left behind: {names}"
+        names = made.keys() | self.expected.keys()
+        other = sorted(name for name in names if made.get(name) != self.expected.get(name))
+        assert KINDS[self.kind] in made and not other, f"{output}: differs: {other[:5]}"
         shutil.rmtree(output)
 
     def report(self, counts: Counter[str]) -> str:
@@ -194,12 +202,12 @@ class Generation(Campaign):
             f"{counts[key]} {key}" for key in ("before the journal", "within it", "after the file")
         )
         return (
-            f"generation: {counts['kills']} kills ({found}); {counts['finished']} files finished, "
-            f"each equal to the undisturbed one ({len(self.expected)} bytes)"
+            f"{self.kind}: {counts['kills']} kills ({found}); {counts['finished']} runs finished, each equal to the "
+            f"undisturbed one ({len(self.expected)} files, {sum(map(len, self.expected.values()))} bytes)"
         )
 
     def state(self, output: Path) -> str:
-        if (output / "proxy/noise.json").exists():
+        if (output / KINDS[self.kind]).exists():
             return "after the file"
         journals = (output / "proxy").glob("*.jsonl") if (output / "proxy").exists() else ()
         return (
@@ -287,15 +295,19 @@ class Training(Campaign):
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("what", choices=["generation", "training"])
+    parser.add_argument("what", choices=["generation", "tags", "training"])
     parser.add_argument("--kills", type=int, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     args = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="wsis-campaign-") as folder:
-        kind = Generation if args.what == "generation" else Training
-        print(kind(Path(folder)).kill(args.kills, random.Random(args.seed)))
+        kinds: dict[str, Callable[[Path], Campaign]] = {
+            "generation": Generation,
+            "tags": partial(Generation, kind="NoiseTagTeacher"),
+            "training": Training,
+        }
+        print(kinds[args.what](Path(folder)).kill(args.kills, random.Random(args.seed)))
     print(f"{(time.monotonic() - began) / 60:.1f} minutes, seed {args.seed}")
 
 

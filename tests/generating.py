@@ -15,6 +15,8 @@ from detectron2.modeling import build_model
 from wsis.engine import WsisCheckpointer
 from wsis.engine.generation import GenerationResult, generate_proxy_masks
 
+PARTS = ("proxy", "pseudo_labels", "score_maps")
+
 
 def generate(cfg, *, resume: bool = False) -> GenerationResult:
     model = build_model(cfg)
@@ -24,6 +26,16 @@ def generate(cfg, *, resume: bool = False) -> GenerationResult:
 
 def read(result: GenerationResult) -> dict[str, Any]:
     return json.loads(result.files[0].read_text())
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """All that a generation has made in its ``OUTPUT_DIR`` but journals and locks, by name."""
+    files = (path for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if path.suffix != ".jsonl" and path.name != ".lock"
+    }
 
 
 def by_id(result: GenerationResult) -> dict[int, dict[str, Any]]:

@@ -13,10 +13,12 @@ from torch import nn
 from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
+from tests.methods.cam import tiny as tiny_cam
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
+from wsis.layers.tag_losses import TAG_LOSSES
 
 Case = tuple[nn.Module, Any]
 
@@ -58,10 +60,16 @@ def boxcaseg() -> Case:
     return tiny_boxcaseg.make_model(), tiny_boxcaseg.make_batch(True, False, True)
 
 
+def cam(loss: str) -> Case:
+    """A classifier of image tags."""
+    return tiny_cam.make_model(loss), tiny_cam.make_batch()
+
+
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
     **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
+    **{f"tags_{loss}": partial(cam, loss) for loss in TAG_LOSSES},
 }
 """Those that draw no random numbers in a step."""
 

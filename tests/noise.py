@@ -1,4 +1,4 @@
-"""A teacher with one weight and some chance, and a dataset with everything that generation meets."""
+"""Teachers with one weight and some chance, and a dataset with everything that generation meets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
-from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
-from wsis.structures import ProxyMasks, Seed
+from wsis.modeling.teacher import (
+    Maker,
+    MapRefiner,
+    Refiner,
+    TagTeacher,
+    Teacher,
+    seed_from_inputs,
+)
+from wsis.structures import ImageMaps, ProxyMasks, ScoreMaps, Seed
 from wsis.structures.boxes import box_to_slices
 
 SIZE = (24, 32)
+KINDS = {"NoiseTeacher": "proxy/noise.json", "NoiseTagTeacher": "score_maps/noise/manifest.json"}
+"""The teachers, each with the file that ends a dataset named ``noise``."""
 
 
 class NoiseRefiner:
@@ -29,20 +38,15 @@ class NoiseRefiner:
 
     Args:
         trap: folder; ``slow`` in it delays every image by a hundredth of a second, ``pids`` collects the
-            numbers of the processes, ``kill-7`` kills the process at image 7, ``sem_seg`` and ``ids``
-            return what a teacher must not.
+            numbers of the processes, ``kill-7`` kills the process at image 7, ``sem_seg``, ``ids``,
+            ``map_name`` and ``size`` return what a teacher must not.
     """
 
     def __init__(self, trap: str) -> None:
         self.trap = Path(trap)
 
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
-        if (self.trap / "slow").exists():
-            time.sleep(0.01)
-        if (self.trap / "pids").exists():
-            (self.trap / "pids" / str(os.getpid())).touch()
-        if (self.trap / f"kill-{seed.image_id}").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
+        self.spring(seed)
         crops, ignore, scores = [], [], []
         for box, level in zip(seed.boxes, seed.maps["levels"], strict=True):
             rows, columns = box_to_slices(box, seed.height, seed.width)
@@ -57,10 +61,36 @@ class NoiseRefiner:
             masks.annotation_ids = masks.annotation_ids[::-1]
         return masks
 
+    def spring(self, seed: Seed) -> None:
+        """What happens whatever is made."""
+        if (self.trap / "slow").exists():
+            time.sleep(0.01)
+        if (self.trap / "pids").exists():
+            (self.trap / "pids" / str(os.getpid())).touch()
+        if (self.trap / f"kill-{seed.image_id}").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
 
-@META_ARCH_REGISTRY.register()
-class NoiseTeacher(Teacher):
-    """Thresholds at the mean of the image, scaled by its weight and moved by chance."""
+
+class NoiseMapRefiner(NoiseRefiner):
+    """A map of each tag, on a grid of a quarter of the image's sides, which chance moves, and a label of the image's
+    size.
+    """
+
+    def __call__(self, seed: Seed, image: np.ndarray) -> ImageMaps:
+        self.spring(seed)
+        scores = cv2.blur(image, (5, 5))[::4, ::4].mean(axis=2) / seed.maps["levels"][:, None, None]
+        scores += np.random.random(scores.shape)  # noqa: NPY002
+        classes = 1 + np.array(seed.tags, dtype=int)
+        maps = ScoreMaps(classes, scores, seed.height, seed.width, 4)
+        label = (image.mean(axis=2) > seed.maps["levels"].mean()).astype(np.uint8) * classes[0]
+        if (self.trap / "size").exists():
+            label = label[1:]
+        names = ["other"] if (self.trap / "map_name").exists() else ["m"]
+        return ImageMaps({"y": label}, dict.fromkeys(names, maps))
+
+
+class Noise(Maker):
+    """Levels around the mean of the image, scaled by the weight and moved by chance, one for each box or tag."""
 
     result_keys = ("MODEL.PIXEL_MEAN",)
     proposed: list[Any]
@@ -81,13 +111,29 @@ class NoiseTeacher(Teacher):
         seeds = []
         for inputs in batched_inputs:
             self.proposed.append(inputs["image_id"])
-            boxes = len(inputs["instances"])
-            level = inputs["image"].float().mean() * self.scale + torch.randn(boxes)
+            number = len(inputs["instances"] if "instances" in inputs else inputs["tags"])
+            level = inputs["image"].float().mean() * self.scale + torch.randn(number)
             seeds.append(seed_from_inputs(inputs, {"levels": level.numpy()}))
         return seeds
 
+
+@META_ARCH_REGISTRY.register()
+class NoiseTeacher(Noise, Teacher):
+    """Masks of boxes, by a threshold."""
+
     def refiner(self) -> Refiner:
         return NoiseRefiner(self.trap)
+
+
+@META_ARCH_REGISTRY.register()
+class NoiseTagTeacher(Noise, TagTeacher):
+    """Of tags a label named ``y`` and score maps named ``m``."""
+
+    label_names = ("y",)
+    map_names = ("m",)
+
+    def refiner(self) -> MapRefiner:
+        return NoiseMapRefiner(self.trap)
 
 
 def write_data(folder: Path, images: int = 12) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from tests.campaign import Generation, Training
+from tests.noise import KINDS
 
 pytestmark = pytest.mark.slow
 
 
-def test_generation(tmp_path):
-    campaign = Generation(tmp_path, images=12, workers=(0,))
+@pytest.mark.parametrize("kind", KINDS)
+def test_generation(tmp_path, kind):
+    campaign = Generation(tmp_path, images=12, workers=(0,), kind=kind)
     assert "4 kills" in campaign.kill(4, random.Random(3))
 
 
@@ -26,7 +28,7 @@ def test_another_file_and_an_error_are_told(tmp_path):
     campaign = Generation(tmp_path, images=4, ranks=(1,), workers=(0,))
     campaign.model.scale.data.fill_(1.1)
     assert campaign.run(tmp_path / "out", (1, 0), None)
-    with pytest.raises(AssertionError, match="the file differs"):
+    with pytest.raises(AssertionError, match=r"differs: \[.proxy/noise.json.\]"):
         campaign.compare(tmp_path / "out")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/ids").touch()

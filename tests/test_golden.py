@@ -29,7 +29,8 @@ from tests.masks import needs_crf
 
 DATA = Path(__file__).parent / "golden" / "data"
 NEEDS_CRF = """bana/densecrf bana/stage2_one_box bbam/assembly bbam/assembly_drop bbam/crf_raw
-bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf icam/infer_two_classes"""
+bbam/paste bbam/topcrf_1 bbam/topcrf_2 icam/final_infer_crf icam/infer_two_classes
+bas/wsss_ir_label"""
 INERT = {
     # the mean of one pixel does not depend on its weight
     "bana/weighted_pool": "w5",
@@ -58,6 +59,10 @@ INERT = {
     # every mask is dropped whatever its content
     "boxcaseg/mask_head_loss": "all_dropped_conf_pos all_dropped_mask_logits all_dropped_mask_targets"
     " all_dropped_matched_labels",
+    # another order of the features' channels
+    "icam/affnet_pairs_small": "w_f9",
+    # more classes that are not in the image
+    "icam/random_walk_b": "num_classes",
     # classes 1 and 4 of 6, turned by half
     "icam/infer_two_classes": "label",
     # made without the terms that look at them

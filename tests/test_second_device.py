@@ -14,6 +14,7 @@ from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
+from tests.methods.cam import tiny as tiny_cam
 from tests.models import EXPLAINED, METHODS, MODELS, STUDENTS, losses_and_gradient, student
 from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
@@ -21,7 +22,7 @@ from wsis.methods.bbam.demo import DemoSettings
 from wsis.methods.bbam.explainer import ExplainerParams
 from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Maker
 
 pytestmark = pytest.mark.slow
 
@@ -97,15 +98,17 @@ def test_features_and_maps():
     model = tiny_classifier.make_classifier()
     check_seeds(model, tiny_classifier.make_inputs([[4, 4, 30, 36], [20, 2, 50, 30]], [0, 1]))
     check_seeds(tiny_boxcaseg.make_model(), tiny_boxcaseg.make_inputs())
+    check_seeds(tiny_cam.make_model(), tiny_cam.make_inputs(0, 2))
+    check_seeds(tiny_cam.make_model(tags="predicted"), tiny_cam.make_inputs())
 
 
-def propose(model: Teacher, inputs: Any) -> list[Any]:
+def propose(model: Maker, inputs: Any) -> list[Any]:
     torch.manual_seed(3)
     with torch.no_grad():
         return model.eval().propose([inputs])
 
 
-def check_seeds(model: Teacher, inputs: Any) -> None:
+def check_seeds(model: Maker, inputs: Any) -> None:
     """Seeds are the CPU's, in numbers and in place."""
     (expected,) = propose(copy.deepcopy(model), inputs)
     with fake_gpu():

@@ -74,7 +74,7 @@ def of_config(cfg: CfgNode) -> list[tuple[str, DatasetReport]]:
             metadata.json_file,
             metadata.get("image_root", ""),
             bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
-            need_boxes=not training or cfg.WSIS.SUPERVISION != "image",
+            need_boxes=cfg.WSIS.SUPERVISION != "image",
         )
         reports.append((name, report))
     if not any(report.problems for _, report in reports):

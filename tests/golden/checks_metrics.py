@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.golden.compare import Comparison, absolute, close, each, exact
 from tests.golden.frame import Arrays, cases, check
-from tests.golden.reference import labels_from_maps, mask_iou
+from tests.golden.reference import mask_iou
 from wsis.layers.contour import boundary_map, contour_counts, contour_f
 from wsis.layers.iou import box_iou, class_means
 from wsis.layers.seg_metrics import class_iou, confusion_matrix, semantic_scores
@@ -114,22 +114,3 @@ def bas_wsss_seg_miou(arrays: Arrays) -> Iterator[Comparison]:
     scores = semantic_scores(confusion)
     yield exact("n_images", len(numbers), arrays["n_images"])
     yield from each(arrays, {"iou_f64": scores.iou, "miou_f64": scores.mean_iou}, absolute, 1e-9)
-
-
-@check("bas", "wsss_seed_miou", "n_images keys_# high_res_# gt_# thresholds miou_f64 best_f64")
-def bas_wsss_seed_miou(arrays: Arrays) -> Iterator[Comparison]:
-    """Class maps against a constant background, for each threshold."""
-    numbers = cases(arrays, "gt_#")
-    labels = [arrays[f"gt_{i}"].max(initial=0) for i in numbers]
-    keys = [arrays[f"keys_{i}"].max(initial=0) + 1 for i in numbers]
-    num_classes = int(max(labels + keys, default=0)) + 1
-    scores = []
-    for threshold in arrays["thresholds"]:
-        confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-        for i in numbers:
-            maps, ids = arrays[f"high_res_{i}"], arrays[f"keys_{i}"] + 1
-            pred = labels_from_maps(maps, ids, threshold)
-            confusion += confusion_matrix(pred, arrays[f"gt_{i}"], num_classes, ignore_label=-1)
-        scores.append(semantic_scores(confusion).mean_iou)
-    yield exact("n_images", len(numbers), arrays["n_images"])
-    yield from each(arrays, {"miou_f64": scores, "best_f64": np.max(scores)}, absolute, 1e-9)

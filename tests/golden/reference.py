@@ -103,22 +103,3 @@ def mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if a.shape[-2:] != b.shape[-2:]:
         raise ValueError(f"masks of {a.shape[-2:]} and {b.shape[-2:]} pixels")
     return ratio(*(np.count_nonzero(c, axis=(-2, -1)) for c in (a & b, a | b)))
-
-
-def labels_from_maps(
-    maps: np.ndarray, class_ids: np.ndarray, background: float | np.ndarray
-) -> np.ndarray:
-    """The label of the highest map; background wins its ties, else the earlier map.
-
-    Args:
-        maps: (M, H, W) float scores of the classes at hand, M may be 0.
-        class_ids: (M,) integer labels that the maps stand for.
-        background: score of label 0, a constant or (H, W), on the same scale as the maps.
-
-    Returns:
-        (H, W) int64, 0 = background.
-    """
-    if len(maps) == 0:
-        return np.zeros(maps.shape[1:], dtype=np.int64)
-    labels = np.asarray(class_ids, dtype=np.int64)[maps.argmax(axis=0)]
-    return np.where(maps.max(axis=0) > background, labels, 0)

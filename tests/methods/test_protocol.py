@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from torch import nn
-from torch.nn import functional
 
 from tests.tiny import SIZE, write_config, write_dataset, write_json
-from wsis.data.build import training_dicts
-from wsis.data.crop_loader import CropReader, build_loader
+from wsis.data.crop_loader import build_loader
+from wsis.data.tag_loader import TagMapper, tag_records
 from wsis.engine import WsisTrainer, argument_parser, setup
 from wsis.errors import ConfigError
+from wsis.layers.tag_losses import soft_margin
 from wsis.modeling.method import Method
 from wsis.modeling.parameter_groups import parameter_groups
 
@@ -24,18 +24,9 @@ SEEN: list[dict[str, Any]] = []
 """What reached the method's mapper."""
 
 
-@dataclass
-class TagMapper:
-    """A crop and its multi-hot vector."""
-
-    read: CropReader
-    num_classes: int
-
-    def __call__(self, record: dict[str, Any]) -> dict[str, torch.Tensor]:
-        SEEN.append(record)
-        tags = torch.zeros(self.num_classes)
-        tags[record["image_labels"]] = 1
-        return {"image": self.read(record)[0], "tags": tags}
+def seen(mapper: TagMapper, record: dict[str, Any]) -> dict[str, torch.Tensor]:
+    SEEN.append(record)
+    return mapper(record)
 
 
 @META_ARCH_REGISTRY.register()
@@ -51,14 +42,11 @@ class TagNet(Method):
 
     @classmethod
     def check_training_data(cls, cfg):
-        if cfg.WSIS.SUPERVISION != "image":
-            raise ConfigError(f"WSIS.SUPERVISION: found {cfg.WSIS.SUPERVISION!r}, expected image")
-        training_dicts(cfg)
+        tag_records(cfg)
 
     @classmethod
     def build_train_loader(cls, cfg):
-        mapper = TagMapper(CropReader.from_cfg(cfg), cfg.MODEL.ROI_HEADS.NUM_CLASSES)
-        return build_loader(cfg, training_dicts(cfg), mapper)
+        return build_loader(cfg, tag_records(cfg), partial(seen, TagMapper(cfg)))
 
     def parameter_groups(self, cfg):
         return parameter_groups(self, self.backbone, cfg.SOLVER, (2.0, 10.0, 20.0))
@@ -68,7 +56,7 @@ class TagNet(Method):
         (features,) = self.backbone(images).values()
         scores = self.classifier(features).mean((2, 3))
         tags = torch.stack([each["tags"] for each in batched_inputs])
-        return {"loss_tags": functional.multilabel_soft_margin_loss(scores, tags)}
+        return {"loss_tags": soft_margin(scores, tags)}
 
 
 @pytest.fixture
@@ -80,7 +68,7 @@ def config(tmp_path):
     write_json(tmp_path / "data", document)
     keys = {"META_ARCHITECTURE": "TagNet", "BACKBONE__NAME": "build_atrous_vgg16_backbone"}
     keys |= {"VGG__WIDTH": 1 / 16, "VGG__NORM": "BN"}
-    rest = {"WSIS__SUPERVISION": "image", "INPUT__SCALED_CROP__SIZE": SIZE, "SOLVER__MAX_ITER": 2}
+    rest = {"WSIS__SUPERVISION": "image", "INPUT__TAG_CROP__SIZE": SIZE, "SOLVER__MAX_ITER": 2}
     keys = {f"MODEL__{name}": value for name, value in keys.items()}
     return write_config(tmp_path, tmp_path / "data", **keys, **rest)
 
@@ -102,7 +90,7 @@ def test_it_trains_without_a_box(config, tmp_path):
 
 def test_its_check_speaks_before_any_work(config, tmp_path):
     write_dataset(tmp_path / "data")
-    words = ["--config-file", str(config), "WSIS.SUPERVISION", "box"]
-    with pytest.raises(ConfigError, match=r"SUPERVISION: found 'box', expected image"):
+    words = ["--config-file", str(config), "WSIS.SUPERVISION", "mask"]
+    with pytest.raises(ConfigError, match=r"SUPERVISION: found 'mask', expected image"):
         setup(argument_parser().parse_args(words), "train")
     assert not (tmp_path / "out").exists()

@@ -24,8 +24,8 @@ class SharedParams:
         poly_lr_power: Exponent of the schedule that wsis adds to Detectron2, SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR".
         save_labels: Evaluation also writes the label maps of a semantic model:
             OUTPUT_DIR/inference/<dataset>/<map>/<image>.png.
-        generate_after_train: Make the proxy masks of DATASETS.TRAIN with the trained teacher as soon as its training
-            ends.
+        generate_after_train: Make the proxy masks (of a teacher of image tags: labels and score maps) of DATASETS.TRAIN
+            with the trained teacher as soon as its training ends.
         keep_true_masks: Copy the true masks that the source has (status "given") and make only the others. The teacher
             sees none of them.
         sem_seg: Also make semantic pseudo labels, where the teacher can:
@@ -36,6 +36,8 @@ class SharedParams:
         custom_sem_seg: Your own semantic data: a list of [name, COCO JSON file, image folder, {label name: PNG
             folder}]. A PNG has the name of its image; 0 = background, 1, 2, ... = the classes by ascending category id,
             255 = void.
+        custom_score_maps: Score maps that an earlier stage made, for methods that read them: a list of [dataset, map
+            name, folder]; the folder is OUTPUT_DIR/score_maps/<dataset>/<map name> of the run that made them.
         class_agnostic: Treat all classes of the datasets as one class named "object".
         bad_box: What a box wholly outside its image or without area does: "error" stops, "skip" leaves the box out of
             training and gives it the status "empty" in a proxy-mask file.
@@ -57,6 +59,7 @@ class SharedParams:
     num_workers: int = key(-1, name="PROXY.NUM_WORKERS")
     custom: tuple[Any, ...] = key((), name="DATASETS.CUSTOM")
     custom_sem_seg: tuple[Any, ...] = key((), name="DATASETS.CUSTOM_SEM_SEG")
+    custom_score_maps: tuple[Any, ...] = key((), name="DATASETS.CUSTOM_SCORE_MAPS")
     class_agnostic: bool = key(False, name="DATASETS.CLASS_AGNOSTIC")
     bad_box: str = key("error", name="DATASETS.BAD_BOX")
     high_bit_depth: str = key("minmax", name="INPUT.HIGH_BIT_DEPTH")

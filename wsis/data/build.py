@@ -31,13 +31,14 @@ logger = logging.getLogger(__name__)
 Mapper = Callable[[dict[str, Any]], Any]
 
 
-def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+def training_dicts(cfg: CfgNode, supervision: str = "") -> list[dict[str, Any]]:
     """The images of `DATASETS.TRAIN`, with no more in them than `WSIS.SUPERVISION` allows.
 
     Without `DATALOADER.FILTER_EMPTY_ANNOTATIONS` images without objects are kept.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
+        supervision: "image" for a method that wants no more than tags, whatever is allowed.
 
     Returns:
         Dicts of all datasets in turn, see :func:`wsis.data.dicts.to_dicts`.
@@ -48,13 +49,14 @@ def training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
+    supervision = supervision or cfg.WSIS.SUPERVISION
     dicts = []
     for name in cfg.DATASETS.TRAIN:
         source = dataset_source(cfg, name)
-        found = every = to_dicts(source, cfg.WSIS.SUPERVISION, cfg.DATASETS.CLASS_AGNOSTIC)
+        found = every = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             found = filter_images_with_only_crowd_annotations(every)
-        if cfg.WSIS.SUPERVISION == "image" and len(found) < len(every):
+        if supervision == "image" and len(found) < len(every):
             logger.warning(
                 "%s: %s without tags left out; DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps such images as ones of "
                 "no class",
@@ -144,5 +146,5 @@ def dataset_source(cfg: CfgNode, name: str) -> CocoSource:
     return get_source(
         name,
         bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
-        need_boxes=cfg.WSIS.SUPERVISION != "image" or not training,
+        need_boxes=cfg.WSIS.SUPERVISION != "image",
     )

@@ -16,6 +16,7 @@ from wsis.data.build import check_batch_size
 from wsis.data.crop_transform import CropParams, CropTransform, draw_sample
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
+from wsis.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class CropReader:
 def build_loader(
     cfg: CfgNode, records: list[dict[str, Any]], mapper: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterable[list[dict[str, Any]]]:
-    """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes.
+    """Endless batches of ``SOLVER.IMS_PER_BATCH`` samples over all processes, drawn as ``DATALOADER.SAMPLER_TRAIN``
+    says.
 
     Args:
         cfg: of the run.
@@ -71,13 +73,16 @@ def build_loader(
         mapper: record to sample.
 
     Raises:
-        ConfigError: the batch cannot be shared out among the processes.
+        ConfigError: the batch cannot be shared out among the processes, or the sampler counts classes that the records
+            do not have.
     """
     check_batch_size(cfg)
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler == "RepeatFactorTrainingSampler" and any("annotations" not in r for r in records):
+        raise ConfigError(
+            f"DATALOADER.SAMPLER_TRAIN: found {sampler!r}, which counts boxes or tags, and "
+            f"{cfg.MODEL.META_ARCHITECTURE} trains on label maps; expected TrainingSampler"
+        )
     return build_detection_train_loader(
-        records,
-        mapper=mapper,
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        cfg, mapper=mapper, dataset=records, aspect_ratio_grouping=False
     )

@@ -114,8 +114,8 @@ def check_label_files(source: CocoSource, folder: str | os.PathLike[str]) -> Non
             pass
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What is written beside a label folder that a teacher made; None where nothing is.
+def read_manifest(folder: str | os.PathLike[str], kind: str = "labels") -> dict[str, Any] | None:
+    """What is written beside a folder of labels, or of ``score_maps``, that a teacher made; None where nothing is.
 
     Raises:
         DataError: it is not JSON, or names no classes.
@@ -124,7 +124,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    labels = manifest.get("labels") if isinstance(manifest, dict) else None
+    labels = manifest.get(kind) if isinstance(manifest, dict) else None
     if not isinstance(labels, list) or Path(folder).name not in labels:
         return None
     classes = manifest.get("classes")
@@ -152,17 +152,20 @@ def check_pseudo_labels(folder: str | os.PathLike[str], class_names: Sequence[st
     check_label_classes(folder, ["background", *class_names])
 
 
-def check_label_classes(folder: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+def check_label_classes(
+    folder: str | os.PathLike[str], class_names: Sequence[str], kind: str = "labels"
+) -> None:
     """Checks that the manifest beside a label folder, if there is one, names these classes.
 
     Args:
         folder: of the label maps.
         class_names: C, background first.
+        kind: see :func:`read_manifest`.
 
     Raises:
         DataError: it names others.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, kind)
     if manifest is not None and manifest["classes"] != list(class_names):
         raise DataError(
             f"{Path(folder).parent / MANIFEST}: key 'classes': found {_brief(manifest['classes'])}, expected "

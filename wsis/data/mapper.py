@@ -185,21 +185,11 @@ class TeacherDatasetMapper:
         Raises:
             DataError: the image cannot be read or has another size.
         """
+        result, transforms, shape = self._image(dataset_dict, image)
         annotations = _objects(dataset_dict)
-        boxes = network_boxes = _boxes(annotations)
-        shape = dataset_dict["height"], dataset_dict["width"]
-        result = {k: v for k, v in dataset_dict.items() if k not in _NOT_FOR_MODELS}
-        if image is None and (self.needs_image or self.keep_original):
-            image = _load(dataset_dict, self.high_bit_depth)
-        if self.keep_original:
-            result["original_image"] = image
-        if self.needs_image and image is not None:
-            inputs = T.AugInput(_to_format(image, self.image_format))
-            network_boxes = self.augmentations(inputs).apply_box(boxes)
-            shape = inputs.image.shape[:2]
-            result["image"] = _to_tensor(inputs.image)
+        boxes = _boxes(annotations)
         instances = Instances(shape)
-        instances.gt_boxes = Boxes(network_boxes)
+        instances.gt_boxes = Boxes(transforms.apply_box(boxes))
         instances.original_boxes = torch.as_tensor(boxes, dtype=torch.float32)
         instances.gt_classes = _integers(annotations, "category_id")
         instances.annotation_ids = _integers(annotations, "id")
@@ -207,6 +197,38 @@ class TeacherDatasetMapper:
         crowds = [a for a in dataset_dict["annotations"] if a.get("iscrowd") and "bbox" in a]
         if crowds:
             result["crowd_boxes"] = _boxes(crowds)
+        return result
+
+    def _image(
+        self, dataset_dict: dict[str, Any], image: np.ndarray | None
+    ) -> tuple[dict[str, Any], T.TransformList, tuple[int, int]]:
+        """The result without its boxes, what was done to the image, and its size then."""
+        result = {k: v for k, v in dataset_dict.items() if k not in _NOT_FOR_MODELS}
+        if image is None and (self.needs_image or self.keep_original):
+            image = _load(dataset_dict, self.high_bit_depth)
+        if self.keep_original:
+            result["original_image"] = image
+        if not self.needs_image or image is None:
+            return result, T.TransformList([]), (dataset_dict["height"], dataset_dict["width"])
+        inputs = T.AugInput(_to_format(image, self.image_format))
+        transforms = self.augmentations(inputs)
+        result["image"] = _to_tensor(inputs.image)
+        return result, transforms, inputs.image.shape[:2]
+
+
+class TagDatasetMapper(TeacherDatasetMapper):
+    """Maps a dataset dict for a teacher that knows what an image shows and not where.
+
+    The result is that of :class:`TeacherDatasetMapper` with `tags`, the sorted contiguous classes of the image, in
+    place of every box.
+    """
+
+    def __call__(
+        self, dataset_dict: dict[str, Any], image: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """Reads one image and its tags, see :meth:`TeacherDatasetMapper.__call__`."""
+        result, _, _ = self._image(dataset_dict, image)
+        result["tags"] = list(dataset_dict["image_labels"])
         return result
 
 

@@ -102,11 +102,12 @@ def register_builtin() -> None:
 
 
 def register_custom(cfg: CfgNode) -> None:
-    """Registers ``DATASETS.CUSTOM`` and ``DATASETS.CUSTOM_SEM_SEG``.
+    """Registers ``DATASETS.CUSTOM`` and ``DATASETS.CUSTOM_SEM_SEG``, and checks ``DATASETS.CUSTOM_SCORE_MAPS``.
 
     Raises:
         ConfigError: an entry has another form, or its name is taken.
     """
+    score_map_folders(cfg, "")
     names = set()
     for key, expected in (
         ("CUSTOM", "[name, JSON file, image folder]"),
@@ -123,6 +124,27 @@ def register_custom(cfg: CfgNode) -> None:
             folders = {label: os.path.expanduser(folder) for label, folder in labels.items()}
             json_file, image_root = os.path.expanduser(json_file), os.path.expanduser(image_root)
             register_dataset(name, json_file, image_root, folders)
+
+
+def score_map_folders(cfg: CfgNode, name: str) -> dict[str, str]:
+    """Map name to folder of the score maps that ``DATASETS.CUSTOM_SCORE_MAPS`` gives a dataset.
+
+    Raises:
+        ConfigError: an entry has another form, or a name of a map stands for two folders.
+    """
+    folders: dict[tuple[str, str], str] = {}
+    for entry in cfg.DATASETS.CUSTOM_SCORE_MAPS:
+        if not _is_entry(entry, 3):
+            raise ConfigError(
+                f"DATASETS.CUSTOM_SCORE_MAPS: found {entry!r}, expected [dataset, map name, folder of .npz files]"
+            )
+        dataset, map_name, folder = entry
+        if (dataset, map_name) in folders:
+            raise ConfigError(
+                f"DATASETS.CUSTOM_SCORE_MAPS: the name {map_name!r} stands for two folders of {dataset!r}"
+            )
+        folders[dataset, map_name] = os.path.expanduser(folder)
+    return {map_name: folder for (owner, map_name), folder in folders.items() if owner == name}
 
 
 def _is_entry(entry: Any, length: int) -> bool:
@@ -200,7 +222,7 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str]) -> None:
         source = get_source(
             name,
             bad_box=cfg.DATASETS.BAD_BOX if training else "skip",
-            need_boxes=need_boxes or not training,
+            need_boxes=need_boxes,
         )
         classes[name] = _class_names(source, agnostic)
         _set_metadata(name, source, classes[name], agnostic)

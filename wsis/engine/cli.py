@@ -30,7 +30,7 @@ from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
-from wsis.modeling.teacher import is_teacher
+from wsis.modeling.teacher import is_maker
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def _dataset_names(cfg: CfgNode, purpose: Purpose) -> list[str]:
 
 
 def _check_generation(cfg: CfgNode, resume: bool) -> None:
-    if not is_teacher(cfg):
+    if not is_maker(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
         raise ConfigError(f"PROXY.GENERATE_AFTER_TRAIN: {name} makes no proxy masks: not a teacher")
     folder = os.path.join(cfg.OUTPUT_DIR, "proxy")

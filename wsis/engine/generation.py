@@ -1,4 +1,4 @@
-"""From a teacher and a dataset to a proxy-mask file: sharded, restartable, observable."""
+"""From a teacher and a dataset to proxy masks, labels and score maps: sharded, restartable, observable."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wsis.data.build import dataset_source
 from wsis.data.images import UnreadableImageError, check_image_files
-from wsis.data.mapper import TeacherDatasetMapper
-from wsis.data.registration import get_source
+from wsis.data.score_maps import score_map_reader
 from wsis.data.source import Image
 from wsis.engine.checkpoint import NO_WEIGHTS
+from wsis.engine.job import Job, TagJob
 from wsis.engine.journal import (
     ImageId,
     JournalWriter,
@@ -36,10 +37,11 @@ from wsis.engine.journal import (
 from wsis.engine.launch import patient_barrier
 from wsis.engine.progress import Progress
 from wsis.engine.provenance import differences, provenance, weights_sha256
-from wsis.engine.proxy_job import ProxyJob, failed_images, read_provenance
+from wsis.engine.proxy_job import ProxyJob
 from wsis.engine.workers import RefineTask, refine_all, seed_for_image
 from wsis.errors import ConfigError, WsisError, counted
-from wsis.modeling.teacher import Teacher, check_boxes_allowed, is_teacher
+from wsis.modeling.method import method_of
+from wsis.modeling.teacher import Maker, TagTeacher
 from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed
 from wsis.structures.proxy_file import remove_torn
@@ -58,7 +60,8 @@ class GenerationResult:
     """What a generation has made.
 
     Attributes:
-        files: one proxy-mask file per dataset of ``DATASETS.TRAIN``.
+        files: per dataset of ``DATASETS.TRAIN`` the file that ends it: its proxy masks, or the manifest of what has
+            none.
         failed: paths of the images that could not be read.
     """
 
@@ -91,8 +94,9 @@ class _State:
 def generate_proxy_masks(
     cfg: CfgNode, model: nn.Module, *, resume: bool = False
 ) -> GenerationResult:
-    """Makes ``OUTPUT_DIR/proxy/<dataset>.json`` for every dataset in ``DATASETS.TRAIN``, and the semantic labels that
-    the teacher has beside it, in ``OUTPUT_DIR/pseudo_labels/<dataset>``.
+    """Makes ``OUTPUT_DIR/proxy/<dataset>.json`` for every dataset in ``DATASETS.TRAIN`` if the teacher is one of boxes,
+    and the semantic labels and score maps that it has, in ``OUTPUT_DIR/pseudo_labels/<dataset>`` and
+    ``OUTPUT_DIR/score_maps/<dataset>``.
 
     All ranks call it together. Each finished image is on disk at once; a run that ends early is
     continued by ``resume``, on any number of ranks. A finished run returns at once.
@@ -109,17 +113,16 @@ def generate_proxy_masks(
             cannot be written, or a worker has died; what is finished is kept.
     """
     teacher = model.module if isinstance(model, DistributedDataParallel) else model
-    if not isinstance(teacher, Teacher):
+    if not isinstance(teacher, Maker):
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {type(teacher).__name__} is not a teacher")
     weights = _on_main(partial(weights_sha256, cfg))
     if weights is None and teacher.state_dict():
         raise ConfigError(NO_WEIGHTS)
-    if cfg.PROXY.SEM_SEG and not teacher.label_names:
-        raise ConfigError(f"PROXY.SEM_SEG: {type(teacher).__name__} makes no semantic labels")
-    jobs = _jobs(cfg, teacher.label_names)
+    _check_names(cfg, teacher)
+    jobs = _jobs(cfg, type(teacher), teacher.label_names, teacher.map_names)
     without_pixel = _on_main(partial(_check_sources, jobs))
     jobs = [
-        replace(job, provenance=provenance(cfg, teacher, job.source, weights), no_pixel=no_pixel)
+        replace(job, provenance=_made_with(cfg, teacher, job, weights), no_pixel=no_pixel)
         for job, no_pixel in zip(jobs, without_pixel, strict=True)
     ]
     folder = jobs[0].folder
@@ -138,16 +141,14 @@ def generate_proxy_masks(
                 wait_for_all()
                 state = _on_main(partial(_finish, job), job.path)
             failed.update(state.failed)
-            logger.info(
-                f"{job.path}: {counted(len(job.source.annotations), 'annotation')}, complete"
-            )
+            logger.info(f"{job.path}: {job.amount}, complete")
     for reason in list(failed.values())[:_NAMED_FAILURES]:
         logger.error(reason)
     if failed:
-        whose, them = ("its", "it") if len(failed) == 1 else ("their", "them")
+        several = len(failed) > 1
         logger.error(
-            f"{counted(len(failed), 'image')} could not be read; {whose} annotations have the status failed; "
-            f"mend {them} and run again with --resume"
+            f"{counted(len(failed), 'image')} could not be read; {jobs[0].lost[several]}; "
+            f"mend {'them' if several else 'it'} and run again with --resume"
         )
     return GenerationResult(tuple(job.path for job in jobs), tuple(failed))
 
@@ -159,20 +160,37 @@ def check_generation(cfg: CfgNode) -> None:
     Raises:
         ConfigError, DataError: the first thing that is wrong.
     """
-    if not is_teacher(cfg):
+    kind = method_of(cfg)
+    if not issubclass(kind, Maker):
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE: {cfg.MODEL.META_ARCHITECTURE} is not a teacher"
         )
-    for job in _jobs(cfg):
-        job.check_true_masks()
+    for job in _jobs(cfg, kind):
+        job.check()
 
 
-def _jobs(cfg: CfgNode, label_names: tuple[str, ...] = ()) -> list[ProxyJob]:
+def _check_names(cfg: CfgNode, teacher: Maker) -> None:
+    """Checks that a teacher makes what it is asked for, and anything at all."""
+    name = type(teacher).__name__
+    if cfg.PROXY.SEM_SEG and not teacher.label_names:
+        raise ConfigError(f"PROXY.SEM_SEG: {name} makes no semantic labels")
+    if isinstance(teacher, TagTeacher) and not (teacher.label_names or teacher.map_names):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: {name} makes neither labels nor score maps with this config"
+        )
+
+
+def _jobs(
+    cfg: CfgNode,
+    kind: type[Maker],
+    label_names: tuple[str, ...] = (),
+    map_names: tuple[str, ...] = (),
+) -> list[Job]:
     """One job per dataset, each still without provenance."""
     names = tuple(dict.fromkeys(cfg.DATASETS.TRAIN))
     if not names:
         raise ConfigError("DATASETS.TRAIN: found nothing, expected the name of a dataset")
-    check_boxes_allowed(cfg)
+    kind.check_supervision(cfg)
     for key, value, least in (
         ("WSIS.NUM_THREADS", cfg.WSIS.NUM_THREADS, 1),
         ("PROXY.NUM_WORKERS", cfg.PROXY.NUM_WORKERS, -1),
@@ -182,25 +200,42 @@ def _jobs(cfg: CfgNode, label_names: tuple[str, ...] = ()) -> list[ProxyJob]:
     for name in names:
         if Path(name).name != name or name.startswith("."):
             raise ConfigError(f"DATASETS.TRAIN: {name!r} cannot be the name of a file")
+    kwargs: dict[str, Any] = {"keep_true_masks": cfg.PROXY.KEEP_TRUE_MASKS}
+    if issubclass(kind, TagTeacher):
+        if cfg.PROXY.KEEP_TRUE_MASKS:
+            raise ConfigError(
+                f"PROXY.KEEP_TRUE_MASKS: found True, but {cfg.MODEL.META_ARCHITECTURE} makes no masks of instances"
+            )
+        kwargs = {"needs_tags": kind.needs_tags(cfg)}
     return [
-        ProxyJob(
+        (TagJob if issubclass(kind, TagTeacher) else ProxyJob)(
             name=name,
-            source=get_source(name, bad_box=cfg.DATASETS.BAD_BOX),
+            source=dataset_source(cfg, name),
             folder=Path(cfg.OUTPUT_DIR) / "proxy",
             class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC,
-            keep_true_masks=cfg.PROXY.KEEP_TRUE_MASKS,
+            readers={each: score_map_reader(cfg, name, each) for each in kind.maps_needed(cfg)},
             label_names=label_names,
+            map_names=map_names,
+            **kwargs,
         )
         for name in names
     ]
 
 
-def _check_sources(jobs: list[ProxyJob]) -> list[frozenset[int]]:
-    """Checks images and masks; returns the annotations of each job whose true mask has no pixel."""
+def _made_with(cfg: CfgNode, teacher: Maker, job: Job, weights: str | None) -> dict[str, Any]:
+    """See :func:`wsis.engine.provenance.provenance`; with the score maps of earlier stages."""
+    maps = {name: reader.made_with for name, reader in job.readers.items()}
+    made_with = provenance(cfg, teacher, job.source, weights)
+    return made_with | {"score_maps": maps} if maps else made_with
+
+
+def _check_sources(jobs: list[Job]) -> list[frozenset[int]]:
+    """Checks images, and what the teacher needs of each dataset; see :meth:`Job.check`."""
     for job in jobs:
-        job.labels.check(job.source)
+        for folder in job.folders:
+            folder.check(job.source)
         check_image_files(job.source, tolerate_unreadable=True)
-    return [job.check_true_masks() for job in jobs]
+    return [job.check() for job in jobs]
 
 
 def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
@@ -221,7 +256,7 @@ def _on_main(function: Callable[[], T], path: Path | None = None) -> T:
 
 
 def _examine(
-    jobs: list[ProxyJob], folder: Path, resume: bool, stack: contextlib.ExitStack
+    jobs: list[Job], folder: Path, resume: bool, stack: contextlib.ExitStack
 ) -> list[_State]:
     """Takes the folder's lock, and looks at what earlier runs have left there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,21 +266,24 @@ def _examine(
         if not state.finished:
             job.path.unlink(missing_ok=True)  # it lacks what will be tried again
             remove_torn(job.path)
-            job.labels.remove_torn(job.source)
+            for each in job.folders:
+                each.remove_torn(job.source)
+            if job.warning:
+                logger.warning(job.warning)
     return states
 
 
-def _state_of(job: ProxyJob, resume: bool) -> _State:
+def _state_of(job: Job, resume: bool) -> _State:
     index = job.read_journals()
     started = index.provenance is not None
     if job.path.exists():
-        changed = differences(read_provenance(job.path), job.provenance)
+        changed = differences(job.read_provenance(), job.provenance)
         if changed:
             raise WsisError(
                 f"{job.path} was made otherwise: {'; '.join(changed)}; set another OUTPUT_DIR, or "
                 "delete it and its journals to start anew"
             )
-        failed = job.named(index.failed if started else failed_images(job.path))
+        failed = job.named(index.failed if started else job.failed_before())
         complete = not started or not job.missing(index)
         if complete and not (resume and failed):
             return _State(finished=True, failed=failed)
@@ -262,7 +300,7 @@ def _state_of(job: ProxyJob, resume: bool) -> _State:
     return _State(finished=False, done=frozenset(index.done), ends=index.ends)
 
 
-def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
+def _work(cfg: CfgNode, teacher: Maker, job: Job, state: _State) -> None:
     """Does this rank's share of the images that are not done."""
     rank, ranks = comm.get_rank(), comm.get_world_size()
     images = [image for image in job.source.images if image["id"] not in state.done][rank::ranks]
@@ -270,7 +308,7 @@ def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
         return
     path = journal_path(job.folder, job.name, rank)
     workers = number_of_workers(cfg.PROXY.NUM_WORKERS, comm.get_local_size())
-    task = RefineTask(teacher.refiner(), cfg.INPUT.HIGH_BIT_DEPTH, cfg.SEED, job.labels)
+    task = RefineTask(teacher.refiner(), cfg.INPUT.HIGH_BIT_DEPTH, cfg.SEED, job.folders)
     label = job.name if ranks == 1 else f"{job.name}, rank 0 of {ranks}"
     with (
         JournalWriter(path, header_line(job.provenance), state.ends.get(path.name, 0)) as writer,
@@ -286,21 +324,18 @@ def _work(cfg: CfgNode, teacher: Teacher, job: ProxyJob, state: _State) -> None:
 
 
 def _seeds(
-    cfg: CfgNode, teacher: Teacher, job: ProxyJob, images: Iterable[Image]
+    cfg: CfgNode, teacher: Maker, job: Job, images: Iterable[Image]
 ) -> Generator[Seed | bytes, None, None]:
     """The network's part, image by image; the journal's line of an image that needs no more."""
-    mapper = TeacherDatasetMapper(
-        cfg, needs_image=teacher.needs_image, keep_original=teacher.needs_original_image
-    )
+    mapper = teacher.generation_mapper(cfg)
 
     def load(image: Image) -> dict[str, Any] | bytes:
         record = job.record(image)
-        if not record["annotations"]:
-            if job.label_names:
-                job.labels.write_background(record["file_name"], image, job.void(image["id"]))
+        if not job.is_asked(record):
+            job.write_nothing(record["file_name"], image)
             return result_line(image["id"], [])
         try:
-            return mapper(record)
+            return job.inputs(record, mapper)
         except UnreadableImageError as error:
             return failure_line(image["id"], str(error))
 
@@ -335,7 +370,7 @@ def _ahead(function: Callable[[Image], T], images: Iterable[Image]) -> Iterator[
             yield future.result()
 
 
-def _finish(job: ProxyJob) -> _State:
+def _finish(job: Job) -> _State:
     index = job.read_journals(comm.get_world_size())
     job.write(index)
     return _State(finished=True, failed=job.named(index.failed))

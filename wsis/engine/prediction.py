@@ -32,7 +32,7 @@ from wsis.engine.journal import (
 from wsis.engine.provenance import keys_under, weights_sha256
 from wsis.engine.proxy_predictor import load_model
 from wsis.errors import ConfigError, WsisError, counted
-from wsis.modeling.teacher import is_teacher
+from wsis.modeling.teacher import is_maker
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file
 from wsis.structures.rle import encode_mask, rle_area
@@ -71,10 +71,10 @@ class Predictor:
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if is_teacher(cfg):
+        if is_maker(cfg):
             raise ConfigError(
-                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes masks for given boxes: use "
-                "tools/generate_proxy_masks.py"
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes masks, labels or score maps of a "
+                "data set: use tools/generate_proxy_masks.py"
             )
         self.model = load_model(cfg)
         self.mapper = TeacherDatasetMapper(cfg, keep_original=True)

@@ -21,7 +21,7 @@ import wsis
 from wsis.config import flatten
 from wsis.data.source import CocoSource
 from wsis.errors import ConfigError
-from wsis.modeling.teacher import Teacher
+from wsis.modeling.teacher import Maker
 
 COMMON_KEYS = (
     "DATASETS.BAD_BOX",
@@ -67,13 +67,13 @@ def keys_under(cfg: CfgNode, prefixes: Collection[str]) -> dict[str, Any]:
     return json.loads(json.dumps(flat, sort_keys=True))
 
 
-def result_config(cfg: CfgNode, teacher: Teacher) -> dict[str, Any]:
+def result_config(cfg: CfgNode, teacher: Maker) -> dict[str, Any]:
     """The config keys that bear on the masks, see :func:`keys_under`."""
     keys = keys_under(cfg, (*COMMON_KEYS, *teacher.result_keys))
     return {k: v for k, v in keys.items() if k not in _NOT_KEYS.union(teacher.location_keys)}
 
 
-def versions(teacher: Teacher) -> dict[str, str]:
+def versions(teacher: Maker) -> dict[str, str]:
     """Versions of the software that bears on the masks, by name."""
     found = {
         "wsis": wsis.__version__,
@@ -92,7 +92,7 @@ def versions(teacher: Teacher) -> dict[str, str]:
 
 
 def provenance(
-    cfg: CfgNode, teacher: Teacher, source: CocoSource, weights: str | None
+    cfg: CfgNode, teacher: Maker, source: CocoSource, weights: str | None
 ) -> dict[str, Any]:
     """Everything that the masks follow from, and nothing else: no time, host, process count or path.
 

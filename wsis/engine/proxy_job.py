@@ -1,19 +1,18 @@
-"""What one dataset needs: which masks a teacher makes, what stands for the others, the final file."""
+"""A dataset whose boxes get masks: which a teacher makes, what stands for the others, the final file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wsis.data.dicts import to_dicts
-from wsis.data.source import Annotation, CocoSource, Image
-from wsis.engine.journal import Entry, ImageId, JournalIndex, find_journals, journal_path
-from wsis.engine.label_folder import LabelFolder
-from wsis.errors import WsisError, counted
+from wsis.data.source import Annotation, Image
+from wsis.engine.job import Job
+from wsis.engine.journal import ImageId, JournalIndex
+from wsis.errors import counted
 from wsis.structures import RLE
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import proxy_annotation, read_proxy_file, write_proxy_file
@@ -21,53 +20,37 @@ from wsis.structures.rle import encode_box, read_mask, rle_area
 
 
 @dataclass(frozen=True, eq=False)
-class ProxyJob:
+class ProxyJob(Job):
     """The making of one proxy-mask file.
 
     Args:
-        name: of the dataset.
-        source: its data.
-        folder: where journals and file go.
-        class_agnostic: ``DATASETS.CLASS_AGNOSTIC``.
         keep_true_masks: ``PROXY.KEEP_TRUE_MASKS``.
-        provenance: see :func:`wsis.engine.provenance.provenance`.
-        no_pixel: annotations whose true mask has no pixel; the teacher makes theirs.
-        label_names: semantic labels that the teacher makes.
     """
 
-    name: str
-    source: CocoSource
-    folder: Path
-    class_agnostic: bool
-    keep_true_masks: bool
-    provenance: dict[str, Any] = field(default_factory=dict)
-    no_pixel: frozenset[int] = frozenset()
-    label_names: tuple[str, ...] = ()
+    keep_true_masks: bool = False
 
-    @property
-    def labels(self) -> LabelFolder:
-        """Where semantic labels go."""
-        folder = self.folder.parent / "pseudo_labels" / self.name
-        return LabelFolder(folder, self.source.image_root, self.label_names)
+    lost = (
+        "its annotations have the status failed",
+        "their annotations have the status failed",
+    )
 
     @property
     def path(self) -> Path:
         """The proxy-mask file."""
         return self.folder / f"{self.name}.json"
 
-    @cached_property
-    def images(self) -> dict[ImageId, Image]:
-        """The source's images by id."""
-        return {image["id"]: image for image in self.source.images}
+    @property
+    def amount(self) -> str:
+        """See :attr:`Job.amount`."""
+        return counted(len(self.source.annotations), "annotation")
 
-    def check_true_masks(self) -> frozenset[int]:
-        """Checks every mask that will be copied; returns the annotations whose mask has no pixel.
-
-        Raises:
-            DataError: a mask is malformed.
+    def check(self) -> frozenset[int]:
+        """See :meth:`Job.check`: every mask that will be copied must be well formed; the teacher makes those of
+        annotations whose mask has no pixel.
         """
+        nothing = super().check()
         if not self.keep_true_masks:
-            return frozenset()
+            return nothing
         return frozenset(
             annotation["id"]
             for annotation in self.source.annotations
@@ -96,68 +79,34 @@ class ProxyJob:
             if self.status_without_teacher(annotation) is None
         ]
 
-    def asked_ids(self, image_id: ImageId) -> list[int]:
-        """Their ids."""
-        return [annotation["id"] for annotation in self.asked(image_id)]
-
-    def fits(self, image_id: ImageId, entry: Entry) -> bool:
-        """Whether a journal's line is of an image of the source, and has all its masks."""
-        if image_id not in self.images:
-            return False
-        made = [mask.get("id") for mask in entry.get("masks", [])]
-        return "failed" in entry or made == self.asked_ids(image_id)
-
     def record(self, image: Image) -> dict[str, Any]:
-        """Detectron2's standard dict of one image, with the asked annotations and no mask."""
+        """See :meth:`Job.record`: with the asked annotations and no mask."""
         part = replace(self.source, images=[image], annotations=self.asked(image["id"]))
         return to_dicts(part, "box", self.class_agnostic)[0]
 
+    def is_asked(self, record: dict[str, Any]) -> bool:
+        """See :meth:`Job.is_asked`."""
+        return bool(record["annotations"])
+
     def void(self, image_id: ImageId) -> list[RLE]:
-        """Regions of objects that the teacher is not asked about: crowds and given masks."""
+        """See :meth:`Job.void`: crowds and given masks."""
         return [
             self._without_teacher(annotation, status)["segmentation"]
             for annotation in self.source.annotations_of(image_id)
             if (status := self.status_without_teacher(annotation)) in ("crowd", "given")
         ]
 
-    def read_journals(self, ranks: int = 0) -> JournalIndex:
-        """The index of the dataset's journals.
+    def read_provenance(self) -> Any:
+        """See :meth:`Job.read_provenance`."""
+        return read_provenance(self.path)
 
-        Args:
-            ranks: journals of as many ranks are looked for by name; a network file system may list
-                new files late.
-
-        Raises:
-            WsisError: see :class:`JournalIndex`.
-        """
-        paths = dict.fromkeys(find_journals(self.folder, self.name))
-        paths.update(dict.fromkeys(journal_path(self.folder, self.name, r) for r in range(ranks)))
-        return JournalIndex(paths, self.provenance, self.fits)
-
-    def missing(self, index: JournalIndex) -> list[ImageId]:
-        """The images that are in no journal."""
-        return [i for i in self.images if i not in index.done and i not in index.failed]
-
-    def named(self, failed: dict[ImageId, str]) -> dict[str, str]:
-        """Unreadable images by path instead of id, in the source's order."""
-        return {self.source.path_of(self.images[i]): failed[i] for i in self.images if i in failed}
+    def failed_before(self) -> dict[ImageId, str]:
+        """See :meth:`Job.failed_before`."""
+        return failed_images(self.path)
 
     def write(self, index: JournalIndex) -> None:
-        """Writes the proxy-mask file from the journals, in the source's order.
-
-        Raises:
-            WsisError: an image is in no journal, or its semantic label is gone.
-            OSError: the file cannot be written.
-        """
-        missing = self.missing(index)
-        if missing:
-            raise WsisError(
-                f"{self.folder}: the journals of {self.name} lack {len(missing)} of "
-                f"{counted(len(self.images), 'image')}, the first is {missing[0]!r}; run again with --resume"
-            )
-        readable = (image for image in self.source.images if image["id"] not in index.failed)
-        class_names = ["object"] if self.class_agnostic else self.source.class_names
-        self.labels.finish(readable, self.provenance, class_names)
+        """Writes the proxy-mask file from the journals, see :meth:`Job.write`."""
+        super().write(index)
         method, version = self.provenance["method"], self.provenance["version"]
         info = {
             "description": f"Proxy masks of {self.name} by {method}, wsis {version}",

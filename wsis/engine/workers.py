@@ -14,11 +14,11 @@ import torch
 
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.engine.journal import failure_line, mask_records, result_line
-from wsis.engine.label_folder import LabelFolder
+from wsis.engine.output_folders import OutputFolder
 from wsis.errors import WsisError
-from wsis.modeling.teacher import Refiner
+from wsis.modeling.teacher import MapRefiner, Refiner
 from wsis.parallel import WorkerPool
-from wsis.structures import Seed
+from wsis.structures import ImageMaps, ProxyMasks, Seed
 
 
 def seed_for_image(base: int, image_id: int | str) -> None:
@@ -40,16 +40,16 @@ class RefineTask:
     """Refines one image: reads it, seeds the generators, calls the refiner.
 
     Args:
-        refine: what :meth:`wsis.modeling.teacher.Teacher.refiner` returned.
+        refine: what :meth:`wsis.modeling.teacher.Maker.refiner` returned.
         high_bit_depth: ``INPUT.HIGH_BIT_DEPTH``.
         base_seed: ``SEED``.
-        labels: where semantic labels go, on disk before the line is returned.
+        folders: where labels and score maps go, on disk before the line is returned.
     """
 
-    refine: Refiner
+    refine: Refiner | MapRefiner
     high_bit_depth: str
     base_seed: int
-    labels: LabelFolder
+    folders: tuple[OutputFolder, ...] = ()
 
     def __call__(self, seed: Seed) -> bytes:
         """The journal's line of the image.
@@ -62,14 +62,35 @@ class RefineTask:
         except UnreadableImageError as error:
             return failure_line(seed.image_id, str(error))
         seed_for_image(self.base_seed, seed.image_id)
-        masks = self.refine(seed, image)
-        if tuple(masks.annotation_ids) != tuple(seed.annotation_ids):
+        made = self.refine(seed, image)
+        _check(made, seed)
+        for folder in self.folders:
+            folder.write(seed.file_name, made, seed.void)
+        return result_line(
+            seed.image_id, mask_records(made) if isinstance(made, ProxyMasks) else []
+        )
+
+
+def _check(made: ProxyMasks | ImageMaps, seed: Seed) -> None:
+    """Checks that what a refiner made is of the seed's annotations and size.
+
+    Raises:
+        WsisError: it is not.
+    """
+    ids = list(made.annotation_ids) if isinstance(made, ProxyMasks) else []
+    if ids != list(seed.annotation_ids):
+        raise WsisError(
+            f"image {seed.image_id!r}: the teacher made masks of annotations {ids}, expected "
+            f"{list(seed.annotation_ids)}"
+        )
+    sizes = [label.shape for label in made.sem_seg.values()]
+    sizes += [(maps.height, maps.width) for maps in made.score_maps.values()]
+    for size in sizes:
+        if size != (seed.height, seed.width):
             raise WsisError(
-                f"image {seed.image_id!r}: the teacher made masks of annotations "
-                f"{list(masks.annotation_ids)}, expected {list(seed.annotation_ids)}"
+                f"image {seed.image_id!r}: the teacher made a map of {size}, the image has "
+                f"{(seed.height, seed.width)} rows and columns"
             )
-        self.labels.write(seed.file_name, masks.sem_seg, seed.void)
-        return result_line(seed.image_id, mask_records(masks))
 
 
 def refine_all(

@@ -8,18 +8,20 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.evaluation.instance import InstanceEvaluator
 from wsis.evaluation.proxy_evaluator import ProxyEvaluator
 from wsis.evaluation.semantic import SemanticEvaluator
+from wsis.evaluation.tags import TagEvaluator
 from wsis.modeling.method import method_of
 
 
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_dir: str | None = None
 ) -> DatasetEvaluator:
-    """A teacher's masks are scored against the true ones, semantic maps by their mIoU, anything else as instances in
-    COCO's way.
+    """A teacher's masks are scored against the true ones, semantic maps by their mIoU, tags by their average precision,
+    anything else as instances in COCO's way.
 
     Args:
         cfg: ``MODEL.META_ARCHITECTURE`` decides; ``TEST.DETECTIONS_PER_IMAGE`` above COCO's 100 is honoured.
@@ -27,7 +29,7 @@ def build_evaluator(
         output_dir: default ``OUTPUT_DIR/inference/<dataset_name>``.
 
     Raises:
-        ConfigError: the dataset does not hold the truth that the model's results need.
+        ConfigError, DataError: the dataset does not hold the truth that the model's results need.
     """
     output_dir = output_dir or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     returns = method_of(cfg).returns
@@ -41,11 +43,19 @@ def build_evaluator(
             save_labels=cfg.TEST.SAVE_LABELS,
             num_workers=cfg.PROXY.NUM_WORKERS,
         )
+    if returns == "tags":
+        return TagEvaluator(dataset_name, class_agnostic=cfg.DATASETS.CLASS_AGNOSTIC)
+    if returns == "score_maps":
+        raise ConfigError(
+            f"DATASETS.TEST: nothing scores what MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} returns, score "
+            "maps; leave it empty and write them by tools/generate_proxy_masks.py"
+        )
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind != "coco":
         raise ConfigError(
             f"DATASETS.TEST: {dataset_name!r} is of type {kind!r}, expected a dataset of instances (coco)"
         )
+    get_source(dataset_name, bad_box="skip")
     return InstanceEvaluator(
         dataset_name, output_dir, max_dets_per_image=max(100, cfg.TEST.DETECTIONS_PER_IMAGE)
     )

@@ -4,5 +4,6 @@ from wsis.methods import bana as _bana  # noqa: F401  # registration
 from wsis.methods import baselines as _baselines  # noqa: F401  # registration
 from wsis.methods import bbam as _bbam  # noqa: F401  # registration
 from wsis.methods import boxcaseg as _boxcaseg  # noqa: F401  # registration
+from wsis.methods import cam as _cam  # noqa: F401  # registration
 from wsis.methods import external as _external  # noqa: F401  # registration
 from wsis.methods import icam as _icam  # noqa: F401  # registration

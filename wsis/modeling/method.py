@@ -15,7 +15,7 @@ from wsis.data.build import Batches, Mapper, build_train_loader, check_training_
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError
 
-Result = Literal["proxy", "instances", "sem_seg"]
+Result = Literal["proxy", "instances", "sem_seg", "score_maps", "tags"]
 
 
 class Method(nn.Module):

@@ -73,6 +73,20 @@ def single_scale(score: Scorer, image: torch.Tensor, size: tuple[int, int]) -> t
     return resize_scores(score(image[None]), size)[0]
 
 
+def mirrored_sum(score: Scorer, image: torch.Tensor) -> torch.Tensor:
+    """Sum of the scores of an image and of its mirror image, turned back; they share a batch.
+
+    Args:
+        score: the network.
+        image: (1, 3, h, w), normalised.
+
+    Returns:
+        (C, h', w').
+    """
+    as_it_is, mirrored = score(torch.cat([image, image.flip(-1)]))
+    return as_it_is + mirrored.flip(-1)
+
+
 def multi_scale(
     score: Scorer, image: torch.Tensor, size: tuple[int, int], scales: Sequence[float]
 ) -> torch.Tensor:
@@ -95,8 +109,7 @@ def multi_scale(
         resized = functional.interpolate(
             image[None], size=scaled, mode="bilinear", align_corners=True
         )
-        as_it_is, mirrored = score(torch.cat([resized, resized.flip(-1)]))
-        maps.append((as_it_is + mirrored.flip(-1))[None] / 2)
+        maps.append(mirrored_sum(score, resized)[None] / 2)
     return mean_over_scales(maps, [False] * len(scales), size, align_corners=True)[0]
 
 

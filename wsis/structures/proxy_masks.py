@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 
 from wsis.errors import counted
 from wsis.structures.rle import RLE, decode_mask, encode_box, encode_crop, rle_area
+from wsis.structures.score_maps import ScoreMaps
 from wsis.structures.seed import Seed
 
 STATUSES = ("ok", "fallback", "empty", "failed", "given", "crowd")
@@ -37,6 +38,7 @@ class ProxyMasks:
         scores: N confidences in [0, 1]; 1.0 where the method has none, 0.0 for ``empty`` and ``failed``.
         status: N of :data:`STATUSES`.
         sem_seg: label name to (H, W) uint8 semantic map, 255 = ignore; empty for methods without a semantic side.
+        score_maps: map name to its scores; empty for methods that make none.
     """
 
     height: int
@@ -49,6 +51,7 @@ class ProxyMasks:
     scores: list[float]
     status: list[str]
     sem_seg: dict[str, np.ndarray] = field(default_factory=dict)
+    score_maps: dict[str, ScoreMaps] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.annotation_ids)

@@ -32,13 +32,16 @@ def voc_palette() -> bytes:
     return colours.tobytes()
 
 
-def label_path(folder: str | os.PathLike[str], name: str, file_name: str) -> Path:
-    """Where the label of an image lies.
+def label_path(
+    folder: str | os.PathLike[str], name: str, file_name: str, suffix: str = ".png"
+) -> Path:
+    """Where the label of an image lies, or, with the suffix .npz, its score maps.
 
     Args:
-        folder: of the dataset's pseudo labels.
-        name: of the label.
+        folder: of the dataset's pseudo labels or score maps.
+        name: of the label or map.
         file_name: the image's, as in the source; of an absolute one the root is left out.
+        suffix: of the file.
 
     Raises:
         DataError: the name leads out of the folder.
@@ -46,8 +49,18 @@ def label_path(folder: str | os.PathLike[str], name: str, file_name: str) -> Pat
     path = PurePath(os.path.normpath(file_name))
     parts = path.parts[1:] if path.is_absolute() else path.parts
     if not parts or parts[0] == "..":
-        raise DataError(f"image {file_name!r}: its label would not lie inside {folder}")
-    return Path(folder, name, *parts).with_suffix(".png")
+        raise DataError(f"image {file_name!r}: what is made of it would not lie inside {folder}")
+    return Path(folder, name, *parts).with_suffix(suffix)
+
+
+def name_in_source(path: str, image_root: str) -> str:
+    """The name that an image has in its data set.
+
+    Args:
+        path: of the image, the root included.
+        image_root: folder that names are relative to; "" = names are paths.
+    """
+    return os.path.relpath(path, image_root) if image_root else path
 
 
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
@@ -68,14 +81,13 @@ def write_manifest(
     provenance: dict[str, Any],
     names: Sequence[str],
     class_names: Sequence[str],
+    kind: str = "labels",
 ) -> None:
-    """Writes ``manifest.json``: ``wsis`` (what the labels were made with), ``labels`` (their names), ``classes`` (by
-    value, background first) and ``ignore``.
+    """Writes ``manifest.json``: ``wsis`` (what the labels or maps were made with), ``labels`` or ``score_maps``, as
+    ``kind`` says (their names), ``classes`` (by value, background first) and, of labels, ``ignore``.
     """
-    manifest = {
-        "wsis": provenance,
-        "labels": list(names),
-        "classes": ["background", *class_names],
-        "ignore": IGNORE,
-    }
+    classes = ["background", *class_names]
+    manifest: dict[str, Any] = {"wsis": provenance, kind: list(names), "classes": classes}
+    if kind == "labels":
+        manifest["ignore"] = IGNORE
     write_json_atomic(Path(folder, MANIFEST), manifest, indent=2)

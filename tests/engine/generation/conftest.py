@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.generating import generate
-from tests.noise import NoiseTeacher, make_cfg, write_data
+from tests.generating import generate, outputs
+from tests.noise import KINDS, Noise, make_cfg, write_data
 
 
 @pytest.fixture
@@ -18,19 +18,33 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(data: Path, tmp_path: Path) -> Callable[..., Any]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which teacher is at work: one of boxes, unless a test is marked with :data:`EVERY_KIND`."""
+    return getattr(request, "param", "NoiseTeacher")
+
+
+@pytest.fixture
+def final(kind: str, tmp_path: Path) -> Path:
+    """The file that ends the generation in ``out``."""
+    return tmp_path / "out" / KINDS[kind]
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path, kind: str) -> Callable[..., Any]:
     """``run(output="out", resume=False, source=data, **keys)``: a generation, after which ``out`` has its results."""
 
     def run(output: str = "out", *, resume: bool = False, source: Path = data, **keys: Any) -> Any:
+        keys = {"MODEL__META_ARCHITECTURE": kind, **keys}
         return generate(make_cfg(source, tmp_path / output, **keys), resume=resume)
 
     return run
 
 
 @pytest.fixture
-def expected(run: Callable[..., Any]) -> bytes:
-    """The file that every way of making it must give."""
-    return run("expected").files[0].read_bytes()
+def expected(run: Callable[..., Any], tmp_path: Path) -> dict[str, bytes]:
+    """The files that every way of making them must give."""
+    run("expected")
+    return outputs(tmp_path / "expected")
 
 
 @pytest.fixture
@@ -59,12 +73,12 @@ def trap(tmp_path: Path) -> Callable[[str], Path]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, Any]]:
     """Image id to what the teacher's network is given, in that order."""
     seen: dict[int, dict[str, Any]] = {}
-    original = NoiseTeacher.propose
+    original = Noise.propose
 
-    def propose(self: NoiseTeacher, batched_inputs: list[dict[str, Any]]) -> Any:
+    def propose(self: Noise, batched_inputs: list[dict[str, Any]]) -> Any:
         (inputs,) = batched_inputs
         seen[inputs["image_id"]] = inputs
         return original(self, batched_inputs)
 
-    monkeypatch.setattr(NoiseTeacher, "propose", propose)
+    monkeypatch.setattr(Noise, "propose", propose)
     return seen

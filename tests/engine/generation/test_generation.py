@@ -15,14 +15,15 @@ import torch
 from detectron2.modeling import build_model
 from pycocotools.coco import COCO
 
-from tests.generating import by_id, edited, generate, read
-from tests.noise import SIZE, NoiseTeacher, make_cfg, make_opts, write_data
+from tests.generating import by_id, edited, generate, outputs, read
+from tests.noise import KINDS, SIZE, NoiseTeacher, make_cfg, make_opts, write_data
 from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.rle import decode_mask, encode_box, encode_mask
 
 ROOT = Path(__file__).resolve().parents[3]
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS, indirect=True)
 
 
 class TestFile:
@@ -106,7 +107,7 @@ class TestTeacher:
         assert torch.get_num_threads() == before
 
     @pytest.mark.parametrize(
-        ("name", "message"), [("sem_seg", "semantic maps"), ("ids", "made masks of annotations")]
+        ("name", "message"), [("sem_seg", "pseudo labels"), ("ids", "made masks of annotations")]
     )
     def test_that_returns_something_else_is_refused(self, run, trap, name, message):
         trap(name)
@@ -127,13 +128,15 @@ class TestTeacher:
             run()
 
 
+@EVERY_KIND
 class TestSameBytes:
-    def test_whatever_the_workers_also_as_a_resume_of_nothing(self, run, expected):
-        assert run(resume=True, PROXY__NUM_WORKERS=2).files[0].read_bytes() == expected
+    def test_whatever_the_workers_also_as_a_resume_of_nothing(self, tmp_path, run, expected):
+        run(resume=True, PROXY__NUM_WORKERS=2)
+        assert outputs(tmp_path / "out") == expected
 
-    def test_with_two_ranks_continued_by_one(self, data, tmp_path, run, expected):
+    def test_with_two_ranks_continued_by_one(self, data, tmp_path, kind, final, run, expected):
         output = tmp_path / "out"
-        opts = make_opts(data, output)
+        opts = make_opts(data, output, MODEL__META_ARCHITECTURE=kind)
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # same Detectron2
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests/generate_noise.py"), "--num-gpus", "2", *opts],
@@ -143,8 +146,7 @@ class TestSameBytes:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        final = output / "proxy" / "noise.json"
-        assert final.read_bytes() == expected
+        assert outputs(output) == expected
         journals = find_journals(output / "proxy", "noise")
         assert len(journals) == 2
         for journal in journals:
@@ -152,7 +154,8 @@ class TestSameBytes:
             assert len(lines) == 1 + 12 // 2
             journal.write_bytes(b"".join(lines[:4]) + lines[4][:10])
         final.unlink()
-        assert run(resume=True).files[0].read_bytes() == expected
+        run(resume=True)
+        assert outputs(output) == expected
 
 
 class TestTrueMasks:

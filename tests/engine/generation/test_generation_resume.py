@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import sys
@@ -14,38 +15,50 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.generating import edited, generate, hidden, killed_while_writing, read, wait_for
-from tests.noise import SIZE, NoiseTeacher, make_cfg
+from tests.generating import (
+    edited,
+    generate,
+    hidden,
+    killed_while_writing,
+    outputs,
+    read,
+    wait_for,
+)
+from tests.noise import KINDS, SIZE, Noise, make_cfg
 from wsis.engine import progress
-from wsis.engine.label_folder import LabelFolder
 from wsis.engine.workers import RefineTask, refine_all
 from wsis.errors import WsisError
 from wsis.parallel import WorkerPool, limited_threads, number_of_workers
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.rle import encode_box
 
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS, indirect=True)
+
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.iterdir()}
 
 
+@EVERY_KIND
 class TestResume:
     def test_is_asked_for_makes_what_is_missing_and_removes_what_is_torn(
-        self, run, unfinished, expected, seen
+        self, run, unfinished, expected, seen, final
     ):
         seen.clear()
-        (unfinished / "proxy/.noise.json.ab12cd_9").write_bytes(expected[:100])
-        (unfinished / "proxy/.noise.json.jsonl").touch()
+        torn, other = (final.parent / f".{final.name}.{end}" for end in ("ab12cd_9", "jsonl"))
+        torn.write_bytes(b"{")
+        other.touch()
         before = contents(unfinished / "proxy")
         with pytest.raises(WsisError, match=r"journals of noise; continue it with --resume"):
             run()
         assert contents(unfinished / "proxy") == before
-        assert not (unfinished / "proxy/noise.json").exists()
-        assert run(resume=True).files[0].read_bytes() == expected
+        assert not final.exists()
+        run(resume=True)
+        assert other.exists() and not torn.exists()
+        other.unlink()
+        assert outputs(unfinished) == expected
         assert list(seen) == [6, 7, 8, 9, 10, 11]
-        assert hidden(unfinished / "proxy") == {".lock", ".noise.json.jsonl"}
 
     @pytest.mark.parametrize("finished", [False, True])
     @pytest.mark.parametrize(
@@ -87,23 +100,26 @@ class TestResume:
         if not journals:
             (tmp_path / "out/proxy/noise.rank0.jsonl").unlink()
         before = result.files[0].stat()
-        monkeypatch.setattr(NoiseTeacher, "propose", None)
+        monkeypatch.setattr(Noise, "propose", None)
         assert run(resume=resume, PROXY__NUM_WORKERS=1) == result
         assert result.files[0].stat().st_mtime_ns == before.st_mtime_ns
 
     @pytest.mark.parametrize("content", ["{}", '{"info": {}, "images": []', "[]", '{"info": 3}'])
-    def test_a_foreign_file_is_left_alone(self, tmp_path, run, content):
-        (tmp_path / "out/proxy").mkdir(parents=True)
-        path = tmp_path / "out/proxy/noise.json"
-        path.write_text(content)
+    def test_a_foreign_file_is_left_alone(self, final, run, content):
+        final.parent.mkdir(parents=True)
+        final.write_text(content)
         for resume in (False, True):
-            with pytest.raises(WsisError, match=r"proxy/noise\.json"):
+            with pytest.raises(WsisError, match=re.escape(str(final))):
                 run(resume=resume)
-        assert path.read_text() == content
+        assert final.read_text() == content
+
+
+LOST = {"NoiseTeacher": "annotations have the status failed", "NoiseTagTeacher": "nothing was made"}
 
 
 class TestUnreadableImages:
-    def test_fail_alone_and_are_tried_again(self, data, run, caplog):
+    @EVERY_KIND
+    def test_fail_alone_and_are_tried_again(self, data, tmp_path, kind, run, caplog):
         second, fifth = data / "2.png", data / "5.png"
         kept = second.read_bytes(), fifth.read_bytes()
         second.write_bytes(kept[0][:200])
@@ -112,23 +128,27 @@ class TestUnreadableImages:
         assert result.exit_status == 3
         assert result.failed == (str(second), str(fifth))
         assert "2.png: cannot be read" in caplog.text and "5.png: cannot be read" in caplog.text
-        assert "2 images could not be read; their annotations have the status failed" in caplog.text
-        for a in read(result)["annotations"]:
-            assert (a["status"] == "failed") == (a["image_id"] in (2, 5))
-            if a["status"] == "failed" and a["id"] < 9000:
+        assert re.search(f"2 images could not be read; .*{LOST[kind]}.*mend them", caplog.text)
+        assert run() == result, "finished, and says so again"
+        second.write_bytes(kept[0])
+        assert run(resume=True).failed == (str(fifth),)
+        assert re.search(f"1 image could not be read; .*{LOST[kind]}.*mend it", caplog.text)
+        fifth.write_bytes(kept[1])
+        assert run(resume=True).exit_status == 0
+        run("fresh")
+        assert outputs(tmp_path / "out") == outputs(tmp_path / "fresh")
+
+    def test_have_their_boxes_ignored(self, data, run):
+        (data / "5.png").unlink()
+        for a in read(run())["annotations"]:
+            assert (a["status"] == "failed") == (a["image_id"] == 5)
+            if a["status"] == "failed":
                 x, y, w, h = a["bbox"]
                 assert a["segmentation"] == encode_box([x, y, x + w, y + h], *SIZE)
                 assert a["ignore_segmentation"] == a["segmentation"]
                 assert a["score"] == 0
-        assert run() == result, "finished, and says so again"
-        second.write_bytes(kept[0])
-        assert run(resume=True).failed == (str(fifth),)
-        assert "1 image could not be read; its annotations have" in caplog.text
-        fifth.write_bytes(kept[1])
-        result = run(resume=True)
-        assert result.exit_status == 0
-        assert result.files[0].read_bytes() == run("fresh").files[0].read_bytes()
 
+    @EVERY_KIND
     def test_without_journals_cannot_be_tried_again(self, data, tmp_path, run):
         (data / "5.png").unlink()
         result = run()
@@ -139,9 +159,16 @@ class TestUnreadableImages:
 
 
 class TestWriting:
-    @pytest.mark.parametrize("room", [3_000, 8_000])
-    def test_a_full_disk_keeps_what_is_finished(self, tmp_path, run, expected, room):
-        """At 3,000 bytes the journal does not fit, at 8,000 the final file."""
+    @pytest.mark.parametrize(
+        ("kind", "room", "full"),
+        [
+            ("NoiseTeacher", 3_000, "proxy/noise.rank0.jsonl"),
+            ("NoiseTeacher", 8_000, "proxy/noise.json"),
+            ("NoiseTagTeacher", 1_500, "score_maps/noise/m/"),
+        ],
+        indirect=["kind"],
+    )
+    def test_a_full_disk_keeps_what_is_finished(self, tmp_path, run, expected, room, full):
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
         text = "File too large; what is finished is kept"
@@ -151,41 +178,55 @@ class TestWriting:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "\n" not in str(error.value)
-        assert str(tmp_path / "out/proxy") in str(error.value)
-        names = {p.name for p in (tmp_path / "out/proxy").iterdir()}
-        assert names == {".lock", "noise.rank0.jsonl"}
-        assert run(resume=True).files[0].read_bytes() == expected
+        assert str(tmp_path / "out" / full) in str(error.value)
+        assert not {"proxy/noise.json", "score_maps/noise/manifest.json"} & set(
+            outputs(tmp_path / "out")
+        )
+        assert not list((tmp_path / "out").rglob(".*.*"))
+        run(resume=True)
+        assert outputs(tmp_path / "out") == expected
 
     @pytest.mark.parametrize("resume", [True, False])
-    def test_half_a_label_of_a_killed_run_is_removed_by_the_next_and_nothing_else(
-        self, tmp_path, run, trap, monkeypatch, resume
+    @pytest.mark.parametrize("place", ["pseudo_labels/noise/y/4.png", "score_maps/noise/m/4.npz"])
+    @pytest.mark.parametrize("kind", ["NoiseTagTeacher"], indirect=True)
+    def test_half_a_file_of_a_killed_run_is_removed_by_the_next_and_nothing_else(
+        self, tmp_path, run, expected, place, resume
     ):
-        monkeypatch.setattr(NoiseTeacher, "label_names", ("y",))
-        trap("sem_seg")  # the teacher makes a label too
-        labels = tmp_path / "out/pseudo_labels/noise/y"
-        half = killed_while_writing(".4.png.*", labels, run)
-        assert half.startswith(".4.png.") and not (labels / "4.png").exists()
-        others = {".4.png.backup", ".99.png.ab12cd_9", ".notes"}
+        path = tmp_path / "out" / place
+        half = killed_while_writing(f".{path.name}.*", path.parent, run)
+        assert half.startswith(f".{path.name}.") and not path.exists()
+        others = {f".{path.name}.backup", f".99{path.suffix}.ab12cd_9", ".notes"}
         for name in others:
-            (labels / name).touch()
+            (path.parent / name).touch()
         if not resume:
             for journal in (tmp_path / "out/proxy").glob("*.jsonl"):
                 journal.unlink()
         run(resume=resume)
-        assert hidden(labels) == others
-        assert len(list(labels.glob("*.png"))) == 12
-        with Image.open(labels / "4.png") as label:
-            assert label.size == (32, 24)
+        assert hidden(path.parent) == others
+        for name in others:
+            (path.parent / name).unlink()
+        assert outputs(tmp_path / "out") == expected
+
+    @pytest.mark.parametrize("place", ["pseudo_labels/noise/y/2.png", "score_maps/noise/m/2.npz"])
+    @pytest.mark.parametrize("kind", ["NoiseTagTeacher"], indirect=True)
+    def test_a_file_that_is_gone_is_missed(self, run, unfinished, place):
+        (unfinished / place).unlink()
+        with pytest.raises(WsisError, match=f"{place}: this (pseudo label|score map) is gone"):
+            run(resume=True)
 
 
 class TestWorkers:
-    def test_a_killed_worker_ends_the_run_which_can_be_continued(self, run, trap, expected):
+    @EVERY_KIND
+    def test_a_killed_worker_ends_the_run_which_can_be_continued(
+        self, tmp_path, run, trap, expected
+    ):
         killer = trap("kill-7")
         with pytest.raises(WsisError, match="worker process .* has died") as caught:
             run(PROXY__NUM_WORKERS=2)
         assert "\n" not in str(caught.value)
         killer.unlink()
-        assert run(resume=True, PROXY__NUM_WORKERS=2).files[0].read_bytes() == expected
+        run(resume=True, PROXY__NUM_WORKERS=2)
+        assert outputs(tmp_path / "out") == expected
 
     def test_seeds_are_not_drawn_far_ahead(self, data):
         drawn = 0
@@ -258,7 +299,7 @@ def make_seed(number: int, data: Path) -> Seed:
 
 
 def make_task(data: Path) -> RefineTask:
-    return RefineTask(workers_test_refine, "minmax", 0, LabelFolder(data, ""))
+    return RefineTask(workers_test_refine, "minmax", 0)
 
 
 def workers_test_refine(seed: Seed, image: np.ndarray) -> Any:

@@ -63,6 +63,8 @@ INERT = {
     "icam/affnet_pairs_small": "w_f9",
     # more classes that are not in the image
     "icam/random_walk_b": "num_classes",
+    # the same for old and new layers
+    "icam/poly_optimizer": "group_weight_decay",
     # classes 1 and 4 of 6, turned by half
     "icam/infer_two_classes": "label",
     # made without the terms that look at them

@@ -15,6 +15,7 @@ import torch
 from tests.noise import make_opts, write_data
 
 SIZES = "1.png: the image is 32x24 (width x height), the annotations say 33x24"
+TAGS = {"MODEL__META_ARCHITECTURE": "NoiseTagTeacher", "WSIS__SUPERVISION": "image"}
 NO_WEIGHTS = {"MODEL__META_ARCHITECTURE": "FilledBox", "MODEL__WEIGHTS": ""}
 
 
@@ -75,12 +76,31 @@ def test_an_unfinished_run_needs_resume(tmp_path, noise, generate, made):
     assert made.read_bytes() == before
 
 
+def test_makes_labels_and_score_maps_of_tags_alone(tmp_path, noise, generate, made):
+    for number in range(len(json.loads((noise / "boxes.json").read_text())["annotations"])):
+        _spoil(noise, f"annotations bbox {number}", ...)
+    opts = make_opts(noise, tmp_path / "out", **TAGS)
+    kept = (noise / "2.png").read_bytes()
+    (noise / "2.png").write_bytes(kept[:99])
+    assert generate(*opts) == (3, "")
+    (noise / "2.png").write_bytes(kept)
+    assert generate("--resume", *opts) == (0, "")
+    assert generate(*opts) == (0, "")
+    assert not made.exists()
+    assert len(list((tmp_path / "out/score_maps/noise/m").glob("*.npz"))) == 5
+    assert len(list((tmp_path / "out/pseudo_labels/noise/y").glob("*.png"))) == 5
+
+
 def _spoil(noise: Path, name: str, content: Any) -> None:
-    """Another content, ``None`` is none; of ``boxes.json`` also the value of a key: ``annotations bbox``."""
+    """Another content, ``None`` is none; of ``boxes.json`` also the value of a key of its first or another item,
+    ``annotations bbox 3``, which ``...`` removes.
+    """
     if " " in name:
-        kind, key = name.split()
+        kind, key, number = (*name.split(), 0)[:3]
         document = json.loads((noise / "boxes.json").read_text())
-        document[kind][0][key] = content
+        document[kind][int(number)][key] = content
+        if content is ...:
+            del document[kind][int(number)][key]
         name, content = "boxes.json", json.dumps(document)
     if name == ".":
         shutil.rmtree(noise)
@@ -106,6 +126,10 @@ def _spoil(noise: Path, name: str, content: Any) -> None:
         ("new", "", {"MODEL__WEIGHTS": ""}, "MODEL.WEIGHTS: found nothing"),
         ("new", "", {"PROXY__NUM_WORKER": 1}, "did you mean PROXY.NUM_WORKERS"),
         ("new", "", {"PROXY__NUM_WORKERS": -5}, "PROXY.NUM_WORKERS: found -5"),
+        ("images image_labels", [77], TAGS, "key 'image_labels': 77 is not among the categories"),
+        ("images image_labels", 77, TAGS, "key 'image_labels': found 77, expected a list"),
+        ("new", "", {**TAGS, "PROXY__KEEP_TRUE_MASKS": True}, "KEEP_TRUE_MASKS: found True, but"),
+        ("new", "", {"DATASETS__CUSTOM_SCORE_MAPS": [["a"]]}, "CUSTOM_SCORE_MAPS: found ['a']"),
         ("new", "", {"DATASETS__TRAIN": ("nope",)}, "no dataset is named 'nope'"),
     ],
 )

@@ -133,6 +133,7 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
         (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE: found 'gpu', expected cpu, cuda or cuda:<number>"),
         (["MODEL.DEVICE", "meta"], "MODEL.DEVICE: found 'meta', expected cpu, cuda"),
         (["SOLVER.MAX_ITER", 0], "SOLVER.MAX_ITER: found 0, expected at least 1"),
+        (["SOLVER.POLY_LR_HORIZON", -1], "SOLVER.POLY_LR_HORIZON: found -1, expected at least 0"),
         (["DATALOADER.NUM_WORKERS", -1], "DATALOADER.NUM_WORKERS: found -1, expected at least 0"),
         (["INPUT.MIN_SIZE_TRAIN", "()"], "INPUT.MIN_SIZE_TRAIN: found nothing"),
         (["SOLVER.LR_SCHEDULER_NAME", "x"], "SOLVER: Unknown LR scheduler: x"),

@@ -47,12 +47,14 @@ def test_gradients_of_groups_are_clipped_as_the_config_says():
     assert torch.allclose(before - model.weight, torch.full_like(before, 0.05))
 
 
-def test_the_trainers_poly_schedule_keeps_the_ratios_of_groups():
-    cfg = config(LR_SCHEDULER_NAME="WarmupPolyLR")
+@pytest.mark.parametrize("horizon", [0, 160, 25])
+def test_the_trainers_poly_schedule_keeps_the_ratios_of_groups(horizon: int):
+    cfg = config(LR_SCHEDULER_NAME="WarmupPolyLR", POLY_LR_HORIZON=horizon)
+    end = horizon or 40
     optimizer = WsisTrainer.build_optimizer(cfg, Grouped(2, 1))
     schedule = WsisTrainer.build_lr_scheduler(cfg, optimizer)
     for iteration in range(40):
-        expected = 0.5 * (1 - iteration / 40) ** 0.9
+        expected = 0.5 * (1 - min(iteration, end - 1) / end) ** 0.9
         assert schedule.get_last_lr() == pytest.approx([expected, 2 * expected], rel=1e-6)
         assert [g["lr"] for g in optimizer.param_groups] == schedule.get_last_lr()
         optimizer.step()

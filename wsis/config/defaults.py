@@ -22,6 +22,9 @@ class SharedParams:
         freeze: Module prefixes that training leaves untouched, for example ["backbone", "proposal_generator"]; their
             batch norms keep their statistics.
         poly_lr_power: Exponent of the schedule that wsis adds to Detectron2, SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR".
+        poly_lr_horizon: Iteration at which the rate of "WarmupPolyLR" would be 0; 0 = SOLVER.MAX_ITER. In a longer run
+            the rate stays what it was just before; at the end of a shorter one it is still high, as in the published
+            training of BAS' semantic networks, whose schedule is four times as long as their training.
         save_labels: Evaluation also writes the label maps of a semantic model:
             OUTPUT_DIR/inference/<dataset>/<map>/<image>.png.
         generate_after_train: Make the proxy masks (of a teacher of image tags: labels and score maps) of DATASETS.TRAIN
@@ -52,6 +55,7 @@ class SharedParams:
     num_threads: int = key(1, name="WSIS.NUM_THREADS")
     freeze: tuple[str, ...] = key((), name="WSIS.FREEZE")
     poly_lr_power: float = key(0.9, name="SOLVER.POLY_LR_POWER")
+    poly_lr_horizon: int = key(0, name="SOLVER.POLY_LR_HORIZON")
     save_labels: bool = key(False, name="TEST.SAVE_LABELS")
     generate_after_train: bool = key(False, name="PROXY.GENERATE_AFTER_TRAIN")
     keep_true_masks: bool = key(False, name="PROXY.KEEP_TRUE_MASKS")

@@ -132,6 +132,7 @@ def choose_device(cfg: CfgNode, opts: Sequence[str]) -> None:
 def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
     for key, value, least in (
         ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, 1),
+        ("SOLVER.POLY_LR_HORIZON", cfg.SOLVER.POLY_LR_HORIZON, 0),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
     ):
         if value < least:

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier, WarmupParamScheduler
 from detectron2.solver import build_optimizer as build_detector_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
-from fvcore.common.param_scheduler import PolynomialDecayParamScheduler
+from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 
@@ -36,15 +36,35 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     )
 
 
+class Poly(PolynomialDecayParamScheduler):
+    """(1 - i / H)^power at iteration i, and what iteration H - 1 has at all later ones.
+
+    Args:
+        power: exponent.
+        iterations: of the run.
+        horizon: H.
+    """
+
+    def __init__(self, power: float, iterations: int, horizon: int) -> None:
+        super().__init__(1.0, power)
+        self.ratio, self.last = iterations / horizon, 1 - 1 / horizon
+
+    def __call__(self, where: float) -> float:
+        """Factor of the learning rate at a share of the run, in [0, 1]."""
+        return super().__call__(min(where * self.ratio, self.last))
+
+
 def build_poly_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRMultiplier:
-    """lr(i) = lr(0) (1 - i / MAX_ITER)^POLY_LR_POWER, with Detectron2's warm-up in front of it.
+    """lr(i) = lr(0) (1 - i / H)^POLY_LR_POWER, with Detectron2's warm-up in front of it; H is ``POLY_LR_HORIZON``, or
+    ``MAX_ITER`` where that is 0.
 
     Args:
         cfg: the solver's values; ``WARMUP_ITERS`` 0 = no warm-up.
         optimizer: whose groups keep their ratios.
     """
     solver = cfg.SOLVER
-    multiplier = PolynomialDecayParamScheduler(1.0, solver.POLY_LR_POWER)
+    horizon = solver.POLY_LR_HORIZON or solver.MAX_ITER
+    multiplier: ParamScheduler = Poly(solver.POLY_LR_POWER, solver.MAX_ITER, horizon)
     if solver.WARMUP_ITERS > 0:
         share = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
         multiplier = WarmupParamScheduler(

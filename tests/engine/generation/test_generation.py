@@ -16,11 +16,13 @@ from detectron2.modeling import build_model
 from pycocotools.coco import COCO
 
 from tests.generating import by_id, edited, generate, outputs, read
-from tests.noise import KINDS, SIZE, NoiseTeacher, make_cfg, make_opts, write_data
+from tests.noise import KINDS, SIZE, NoiseRefiner, NoiseTeacher, make_cfg, make_opts, write_data
 from wsis.engine.generation import GenerationResult, check_generation, generate_proxy_masks
 from wsis.engine.journal import find_journals
 from wsis.errors import ConfigError, DataError, WsisError
+from wsis.structures import ScoreMaps
 from wsis.structures.rle import decode_mask, encode_box, encode_mask
+from wsis.structures.score_maps import STRETCHED, read_score_maps
 
 ROOT = Path(__file__).resolve().parents[3]
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, indirect=True)
@@ -97,6 +99,24 @@ class TestTeacher:
         for inputs in seen.values():
             assert set(inputs["instances"].get_fields()) == fields
         assert not {9001, 9002} & set(seen[2]["instances"].annotation_ids.tolist())
+
+    def test_may_make_score_maps_beside_masks(self, tmp_path, run, monkeypatch):
+        refine = NoiseRefiner.__call__
+
+        def with_maps(self, seed, image):
+            masks = refine(self, seed, image)
+            scores = np.full((1, 2, 2), seed.image_id)
+            masks.score_maps = {"m": ScoreMaps([1], scores, *SIZE, STRETCHED)}
+            return masks
+
+        monkeypatch.setattr(NoiseRefiner, "__call__", with_maps)
+        plain = run("plain", PROXY__NUM_WORKERS=1).files[0].read_bytes()  # a worker has no patch
+        monkeypatch.setattr(NoiseTeacher, "map_names", ("m",))
+        assert run().files[0].read_bytes() == plain
+        maps = tmp_path / "out/score_maps/noise"
+        assert (maps / "manifest.json").is_file() and len(list(maps.glob("m/*.npz"))) == 12
+        assert read_score_maps(maps / "m/7.npz").scores.max() == 7
+        assert not read_score_maps(maps / "m/12.npz").classes.size, "the image has no box"
 
     def test_is_left_in_the_mode_it_came_in_with_threads_as_before(self, data, tmp_path):
         cfg = make_cfg(data, tmp_path / "out", WSIS__NUM_THREADS=2)

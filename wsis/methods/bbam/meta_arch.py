@@ -25,7 +25,7 @@ from wsis.methods.bbam.perturb import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
 from wsis.methods.bbam.targets import size_of
 from wsis.methods.bbam.windows import Window, same_size, window_of
-from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
+from wsis.modeling.teacher import Maker, Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
 
 MAX_CLASSES = 254
@@ -220,7 +220,7 @@ def build_detector(cfg: CfgNode) -> nn.Module:
 
 
 def _is_teacher(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Teacher)
+    return isinstance(kind, type) and issubclass(kind, Maker)
 
 
 @contextlib.contextmanager

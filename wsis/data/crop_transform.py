@@ -122,6 +122,10 @@ class CropTransform:
         """(H, W) uint8 to the crop's (h, w) by nearest neighbour, ``fill`` in the padding."""
         return self._cut(label, cv2.INTER_NEAREST, (fill,))
 
+    def maps(self, maps: np.ndarray) -> np.ndarray:
+        """(K, H, W) float32 to the crop's (K, h, w), bilinear, 0 in the padding."""
+        return np.stack([self._cut(each, cv2.INTER_LINEAR, (0,)) for each in maps])
+
     def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes on the crop.
 

@@ -19,6 +19,7 @@ from benchmarks.bbam_memory import benchmark_bbam_memory
 from benchmarks.boxcaseg_loader import benchmark_boxcaseg_loader
 from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from benchmarks.command import Part, add_part, format_part, run_part
+from benchmarks.contour import benchmark_contour
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
 from benchmarks.processes import benchmark_scale, benchmark_workers
@@ -36,6 +37,7 @@ PARTS: dict[str, Part] = {
     "bbam_memory": benchmark_bbam_memory,
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
+    "contour": benchmark_contour,
     "generate": benchmark_generate,
     "icam": benchmark_icam,
     "workers": benchmark_workers,

@@ -14,6 +14,7 @@ from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.methods.cam import tiny as tiny_cam
+from tests.methods.icam import tiny as tiny_icam
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -65,11 +66,20 @@ def cam(loss: str) -> Case:
     return tiny_cam.make_model(loss), tiny_cam.make_batch()
 
 
+def icam(kind: str) -> Case:
+    """ICAM, whose losses draw nothing here, or AffinityNet."""
+    cfg = tiny_icam.bare_cfg(tiny_icam.ICAM if kind == "icam" else tiny_icam.AFFINITY)
+    cfg.MODEL.ICAM.LOSS.IMPORTANCE = "expected"
+    torch.manual_seed(1)
+    return WsisTrainer.build_model(cfg), tiny_icam.make_batch()
+
+
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
     **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
     **{f"tags_{loss}": partial(cam, loss) for loss in TAG_LOSSES},
+    **{kind: partial(icam, kind) for kind in ("icam", "affinity_net")},
 }
 """Those that draw no random numbers in a step."""
 

@@ -23,6 +23,7 @@ from wsis.methods.bbam.explainer import ExplainerParams
 from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
 from wsis.modeling.teacher import Maker
+from wsis.structures import ScoreMaps
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +101,14 @@ def test_features_and_maps():
     check_seeds(tiny_boxcaseg.make_model(), tiny_boxcaseg.make_inputs())
     check_seeds(tiny_cam.make_model(), tiny_cam.make_inputs(0, 2))
     check_seeds(tiny_cam.make_model(tags="predicted"), tiny_cam.make_inputs())
+
+
+def test_seeds_of_icam_and_what_walks():
+    given = tiny_cam.make_inputs(0, 1)
+    maps = ScoreMaps([1], given["image"][:1].numpy(), given["height"], given["width"])
+    for name in ("icam", "affinity_net"):
+        model, _ = METHODS[name]()
+        check_seeds(model.eval(), given | {"score_maps": {"icam": maps}})
 
 
 def propose(model: Maker, inputs: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wsis.data.crop_transform import CropParams, CropTransform, Draw, draw_sample
+from wsis.data.crop_transform import CropParams, CropTransform, Draw, draw_sample, shifted_hsv
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -58,3 +58,19 @@ def test_draws_cover_their_ranges():
     places = np.array([(draw.x, draw.y) for draw in draws])
     assert places.min() >= 0 and places.max() < 1 and np.ptp(places, axis=0).min() > 0.9
     assert abs(np.corrcoef(places.T)[0, 1]) < 0.3
+
+
+def test_hue_goes_round_and_saturation_and_value_end_at_their_limits():
+    red, black = (np.full((2, 2, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 0)))
+    assert shifted_hsv(red, (60, 0, 0))[0, 0].tolist() == [0, 200, 0]
+    assert shifted_hsv(red, (-120, 0, 0))[0, 0].tolist() == [0, 200, 0]
+    assert shifted_hsv(red, (0, 10, 90))[0, 0].tolist() == [255, 0, 0]
+    assert shifted_hsv(black, (10, 10, -10))[0, 0].tolist() == [0, 0, 0]
+    grey = shifted_hsv(red, (0, -255, 0))[0, 0].tolist()
+    assert grey == [200] * 3
+    size = red.shape[:2]
+    whole = CropTransform(size, size, Draw(1, 0, 0, False, hsv=(60, 0, 0))).image(red)
+    assert np.allclose(whole, [0, 200, 0])
+    draws = np.array([draw_sample(CropParams(hsv_shift=10)).hsv for _ in range(200)])
+    assert draws.min() == -10 and draws.max() == 10
+    assert not any(draw_sample(CropParams()).hsv)

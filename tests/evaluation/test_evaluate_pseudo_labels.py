@@ -45,6 +45,8 @@ def test_a_table_and_a_file_and_images_without_a_label(folder, run, truth, monke
     assert (status, error) == (0, "")
     found = json.loads((folder / "out.json").read_text())
     assert found["labels/true"]["strict"]["mIoU"] == 100 and found["labels/true"]["images"] == 2
+    contours = [found[f"labels/{name}"]["contour"]["F"] for name in ("true", "nothing", "part")]
+    assert contours == [100, 0, 100] and "contour F" in text
     background = 100 * (1 - 14 * 30 / SIZE**2)
     assert found["labels/nothing"]["strict"]["pACC"] == pytest.approx(background)
     part = found["labels/part"]

@@ -49,6 +49,7 @@ def test_scores_of_a_perfect_and_of_an_empty_map(images, tmp_path):
     results = feed(perfect, images, lambda t: {"sem_seg": one_hot(t)}).evaluate()
     assert set(results) == {"sem_seg"}
     assert results["sem_seg"]["mIoU"] == 100 and results["sem_seg"]["IoU-tall"] == 100
+    assert results["sem_seg"]["contourF"] == results["sem_seg"]["contourF-wide"] == 100
     written = json.loads((tmp_path / "out" / "semantic_quality.json").read_text())
     assert written["sem_seg"]["strict"]["mIoU"] == 100
     perfect.reset()

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tests.golden.compare import Comparison, absolute, exact, share
 from tests.golden.frame import Arrays, cases, check, tensor
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.methods.icam.maps import best_class, condition, crf_maps, mean_maps, tag_mask, winners
+from wsis.layers.seeds import label_map
+from wsis.methods.icam.maps import condition, crf_maps, mean_maps, winners
 
 MAP = 1e-6
 CRF = DenseCRFParams(3.0, 3.0, 10.0, 80.0, 13.0, iterations=10)
+
+
+def recorded(arrays: Arrays) -> Callable[[Tensor], Tensor]:
+    """A network that knows its image by the size, as it is and mirrored."""
+    numbers = cases(arrays, "cam_#")
+    maps = {i: (tensor(arrays[f"cam_{i}"]) + tensor(arrays[f"cam_rv_{i}"])) / 2 for i in numbers}
+    pairs = {maps[i].shape[2:]: torch.cat([maps[i], maps[i + 1]]) for i in numbers[::2]}
+
+    def network(images: Tensor) -> Tensor:
+        return pairs[torch.Size(-(-side // 8) for side in images.shape[2:])]
+
+    return network
 
 
 @check("icam", "label_cond", "probs label out")
@@ -29,23 +44,14 @@ def icam_label_cond(arrays: Arrays) -> list[Comparison]:
 )
 def icam_infer(arrays: Arrays) -> Iterator[Comparison]:
     """Means over sizes and mirror images (odd ones), winners, labels, CRF maps of both powers."""
-    numbers, tags = cases(arrays, "cam_#"), np.flatnonzero(arrays["label"])
-    yield exact("pairs of sizes", len(numbers), 2 * len(arrays["scales"]))
-    pairs = [tensor(arrays[f"cam_{i}"]) / 2 + tensor(arrays[f"cam_rv_{i}"]) / 2 for i in numbers]
-    # the sides are rounded before they are divided by 8, rounded up
-    sides = [
-        np.ceil(np.round(np.array(arrays["image"].shape[:2]) * s) / 8) for s in arrays["scales"]
-    ]
-    yield exact("sizes", [pair.shape[2:] for pair in pairs[::2]], np.stack(sides))
-    mirrored = [i % 2 == 1 for i in numbers]
-    allowed = tag_mask(tags, len(arrays["label"]))
-    maps = mean_maps(pairs, mirrored, allowed, arrays["image"].shape[:2])[tags]
-    best = winners(maps)
+    tags, size = np.flatnonzero(arrays["label"]).tolist(), arrays["image"].shape[:2]
+    maps = mean_maps(recorded(arrays), torch.zeros(3, *size), tags, arrays["scales"], size)
+    best, labels = winners(maps), [tag + 1 for tag in tags]
     yield exact("keys", tags, arrays["keys"])
     yield absolute("mean_cam", maps, arrays["mean_cam"], MAP)
     yield absolute("norm_cam", best, arrays["norm_cam"], MAP)
-    yield share("pred", best_class(best, tags + 1), arrays["pred"], 1e-3)
-    yield exact("crf_keys", [0, *(tags + 1)], arrays["crf_keys"])
-    for alpha in (2, 4):
-        found = crf_maps(arrays["image"], best.numpy(), alpha, CRF)
+    label = label_map(best, labels, 1 - best.sum(dim=0, keepdim=True))
+    yield share("pred", label, arrays["pred"], 1e-3)
+    yield exact("crf_keys", [0, *labels], arrays["crf_keys"])
+    for alpha, found in zip((2, 4), crf_maps(arrays["image"], best, (2, 4), CRF), strict=True):
         yield absolute(f"crf_alpha{alpha}", found, arrays[f"crf_alpha{alpha}"], 1e-3)

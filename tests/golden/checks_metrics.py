@@ -91,7 +91,7 @@ def icam_metrics(arrays: Arrays) -> Iterator[Comparison]:
         )
         if f"bmap_gt_fg_{i}" in arrays:
             boundaries[f"bmap_gt_fg_{i}"] = boundary_map((gt > 0) & (gt != 255))
-    f_score = contour_f(np.sum(counts, axis=0))
+    f_score = contour_f(np.sum(counts, axis=0), absent=1.0)
     iou = 100 * np.nan_to_num(class_iou(confusion)[: num_classes + 1])
     yield from each(arrays, {"n_images": len(counts), "counts": np.stack(counts)})
     yield absolute("class_f", f_score, arrays["class_f"], 1e-5)

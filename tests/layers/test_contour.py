@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.contour import class_loop
 from tests.masks import rectangle
 from wsis.layers.contour import boundary_map, contour_counts, contour_f, matching_radius
 
@@ -44,8 +45,20 @@ def test_diagonal_reach_is_a_disk():  # of radius 2: (2, 2) lies outside of it, 
 
 def test_absent_one_sided_and_void():
     empty = np.zeros((100, 100), dtype=np.uint8)
-    np.testing.assert_array_equal(score(square(), empty, 3), [0, 1, 1])
+    np.testing.assert_array_equal(score(square(), empty, 3), [0, np.nan, np.nan])
+    counts = contour_counts(square(), empty, 3)
+    np.testing.assert_array_equal(contour_f(counts, absent=1.0), [0, 1, 1])
     np.testing.assert_array_equal(contour_counts(square() * 255, empty, 3), np.zeros((3, 4)))
+
+
+def test_windows_of_the_classes_count_as_the_whole_image_does():
+    rng = np.random.default_rng(0)
+    for size in ((1, 1), (3, 40), (60, 50)):
+        blocks = [rng.integers(0, 5, (-(-size[0] // 7), -(-size[1] // 7))) for _ in range(2)]
+        maps = [np.kron(b, np.ones((7, 7), int))[: size[0], : size[1]] for b in blocks]
+        plain = class_loop(*maps, 6)
+        np.testing.assert_array_equal(contour_counts(*maps, 6), plain)
+        assert size != (60, 50) or plain.any(axis=0).all()
 
 
 def test_counts_are_pooled_before_the_ratio():

@@ -6,6 +6,7 @@ Image, boxes and label maps go through one draw: scale, pad to the crop's size, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,8 @@ class CropParams:
         scale_range: Lowest and highest factor that an image is scaled by before the crop.
         jitter: Range j of the colours, below 1: brightness, contrast and saturation are multiplied by factors in
             1 - j to 1 + j.
+        hsv_shift: Before all else hue, saturation and value, of 180, 256 and 256 steps, are each shifted by at most
+            this (ICAM's segmentor).
     """
 
     size: int = key(321, at_least(16))
@@ -38,6 +41,7 @@ class CropParams:
         pair("two numbers above 0, the lower one first", lambda low, high: 0 < low <= high),
     )
     jitter: float = key(0.5, at_least_below(0, 1))
+    hsv_shift: int = key(0, at_least(0))
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Draw:
         x, y: where the crop lies in what is left of the width and the height, in [0, 1).
         flip: mirror left and right.
         colours: factors of brightness, contrast and saturation, applied in this order.
+        hsv: steps that hue, saturation and value are shifted by.
     """
 
     scale: float
@@ -56,6 +61,7 @@ class Draw:
     y: float
     flip: bool
     colours: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    hsv: tuple[int, ...] = (0, 0, 0)
 
 
 def draw_sample(params: CropParams) -> Draw:
@@ -63,7 +69,19 @@ def draw_sample(params: CropParams) -> Draw:
     scale, x, y, flip, *colours = torch.rand(7).tolist()
     low, high = params.scale_range
     brightness, contrast, saturation = (1 + params.jitter * (2 * u - 1) for u in colours)
-    return Draw(low + (high - low) * scale, x, y, flip < 0.5, (brightness, contrast, saturation))
+    factors, shift = (brightness, contrast, saturation), params.hsv_shift
+    hsv = tuple(torch.randint(-shift, shift + 1, (3,)).tolist()) if shift else (0, 0, 0)
+    return Draw(low + (high - low) * scale, x, y, flip < 0.5, factors, hsv)
+
+
+def shifted_hsv(image: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB with another hue, which goes round, and another saturation and value, which end at 0 and 255;
+    in OpenCV's steps.
+    """
+    hue, *others = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    hue = ((hue.astype(np.int16) + steps[0]) % 180).astype(np.uint8)
+    moved = [cv2.add(each, float(step)) for each, step in zip(others, steps[1:], strict=True)]
+    return cv2.cvtColor(cv2.merge([hue, *moved]), cv2.COLOR_HSV2RGB)
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,8 @@ class CropTransform:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB to the crop's (h, w, 3) float32 RGB in 0 to 255, colours changed too."""
+        if any(self.draw.hsv):
+            image = shifted_hsv(image, self.draw.hsv)
         out = self._cut(image.astype(np.float32), cv2.INTER_LINEAR, PADDING_RGB)
         if self.draw.colours == (1.0, 1.0, 1.0):
             return out
@@ -121,6 +141,10 @@ class CropTransform:
     def label(self, label: np.ndarray, fill: int) -> np.ndarray:
         """(H, W) uint8 to the crop's (h, w) by nearest neighbour, ``fill`` in the padding."""
         return self._cut(label, cv2.INTER_NEAREST, (fill,))
+
+    def maps(self, maps: np.ndarray) -> np.ndarray:
+        """(K, H, W) float32 to the crop's (K, h, w), bilinear, 0 in the padding."""
+        return np.stack([self._cut(each, cv2.INTER_LINEAR, (0,)) for each in maps])
 
     def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes on the crop.

@@ -152,8 +152,8 @@ class WsisCheckpointer(DetectionCheckpointer):
         return data if ours is model else {"model": ours}
 
     def _placed(self, weights: dict[str, Any]) -> dict[str, Any]:
-        """Weights under the model's names, if some of its modules know them under others by a method ``placed``; an outer
-        module's word counts before that of one inside it.
+        """Weights under the model's names, if some of its modules know them under others by a method ``placed``; the
+        word of an outer module counts before that of one inside it.
         """
         ours: dict[str, Any] = {}
         for name, module in self.model.named_modules():

@@ -18,7 +18,7 @@ from wsis.data.labels import (
 )
 from wsis.data.source import CocoSource
 from wsis.errors import DataError
-from wsis.evaluation.semantic_quality import count_pixels, semantic_quality
+from wsis.evaluation.semantic_quality import Counts, count_labels, semantic_quality
 from wsis.structures.pseudo_labels import label_path
 
 
@@ -107,10 +107,10 @@ def label_folder_quality(
     if not names:
         raise DataError(f"{folder}: found no PNG file, expected label maps")
     num_classes = len(class_names)
-    counts = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
+    counts = Counts.of_nothing(num_classes)
     for name in names:
         path = Path(folder, name)
         label = read_label(path, num_classes=num_classes)
-        counts += count_pixels(label, truth.read(name), num_classes, os.fspath(path))
+        counts += count_labels(label, truth.read(name), num_classes, os.fspath(path))
     missing = len(truth.names.difference(names))
     return {"images": len(names), "missing": missing, **semantic_quality(counts, class_names)}

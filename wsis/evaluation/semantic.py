@@ -18,7 +18,8 @@ from wsis.data.labels import LabelReader, truth_reader
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError
 from wsis.evaluation.semantic_quality import (
-    count_pixels,
+    Counts,
+    count_labels,
     format_semantic,
     metrics_of,
     semantic_quality,
@@ -33,7 +34,7 @@ TASK = "sem_seg"
 
 
 class SemanticEvaluator(DatasetEvaluator):
-    """mIoU and its companions from one confusion matrix over all images and processes.
+    """mIoU and its companions from one confusion matrix over all images and processes, and contour F.
 
     A model returns ``sem_seg``, (C, H, W) scores, or several label maps by name as ``sem_seg_labels``, each of which is
     scored. Such a map may be an object that makes its (H, W) integers when NumPy asks for them (``__array__``); these
@@ -88,7 +89,7 @@ class SemanticEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forgets all counts."""
-        self._counts: dict[str, np.ndarray] = {}
+        self._counts: dict[str, Counts] = {}
         self._close()
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
@@ -109,7 +110,7 @@ class SemanticEvaluator(DatasetEvaluator):
                 if self._label_dir is not None:
                     place = label_path(self._label_dir, name, file)
                 # known now, so that the results' order is not that in which workers finish
-                self._counts.setdefault(name, np.zeros((number, number + 1), dtype=np.int64))
+                self._counts.setdefault(name, Counts.of_nothing(number))
                 arguments = name, labels, truth, number, file, place
                 if isinstance(labels, torch.Tensor) or self._num_workers == 0:
                     self._add(_count(*arguments))
@@ -118,7 +119,7 @@ class SemanticEvaluator(DatasetEvaluator):
                     self._pool.submit(*arguments)
                     self._add(*self._pool.take())
 
-    def _add(self, *counted: tuple[str, np.ndarray]) -> None:
+    def _add(self, *counted: tuple[str, Counts]) -> None:
         for name, counts in counted:
             self._counts[name] += counts
 
@@ -147,7 +148,8 @@ class SemanticEvaluator(DatasetEvaluator):
             return {}
         qualities = {}
         for name in names:
-            counts = np.sum([part[name] for part in parts if name in part], axis=0)
+            nothing = Counts.of_nothing(len(self.class_names))
+            counts = sum((part[name] for part in parts if name in part), nothing)
             qualities[name] = semantic_quality(counts, self.class_names)
         logger.info("Semantic maps:\n%s", format_semantic(qualities))
         if self._output_dir:
@@ -164,11 +166,11 @@ def _named_labels(output: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count(
     name: str, labels: ArrayLike, truth: np.ndarray, num_classes: int, file: str, place: Path | None
-) -> tuple[str, np.ndarray]:
+) -> tuple[str, Counts]:
     if isinstance(labels, torch.Tensor):
         labels = labels.cpu().numpy()
     label = np.asarray(labels)
-    counts = count_pixels(label, truth, num_classes, file)
+    counts = count_labels(label, truth, num_classes, file)
     if place is not None:
         write_label(place, label)
     return name, counts

@@ -70,5 +70,7 @@ def test_any_timm_network_with_three_maps(indices):
     assert maps.plain.shape == maps.refined.shape == (2, 4, 96 // stride, 128 // stride)
     (maps.plain.sum() + maps.refined.sum()).backward()
     cfg.MODEL.TIMM.OUT_INDICES = indices[1:]
-    with pytest.raises(ConfigError, match=r"needs 3 maps, found stage\d, stage\d .*OUT_INDICES"):
+    with pytest.raises(
+        ConfigError, match=r"3 maps are needed, found stage\d, stage\d .*OUT_INDICES"
+    ):
         CamNetwork(build_backbone(cfg), 3, (4, 8), 0.0)

@@ -4,3 +4,8 @@ A classifier of pixels learns from image tags: pixels drawn in proportion to the
 of two image sizes and refined maps have to agree, and edges of the maps follow edges of the colours. The maps, cut by
 affinities of pixels, are labels that a segmentation network is trained on.
 """
+
+from wsis.methods.icam.affinity_net import AffinityNet
+from wsis.methods.icam.meta_arch import ICAM
+
+__all__ = ["ICAM", "AffinityNet"]

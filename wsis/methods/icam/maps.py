@@ -1,20 +1,20 @@
-"""From ICAM's probabilities to the score maps of the classes that an image has, their label and their CRF versions."""
+"""From ICAM's probabilities to the score maps of the classes that an image has, and their CRF versions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wsis.layers.dense_crf import DenseCRFParams, dense_crf
-from wsis.layers.label_maps import mean_over_scales
+from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
+from wsis.layers.seeds import normalised, power_background, strided_sum
+from wsis.modeling.class_maps import maps_over_scales
+from wsis.modeling.semantic_inference import Scorer
 
 FLOOR = 1e-8
 """Smallest sum that probabilities are divided by."""
-EPS = 1e-5
-"""Added to a class's maximum before its map is divided by it."""
 
 
 def condition(probabilities: Tensor, allowed: Tensor) -> Tensor:
@@ -36,84 +36,59 @@ def tag_mask(tags: Sequence[int], num_classes: int) -> Tensor:
 
 
 def mean_maps(
-    probabilities: Sequence[Tensor],
-    mirrored: Sequence[bool],
-    allowed: Tensor,
+    network: Scorer,
+    image: Tensor,
+    tags: Sequence[int],
+    scales: Sequence[float],
     size: tuple[int, int],
+    stride: int = 1,
 ) -> Tensor:
-    """Mean over image sizes and mirror images of the conditioned maps of the classes.
+    """Mean over image sizes and mirror images of the maps of an image's classes, conditioned on them.
 
     Args:
-        probabilities: of each, (1, C + 1, h, w), the mean of maps and refined maps.
-        mirrored: whether it is of the mirror image.
-        allowed: see :func:`condition`, of one image.
-        size: height and width of the result; bilinear, corners not aligned.
+        network: makes probabilities (N, C + 1, h', w').
+        image: (3, h, w), normalised.
+        tags: K classes, from 0.
+        scales: factors of the image's size.
+        size: height and width of the original image.
+        stride: of the grid of the result, on which maps come without aligned corners.
 
     Returns:
-        (C, H, W), background left out.
+        (K, H / stride, W / stride), sides rounded up, in [0, 1].
     """
-    conditioned = [condition(each, allowed)[:, 1:] for each in probabilities]
-    return mean_over_scales(conditioned, mirrored, size, align_corners=False)[0]
+    channels = [tag + 1 for tag in tags]
+
+    def conditioned(images: Tensor) -> Tensor:
+        probabilities = network(images)
+        allowed = tag_mask(tags, probabilities.shape[1] - 1).to(probabilities)
+        return condition(probabilities, allowed)[:, channels]
+
+    maps = maps_over_scales(conditioned, image, scales)
+    return strided_sum(maps, *size, stride) / (2 * len(scales))
 
 
 def winners(maps: Tensor) -> Tensor:
-    """Maps (K, H, W) of which each pixel keeps its best class, several if they are equal, divided by (the maximum of
-    its class + EPS).
+    """Maps (K, H, W) of which each pixel keeps its best class, several if they are equal; then each class is divided by
+    its largest value.
     """
-    if not len(maps):
-        return maps
-    kept = maps * (maps == maps.amax(dim=0))
-    return kept / (kept.amax(dim=(1, 2), keepdim=True) + EPS)
-
-
-def best_class(maps: Tensor, classes: Sequence[int]) -> Tensor:
-    """(H, W) uint8: the class of the best of maps (K, H, W), 0 where 1 - their sum is not below it.
-
-    Args:
-        maps: of the classes that are there.
-        classes: K labels, 1 .. C.
-    """
-    labels = torch.tensor([0, *classes], dtype=torch.uint8, device=maps.device)
-    return labels[torch.cat([1 - maps.sum(dim=0, keepdim=True), maps]).argmax(dim=0)]
-
-
-def background_score(maps: np.ndarray, alpha: float) -> np.ndarray:
-    """(1 - the best class)^alpha of maps (K, H, W) in [0, 1]: (1, H, W)."""
-    return (1 - maps.max(axis=0, keepdims=True, initial=0)) ** alpha
+    return normalised(maps * (maps == maps.amax(dim=0))) if len(maps) else maps
 
 
 def crf_maps(
-    image: np.ndarray, maps: np.ndarray, alpha: float, params: DenseCRFParams
-) -> np.ndarray:
-    """A dense CRF on the background score and the maps: the larger alpha, the less background.
+    image: np.ndarray, maps: Tensor, alphas: Sequence[float], params: DenseCRFParams
+) -> list[np.ndarray]:
+    """A dense CRF on the background score (1 - the best class)^alpha and the maps: the larger alpha, the less
+    background.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        maps: (K, H, W) in [0, 1].
-        alpha: power of the background.
+        maps: (K, H, W) in [0, 1], K at least 1.
+        alphas: exponents.
         params: of the CRF.
 
     Returns:
-        (1 + K, H, W) marginals, background first; all background where there is no class.
+        (1 + K, H, W) marginals of each exponent, background first.
     """
-    scores = np.concatenate([background_score(maps, alpha), maps])
-    return scores if len(scores) == 1 else dense_crf(image, scores, params)
-
-
-def multi_scale(
-    probabilities: Callable[[Tensor], Tensor],
-    images: Sequence[Tensor],
-    allowed: Tensor,
-    size: tuple[int, int],
-) -> Tensor:
-    """:func:`mean_maps` of an image at several sizes, each with its mirror image in one batch.
-
-    Args:
-        probabilities: the network: normalised images to (N, C + 1, h, w).
-        images: (3, h, w) of each size.
-        allowed: see :func:`condition`.
-        size: of the result.
-    """
-    pairs = [probabilities(torch.stack([image, image.flip(-1)])) for image in images]
-    maps = [half for both in pairs for half in both.split(1)]
-    return mean_maps(maps, [False, True] * len(pairs), allowed.to(maps[0]), size)
+    crf = DenseCRF(image, params, len(maps) + 1)
+    scores = [torch.cat([power_background(maps, alpha), maps]) for alpha in alphas]
+    return [crf.infer(each.numpy()) for each in scores]

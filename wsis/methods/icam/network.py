@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,6 +47,21 @@ def refine(logits: Tensor, features: Tensor) -> Tensor:
     return (logits.flatten(2) @ alike / sums).unflatten(2, size)
 
 
+def last_maps(backbone: Backbone) -> tuple[list[str], list[ShapeSpec]]:
+    """Names and shapes of the three maps that the networks stand on.
+
+    Raises:
+        ConfigError: the backbone has less.
+    """
+    shapes = backbone.output_shape()
+    names = list(shapes)[-TAPS:]
+    if len(names) < TAPS:
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME: {TAPS} maps are needed, found {', '.join(shapes)} (MODEL.TIMM.OUT_INDICES)"
+        )
+    return names, [shapes[name] for name in names]
+
+
 class CamNetwork(nn.Module):
     """Backbone, classifier "fc8" and pixel correlation "f8_3", "f8_4", "f9"; all without biases.
 
@@ -63,14 +79,9 @@ class CamNetwork(nn.Module):
         self, backbone: Backbone, num_classes: int, channels: tuple[int, int], dropout: float
     ) -> None:
         super().__init__()
-        shapes = backbone.output_shape()
-        self.taps = list(shapes)[-TAPS:]
-        if len(self.taps) < TAPS:
-            raise ConfigError(
-                f"MODEL.BACKBONE.NAME: ICAM needs {TAPS} maps, found {', '.join(shapes)} (MODEL.TIMM.OUT_INDICES)"
-            )
         self.backbone = backbone
-        low, middle, high = (shapes[name].channels for name in self.taps)
+        self.taps, shapes = last_maps(backbone)
+        low, middle, high = (shape.channels for shape in shapes)
         self.drop = nn.Dropout2d(dropout)
         self.fc8 = nn.Conv2d(high, num_classes + 1, 1, bias=False)
         self.f8_3 = nn.Conv2d(low, channels[0], 1, bias=False)

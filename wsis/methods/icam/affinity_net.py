@@ -1,0 +1,236 @@
+"""AffinityNet (Ahn and Kwak, CVPR 2018): it learns which cells belong together, and lets score maps walk among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsis.config.params import read
+from wsis.data.build import Batches
+from wsis.data.crop_loader import build_loader
+from wsis.data.tag_loader import tag_records
+from wsis.layers.affinity import (
+    affinity_losses,
+    feature_affinities,
+    fitting_radius,
+    pair_labels,
+)
+from wsis.layers.deeplab import resize_scores
+from wsis.layers.random_walk import pairs_of_window, random_walk
+from wsis.layers.seeds import label_map, power_background
+from wsis.methods.icam.affinity_loader import AffinityMapper
+from wsis.methods.icam.config import AffinityNetParams
+from wsis.methods.icam.network import last_maps
+from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
+from wsis.structures import ImageMaps, ScoreMaps, Seed
+
+WALK = "rw"
+"""Of the label and of the score maps."""
+AFFINITY, SCORES = "affinity", "scores"
+
+
+class AffinityNetwork(nn.Module):
+    """Backbone, then a 1x1 convolution of each of its last three maps and one of all, without biases.
+
+    Args:
+        backbone: see above.
+        channels: of the three convolutions; the last one has as many as all of them.
+
+    Raises:
+        ConfigError: the backbone has less than three maps.
+    """
+
+    released_as = ""
+
+    def __init__(self, backbone: Backbone, channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.taps, shapes = last_maps(backbone)
+        for name, own, shape in zip(("f8_3", "f8_4", "f8_5"), channels, shapes, strict=True):
+            conv = nn.Conv2d(shape.channels, own, 1, bias=False)
+            nn.init.kaiming_normal_(conv.weight)
+            self.add_module(name, conv)
+        self.f9 = nn.Conv2d(sum(channels), sum(channels), 1, bias=False)
+        nn.init.xavier_uniform_(self.f9.weight, gain=4)
+
+    def forward(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Normalised images (N, 3, H, W) to features of cells (N, D, h, w), float32."""
+        maps = self.backbone(images)
+        with torch.autocast(images.device.type, enabled=False):
+            parts = [
+                functional.elu(self.get_submodule(name)(maps[tap].float()))
+                for name, tap in zip(("f8_3", "f8_4", "f8_5"), self.taps, strict=True)
+            ]
+            features = torch.cat([resize_scores(part, size) for part in parts], dim=1)
+            return functional.elu(self.f9(features))
+
+
+@dataclass(frozen=True)
+class WalkRefiner:
+    """Score maps after a random walk, and the label that they give.
+
+    Attributes:
+        params: of the walk.
+    """
+
+    params: AffinityNetParams
+
+    def __call__(self, seed: Seed, image: np.ndarray) -> ImageMaps:
+        """See :data:`wsis.modeling.teacher.MapRefiner`."""
+        params, size = self.params, (seed.height, seed.width)
+        scores, affinity = (torch.from_numpy(seed.maps[name]) for name in (SCORES, AFFINITY))
+        radius = fitting_radius(params.radius, *scores.shape[1:])
+        if radius > 1:
+            pairs = pairs_of_window(affinity, radius)
+            scores = random_walk(scores, pairs, radius, params.beta, params.steps)
+        classes = [0, *(tag + 1 for tag in seed.tags)]
+        maps = ScoreMaps(np.array(classes), scores.clamp(min=0).numpy(), *size, params.cell)
+        pixels = maps.enlarged()
+        label = label_map(pixels[1:], classes[1:], pixels[:1])
+        return ImageMaps({WALK: label.numpy()}, {WALK: maps})
+
+
+@META_ARCH_REGISTRY.register()
+class AffinityNet(TagTeacher):
+    """In training mode it learns affinities of cells from score maps with a weak and a strong background. In eval mode
+    score maps walk along its affinities; the label is named "rw", and so are the maps.
+    """
+
+    result_keys = ("MODEL", "INPUT")
+    label_names = (WALK,)
+    map_names = (WALK,)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        params: AffinityNetParams,
+    ) -> None:
+        """
+        Args:
+            backbone: its last three maps are used.
+            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
+            params: of network and walk.
+        """
+        super().__init__()
+        self.network = AffinityNetwork(backbone, params.channels)
+        self.params = params
+        self.set_normalisation(pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.AFFINITY_NET`` and Detectron2's keys of the backbone.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        return {
+            "backbone": build_backbone(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "params": read(cfg, AffinityNetParams),
+        }
+
+    @classmethod
+    def needs_tags(cls, cfg: CfgNode) -> bool:
+        """The maps name the classes."""
+        return False
+
+    @classmethod
+    def maps_needed(cls, cfg: CfgNode) -> Sequence[str]:
+        """See :meth:`wsis.modeling.teacher.Maker.maps_needed`."""
+        return (cfg.MODEL.AFFINITY_NET.MAPS,)
+
+    @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """Raises ConfigError or DataError where the training would."""
+        tag_records(cfg)
+        AffinityMapper.from_cfg(cfg).check(cfg)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """Endless batches of :class:`wsis.methods.icam.affinity_loader.AffinityMapper`.
+
+        Raises:
+            ConfigError, DataError: see there, and :func:`wsis.data.tag_loader.tag_records`.
+        """
+        return build_loader(cfg, tag_records(cfg), AffinityMapper.from_cfg(cfg))
+
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
+        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """In training the losses of the three kinds of pairs, else see :meth:`TagTeacher.forward`.
+
+        Args:
+            batched_inputs: in training as :class:`wsis.methods.icam.affinity_loader.AffinityMapper` makes them; else as
+                :meth:`propose` takes them.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = self.normalise(torch.stack([inputs["image"] for inputs in batched_inputs]))
+        cells = torch.stack([inputs["cells"] for inputs in batched_inputs]).to(images.device)
+        size = (cells.shape[1], cells.shape[2])
+        radius = fitting_radius(self.params.radius, *size)
+        affinity = feature_affinities(self.network(images, size), radius)
+        losses = affinity_losses(affinity, pair_labels(cells, radius))
+        return {
+            "loss_background": losses.background / 4,
+            "loss_foreground": losses.foreground / 4,
+            "loss_different": losses.different / 2,
+        }
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`TagTeacher.propose`; a seed has affinities and scores on the grid of the original image."""
+        return [self._seed(inputs) for inputs in batched_inputs]
+
+    def _seed(self, inputs: dict[str, Any]) -> Seed:
+        params, maps = self.params, inputs["score_maps"][self.params.maps]
+        scores = cell_scores(maps, params.alpha, params.cell)
+        size = (scores.shape[1], scores.shape[2])
+        image = self.normalise(inputs["image"])
+        height, width = image.shape[1:]
+        padded = functional.pad(image, (0, -width % params.cell, 0, -height % params.cell))
+        radius = fitting_radius(params.radius, *size)
+        affinity = feature_affinities(self.network(padded[None], size), radius)[0]
+        found = {AFFINITY: affinity.cpu().numpy(), SCORES: scores.numpy()}
+        tags = [int(label) - 1 for label in maps.classes if label]
+        return seed_from_inputs(inputs | {"tags": tags}, found)
+
+    def refiner(self) -> MapRefiner:
+        """See :meth:`TagTeacher.refiner`."""
+        return WalkRefiner(self.params)
+
+
+def cell_scores(maps: ScoreMaps, alpha: float, cell: int) -> Tensor:
+    """Background (1 - the best class)^alpha and classes, means of the pixels of each cell, 0 beyond the image.
+
+    Args:
+        maps: of an image; a map of the background does not count.
+        alpha: exponent.
+        cell: side of a cell in pixels.
+
+    Returns:
+        (1 + K, H / cell, W / cell), sides rounded up.
+    """
+    pixels = maps.enlarged()[torch.from_numpy(maps.classes.astype(np.int64)) > 0]
+    if not len(pixels):
+        pixels = pixels.new_zeros(1, maps.height, maps.width)
+        scores = power_background(pixels, alpha)
+    else:
+        scores = torch.cat([power_background(pixels, alpha), pixels])
+    padding = (0, -maps.width % cell, 0, -maps.height % cell)
+    return functional.avg_pool2d(functional.pad(scores, padding), cell)

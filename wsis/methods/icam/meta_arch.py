@@ -1,0 +1,172 @@
+"""ICAM as a meta-architecture: it learns from image tags, and in eval mode makes score maps of an image's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from torch import Tensor
+
+from wsis.config.params import read
+from wsis.data.build import Batches, Mapper
+from wsis.data.crop_loader import build_loader
+from wsis.data.tag_loader import TagMapper, eval_mapper, eval_transforms, tag_records
+from wsis.layers.deeplab import resize_scores
+from wsis.layers.dense_crf import load_pydensecrf
+from wsis.layers.feature_similarity import colours_at
+from wsis.methods.icam.config import ICAMParams
+from wsis.methods.icam.losses import map_losses, probability_logit
+from wsis.methods.icam.maps import mean_maps
+from wsis.methods.icam.network import CamNetwork
+from wsis.methods.icam.refiner import ICAM_LABEL, ICAM_MAP, ICAMRefiner, crf_names
+from wsis.modeling.method import Result
+from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.segmentor import number_of_classes
+from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
+from wsis.structures import Seed
+
+
+@META_ARCH_REGISTRY.register()
+class ICAM(TagTeacher):
+    """A classifier of pixels that is told the tags of whole images. In training mode, and where it is scored, it is a
+    classifier of images; its score maps are "icam" and those of dense CRFs.
+    """
+
+    returns: Result = "tags"
+    result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        num_classes: int,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        params: ICAMParams,
+        sem_seg: bool = False,
+    ) -> None:
+        """
+        Args:
+            backbone: its last three maps are used.
+            num_classes: C, background not included.
+            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
+            params: of the network, its training and its maps.
+            sem_seg: also make labels.
+        """
+        super().__init__()
+        self.network = CamNetwork(backbone, num_classes, params.channels, params.dropout)
+        self.params = params
+        self.map_names = (ICAM_MAP, *crf_names(params.crf_alphas))
+        self.label_names = (ICAM_LABEL,) if sem_seg else ()
+        self.result_packages = ("pydensecrf",) if params.crf_alphas else ()
+        self.set_normalisation(pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL.ICAM``, ``MODEL.ROI_HEADS.NUM_CLASSES``, ``PROXY.SEM_SEG`` and Detectron2's keys of the
+        backbone.
+
+        Raises:
+            ConfigError: a value out of its range, or more classes than a label in one byte can name.
+        """
+        number_of_classes(cfg)
+        return {
+            "backbone": build_backbone(cfg),
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "params": read(cfg, ICAMParams),
+            "sem_seg": cfg.PROXY.SEM_SEG,
+        }
+
+    @classmethod
+    def needs_tags(cls, cfg: CfgNode) -> bool:
+        """See :meth:`wsis.modeling.teacher.TagTeacher.needs_tags`."""
+        return bool(cfg.MODEL.ICAM.TAGS == "given")
+
+    @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """Raises ConfigError or DataError where the training, or the evaluation at its end, would."""
+        eval_transforms(cfg)
+        TagMapper(cfg)
+        tag_records(cfg)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """Endless batches of :class:`wsis.data.tag_loader.TagMapper`.
+
+        Raises:
+            ConfigError, DataError: see :func:`wsis.data.tag_loader.tag_records`.
+        """
+        return build_loader(cfg, tag_records(cfg), TagMapper(cfg))
+
+    @classmethod
+    def test_mapper(cls, cfg: CfgNode) -> Mapper:
+        """As ``INPUT.TAG_CROP.TEST`` says."""
+        return eval_mapper(cfg, keep_original=cls.needs_original_image)
+
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
+        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """The losses in training mode, else the scores of the tags.
+
+        Args:
+            batched_inputs: in training of :class:`wsis.data.tag_loader.TagMapper`; else dicts with ``image``
+                (3, h, w) in ``INPUT.FORMAT``.
+
+        Returns:
+            See :func:`wsis.methods.icam.losses.map_losses`; or one dict per image: ``tags``, (C,) logits.
+        """
+        if not self.training:
+            return [{"tags": self.tag_scores(inputs["image"])} for inputs in batched_inputs]
+        images = self.normalise(torch.stack([inputs["image"] for inputs in batched_inputs]))
+        tags = torch.stack([inputs["tags"] for inputs in batched_inputs]).to(images)
+        height, width = (max(1, int(self.params.second_scale * n)) for n in images.shape[2:])
+        scales = self.network(images), self.network(resize_scores(images, (height, width)))
+        size = (scales[0].plain.shape[2], scales[0].plain.shape[3])
+        colours = colours_at(images, self.pixel_mean, self.pixel_std, size)
+        return map_losses(scales, tags, colours, self.params.losses)
+
+    def tag_scores(self, image: Tensor) -> Tensor:
+        """An image (3, h, w) in ``INPUT.FORMAT`` to (C,) logits: each class where it is most probable."""
+        probabilities = self.network(self.normalise(image)[None]).plain.softmax(dim=1)
+        return probability_logit(probabilities.amax(dim=(2, 3))[0, 1:])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, h, w) to the mean of maps and refined maps (N, C + 1, h', w')."""
+        maps = self.network(images)
+        return (maps.plain.softmax(dim=1) + maps.refined.softmax(dim=1)) / 2
+
+    def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
+        """See :meth:`wsis.modeling.teacher.Maker.propose`; a seed has the mean maps of the image's classes."""
+        return [self._seed(inputs) for inputs in batched_inputs]
+
+    def _seed(self, inputs: dict[str, Any]) -> Seed:
+        params = self.params
+        if params.tags == "predicted":
+            scores = self.tag_scores(inputs["image"])
+            found = (scores == scores.max()) | (scores.sigmoid() >= params.min_probability)
+            inputs = inputs | {"tags": found.nonzero()[:, 0].tolist()}
+        size = inputs["height"], inputs["width"]
+        image = self.normalise(inputs["image"])
+        maps = mean_maps(
+            self.probabilities, image, inputs["tags"], params.scales, size, params.stride
+        )
+        return seed_from_inputs(inputs, {ICAM_MAP: maps.cpu().numpy()})
+
+    def refiner(self) -> MapRefiner:
+        """See :meth:`wsis.modeling.teacher.Maker.refiner`.
+
+        Raises:
+            ConfigError: a CRF is asked for, and none is installed.
+        """
+        params = self.params
+        if params.crf_alphas:
+            load_pydensecrf()
+        return ICAMRefiner(params.stride, params.crf_alphas, params.crf, bool(self.label_names))

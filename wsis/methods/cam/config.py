@@ -29,4 +29,4 @@ class CAMParams:
     stride: int = key(4, at_least(1))
     tags: str = key("given", either("given", "predicted"))
     min_probability: float = key(0.5, above_at_most(0, 1))
-    background: float = key(0.25, above_at_most(0, 1))
+    background: float = key(0.3, above_at_most(0, 1))

@@ -64,4 +64,4 @@ def test_a_bad_command_line(opts, message):
 def test_flatten_names_every_key():
     flat = flatten(get_cfg())
     assert flat["WSIS.SUPERVISION"] == "box"
-    assert flat["MODEL.GRABCUT.ITERATIONS"] == 5
+    assert flat["MODEL.GRABCUT.ITERATIONS"] == 2

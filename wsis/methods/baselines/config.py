@@ -34,8 +34,8 @@ class GrabCutParams:
         iterations: Rounds of colour model and cut.
     """
 
-    iterations: int = key(5, at_least(1))
-    seen: WindowParams = part(WindowParams(2.0, 96.0, 0.2))
+    iterations: int = key(2, at_least(1))
+    seen: WindowParams = part(WindowParams(1.5, 96.0, 0.25))
 
 
 @node("MODEL.BOX_CRF")
@@ -48,7 +48,7 @@ class BoxCRFParams:
         threshold: Foreground probability after the CRF above which a pixel belongs to the mask.
     """
 
-    prior: float = key(0.6, Rule("above 0 and below 1", lambda value: 0 < value < 1))
+    prior: float = key(0.57, Rule("above 0 and below 1", lambda value: 0 < value < 1))
     threshold: float = key(0.5, at_least_below(0, 1))
-    seen: WindowParams = part(WindowParams(1.5, 48.0, 0.2))
-    params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 17.0, 8.0, iterations=10))
+    seen: WindowParams = part(WindowParams(1.5, 48.0, 0.25))
+    params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 15.0, 8.0, iterations=10))

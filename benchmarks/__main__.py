@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from benchmarks.bana import benchmark_bana_labels, benchmark_bana_pooling
 from benchmarks.bana_seg import benchmark_bana_seg
+from benchmarks.bas import benchmark_bas
 from benchmarks.bbam import benchmark_bbam
 from benchmarks.bbam_generation import benchmark_bbam_generation
 from benchmarks.bbam_memory import benchmark_bbam_memory
@@ -32,6 +33,7 @@ PARTS: dict[str, Part] = {
     "bana_pooling": benchmark_bana_pooling,
     "bana_labels": benchmark_bana_labels,
     "bana_seg": benchmark_bana_seg,
+    "bas": benchmark_bas,
     "bbam": benchmark_bbam,
     "bbam_generation": benchmark_bbam_generation,
     "bbam_memory": benchmark_bbam_memory,

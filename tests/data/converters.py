@@ -167,7 +167,62 @@ def coco(root: Path) -> None:
     path.write_text(json.dumps(COCO))
 
 
+def photo(path: Path) -> None:
+    save(path, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+
+
+def text(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def cub(root: Path) -> None:
+    """Two classes of four images to train on and one to judge by."""
+    folder = root / "CUB_200_2011"
+    for name in ("001.Auk", "002.Gull"):
+        for number in range(4):
+            photo(folder / "train" / name / f"{number}.jpg")
+        photo(folder / "test" / name / "9.jpg")
+    text(folder / "test_list.txt", "002.Gull/9.jpg;1", "001.Auk/9.jpg;0")
+    text(folder / "test_bounding_box.txt", "10.0 5.0 30.0 25.0 40 60", "1.5 2.0 21.5 32.0 40 60")
+
+
+def ilsvrc_loc(root: Path) -> None:
+    folder = root / "ILSVRC"
+    for name in ("n01", "n02"):
+        for number in range(4):
+            photo(folder / "train" / name / f"{name}_{number}.JPEG")
+        photo(folder / "val" / name / f"{name}_val.JPEG")
+    lines = "n02\\n02_val 60 40 ; 3 4 13 24", "n01\\n01_val.JPEG 60 40 ; 1 2 11 12 20 20 30 40"
+    text(folder / "val_gt.txt", *lines)
+
+
+def openimages30k(root: Path) -> None:
+    """Two objects in the second image of each split that is judged, with pixels to ignore around them."""
+    folder = root / "OpenImages30k"
+    text(folder / "classes.txt", "Bird", "Polar bear")
+    for split in ("train", "val", "test"):
+        names = [f"{split}/{k}.jpg" for k in range(2)]
+        text(folder / f"{split}_images.txt", *(f"{n},{k}" for k, n in enumerate(names)))
+        for name in names:
+            photo(folder / name)
+        if split != "train":
+            objects = [(0, (2, 2, 10, 10)), (1, (2, 2, 10, 10)), (1, (20, 20, 30, 30))]
+            lines = []
+            for k, (image, (x0, y0, x1, y1)) in enumerate(objects):
+                mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)  # masks may be smaller
+                mask[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] = 255
+                save(folder / f"masks/{split}_{k}.png", mask)
+                lines.append(f"{names[image]},masks/{split}_{k}.png,")
+            ignored = np.zeros((HEIGHT, WIDTH), np.uint8)
+            ignored[:, 25:40] = 255
+            save(folder / f"masks/{split}_ignored.png", ignored)
+            lines[1] += f"masks/{split}_ignored.png"
+            text(folder / f"{split}_mask.txt", *lines)
+
+
 TREES = {"voc2012": voc2012, "nuclei": nuclei, "duts": duts, "coco": coco}
+TREES |= {"cub": cub, "ilsvrc_loc": ilsvrc_loc, "openimages30k": openimages30k}
 SCRIPTS = Path(__file__).parents[2] / "datasets"
 
 

@@ -16,6 +16,9 @@ OUTPUT = {
     "nuclei": "nuclei/annotations",
     "duts": "duts",
     "coco": "coco/annotations/instances_train2017_boxes.json",
+    "cub": "cub",
+    "ilsvrc_loc": "ilsvrc_loc",
+    "openimages30k": "openimages30k",
 }
 
 
@@ -58,6 +61,7 @@ ONE_CLASS = {"Segmentation": TWO_INSTANCES, "Categories": np.array([[8]], dtype=
 NUCLEUS = f"nuclei/stage1_train/{NUCLEI[0]}"
 PICTURE = f"{NUCLEUS}/images/{NUCLEI[0]}.png"
 DUTS = "DUTS-TR/DUTS-TR"
+CUB = "CUB_200_2011"
 INSTANCES = "coco/annotations/instances_train2017.json"
 NO_BOX = COCO | {"annotations": [{"id": 1, "image_id": 9, "category_id": 18}]}
 FAULTS = {
@@ -100,6 +104,28 @@ FAULTS = {
         (labels(f"{DUTS}-Mask/two.png", 0, (5, 5)), "two.png: the image is 5x5"),
         (holds(f"{DUTS}-Image/two.jpg", b"no image"), "two.jpg: not a readable image"),
     ],
+    "cub": [
+        (gone("CUB_200_2011"), "train: no such folder"),
+        (gone(f"{CUB}/test_list.txt"), "test_list.txt: no such list"),
+        (edited(f"{CUB}/test_list.txt", ";1", ";2"), "line 1: found label 2, expected 0 to 1"),
+        (edited(f"{CUB}/test_list.txt", ";0", ""), "line 2: found '001.Auk/9.jpg', expected"),
+        (edited(f"{CUB}/test_bounding_box.txt", "1.5 2.0", "1.5"), "line 2: found '1.5 21.5"),
+        (holds(f"{CUB}/test_bounding_box.txt", b""), "found 0 boxes, expected .* 2 images"),
+        (gone(f"{CUB}/test/002.Gull/9.jpg"), "9.jpg: no such image"),
+        (holds(f"{CUB}/train/002.Gull/0.jpg", b"no"), "0.jpg: not a readable image"),
+    ],
+    "ilsvrc_loc": [
+        (gone("ILSVRC/val_gt.txt"), "val_gt.txt: no such list"),
+        (edited("ILSVRC/val_gt.txt", "n02", "n03"), "line 1: found class n03, expected a folder"),
+        (edited("ILSVRC/val_gt.txt", "13 24", "13"), "line 1: found .*, expected 'wnid"),
+    ],
+    "openimages30k": [
+        (gone("OpenImages30k/classes.txt"), "classes.txt: no such list"),
+        (gone("OpenImages30k/test_mask.txt"), "test_mask.txt: no such list"),
+        (gone("OpenImages30k/masks/val_1.png"), "val_1.png: no such mask"),
+        (holds("OpenImages30k/masks/val_1.png", b"x"), "val_1.png: not a readable mask"),
+        (edited("OpenImages30k/val_mask.txt", "val/0.jpg", "val/1.jpg"), "no mask of .* val/0.jpg"),
+    ],
     "coco": [
         (gone(INSTANCES), "instances_train2017.json: no such file"),
         (holds(INSTANCES, json.dumps(COCO).encode()[:400]), "2017.json: not valid JSON"),
@@ -122,7 +148,7 @@ def test_bad_input_is_one_line_and_writes_no_json(tmp_path, name, fault):
 
 @pytest.mark.parametrize(
     ("name", "folder", "number"),
-    [("voc2012", "voc_2012", 8), ("nuclei", "nuclei", 25), ("duts", "duts", 1)],
+    [("voc2012", "voc_2012", 8), ("nuclei", "nuclei", 25), ("duts", "duts", 1), ("cub", "cub", 3)],
 )
 def test_running_again_and_in_parallel_gives_the_same_bytes(tmp_path, name, folder, number):
     def written():
@@ -140,6 +166,7 @@ def test_running_again_and_in_parallel_gives_the_same_bytes(tmp_path, name, fold
         ("nuclei", ("--val-fraction", "1"), ConfigError, "--val-fraction: found 1.0"),
         ("nuclei", ("--max-side", "10"), DataError, "no image has sides of at most 10 pixels"),
         ("duts", ("--min-share", "2"), ConfigError, "--min-share: found 2.0"),
+        ("cub", ("--held-out", "-1"), ConfigError, "--held-out: found -1"),
         ("voc2012", ("--min-iou", "0"), ConfigError, "--min-iou: found 0.0"),
     ],
 )

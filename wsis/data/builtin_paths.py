@@ -20,6 +20,15 @@ BUILTIN: dict[str, tuple[str, str]] = {
     "voc_2012_val_instances": (f"{_VOC_JSON}/voc_2012_val_instances.json", _VOC_IMAGES),
     "coco_2017_train_boxes": ("coco/annotations/instances_train2017_boxes.json", "coco/train2017"),
     "duts_tr_single": ("duts/annotations/duts_tr_single.json", "DUTS-TR/DUTS-TR-Image"),
+    **{
+        f"{name}_{split}": (f"{name}/annotations/{name}_{split}.json", images)
+        for name, images in (
+            ("cub", "CUB_200_2011"),
+            ("ilsvrc_loc", "ILSVRC"),
+            ("openimages30k", "OpenImages30k"),
+        )
+        for split in ("train", "val", "test")
+    },
     "nuclei_train_boxes": ("nuclei/annotations/nuclei_train_boxes.json", "nuclei/images"),
     "nuclei_train": ("nuclei/annotations/nuclei_train.json", "nuclei/images"),
     "nuclei_val": ("nuclei/annotations/nuclei_val.json", "nuclei/images"),

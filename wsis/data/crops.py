@@ -1,9 +1,10 @@
-"""Windows around boxes, drawn at random for training."""
+"""Windows around boxes: what a method of box crops sees."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 
 def draw_jitter(
@@ -53,3 +54,42 @@ def jittered_windows(
         near = np.where(empty, np.maximum(near - 1, 0), near)
         far = np.where(empty, near + 1, far)
     return np.concatenate([near, far], axis=1)
+
+
+def context_windows(boxes: ArrayLike, factors: ArrayLike) -> np.ndarray:
+    """Windows of whole pixels that show boxes and what is around them; they may reach beyond the image.
+
+    Args:
+        boxes: (N, 4) XYXY in pixels.
+        factors: of the sides about the centre, one or N of them.
+
+    Returns:
+        (N, 4) int64 XYXY, far edges exclusive, none empty.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    centre, side = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    reach = side * np.asarray(factors, dtype=np.float64).reshape(-1, 1) / 2
+    near, far = np.floor(centre - reach), np.ceil(centre + reach)
+    return np.concatenate([near, np.maximum(far, near + 1)], axis=1).astype(np.int64)
+
+
+def padded_crop(image: np.ndarray, window: ArrayLike, size: int, colour: ArrayLike) -> np.ndarray:
+    """A window of an image as a square, its aspect ignored (bilinear, antialiased).
+
+    Args:
+        image: (H, W, 3) uint8.
+        window: (4,) integers, XYXY, far edges exclusive.
+        size: S.
+        colour: of what lies beyond the image, 3 values.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    x0, y0, x1, y1 = (int(v) for v in np.asarray(window))
+    seen = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    full = np.empty((y1 - y0, x1 - x0, 3), dtype=np.uint8)
+    full[:] = np.asarray(colour).round()
+    top, left = max(-y0, 0), max(-x0, 0)
+    full[top : top + len(seen), left : left + seen.shape[1]] = seen
+    resized = Image.fromarray(full).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized)

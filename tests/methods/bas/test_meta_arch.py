@@ -8,6 +8,7 @@ from torch.nn import functional
 from tests.methods.bas.tiny import make_batch, make_inputs, make_model, make_network
 from wsis.layers.tag_losses import TAG_LOSSES
 from wsis.methods.bas.losses import region_scores, suppression
+from wsis.methods.bas.training import training_losses
 from wsis.structures import ImageMaps
 
 
@@ -140,7 +141,9 @@ def learned(seed, suppressed):
     solver = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, nesterov=True)
     for step in range(200):
         rows = torch.arange(20) + 20 * (step % 2)
-        losses = model.losses(images[rows], torch.eye(2)[classes[rows]])
+        losses, _ = training_losses(
+            network, images[rows], torch.eye(2)[classes[rows]], model.params
+        )
         if not suppressed:
             del losses["loss_suppression"]
         solver.zero_grad()

@@ -5,6 +5,7 @@ foreground must not excite the classifier's logit of the class, while the map st
 telling parts to the whole object. Trains on image tags, or on crops of boxes; returns score maps, or a mask per box.
 """
 
+from wsis.methods.bas.box_mode import BASBox
 from wsis.methods.bas.meta_arch import BAS
 
-__all__ = ["BAS"]
+__all__ = ["BAS", "BASBox"]

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsis.config.params import key, node
-from wsis.config.rules import Rule, at_least, each, length, one_of, positive
+from wsis.config.params import key, node, part
+from wsis.config.rules import (
+    Rule,
+    above_at_most,
+    at_least,
+    at_least_below,
+    each,
+    length,
+    one_of,
+    pair,
+    positive,
+)
+from wsis.layers.dense_crf import DenseCRFParams
 from wsis.layers.tag_losses import TAG_LOSSES
 
 
@@ -49,3 +60,41 @@ class BASParams:
     ten_crop: bool = key(False)
     scales: tuple[float, ...] = key((1.0,), each("one or more numbers above 0", positive))
     stride: int = key(4, at_least(1))
+
+
+@node("MODEL.BAS_BOX")
+@dataclass(frozen=True)
+class BASBoxParams:
+    """Meta-architecture "BASBox", BAS on crops of boxes; network and losses are :class:`BASParams`.
+
+    Attributes:
+        size: Side in pixels of the square that a crop becomes, whatever its form.
+        context: Factor of a box's sides for the crop that its mask is made of; the rest is the background that the map
+            is told from.
+        context_range: Lowest and highest such factor in training.
+        min_side: Boxes with a shorter side in pixels are not trained on.
+        outside_weight: Weight of the mean of the foreground map outside of the box.
+        tightness_weight: Weight of the multiple-instance loss of a tight box: each of its rows and columns has
+            foreground.
+        boxes_per_batch: Largest number of boxes in one pass of the network.
+        threshold: Of the stretched map in the box, where the mask begins; 0 = the highest one of 0.05, 0.1, ... whose
+            mask still fills its box, which needs no true mask.
+        fit: Least IoU of the mask's tight box with the given one, in units of the largest one, for that rule.
+        refine: A dense CRF refines the mask inside its box.
+    """
+
+    size: int = key(224, at_least(32))
+    context: float = key(1.3, at_least(1))
+    context_range: tuple[float, float] = key(
+        (1.1, 1.6), pair("two numbers from 1 up", lambda low, high: 1 <= low <= high)
+    )
+    min_side: float = key(16.0, at_least(1))
+    outside_weight: float = key(1.0, at_least(0))
+    tightness_weight: float = key(0.0, at_least(0))
+    boxes_per_batch: int = key(16, at_least(1))
+    threshold: float = key(0.0, at_least_below(0, 1))
+    fit: float = key(0.9, above_at_most(0, 1))
+    refine: bool = key(False)
+    crf: DenseCRFParams = part(
+        DenseCRFParams(3.0, 3.0, 4.0, 67.0, 5.0, iterations=5), "CRF", "By this CRF REFINE works."
+    )

@@ -10,7 +10,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
-from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
 
 from wsis.config.params import read
@@ -26,17 +25,39 @@ from wsis.data.tag_loader import (
 )
 from wsis.errors import ConfigError
 from wsis.layers.seeds import strided_sum
-from wsis.layers.tag_losses import TAG_LOSSES
 from wsis.methods.bas.backbones import TappedBackbone
 from wsis.methods.bas.config import BASParams
-from wsis.methods.bas.losses import region_scores, suppression
 from wsis.methods.bas.network import BASNetwork, combined
 from wsis.methods.bas.refiner import BAS_MAP, BASRefiner
+from wsis.methods.bas.training import training_losses
 from wsis.modeling.class_maps import maps_over_scales
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ScoreMaps, Seed
 from wsis.structures.score_maps import STRETCHED
+
+
+def network_from_config(cfg: CfgNode) -> dict[str, Any]:
+    """What both meta-architectures are made of: ``network``, ``params``, ``pixel_mean`` and ``pixel_std``.
+
+    Raises:
+        ConfigError: a value out of its range, or a backbone without a tap.
+    """
+    params, number = read(cfg, BASParams), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if params.top_k > number:
+        raise ConfigError(f"MODEL.BAS.TOP_K: found {params.top_k}, expected at most {number}")
+    backbone = build_backbone(cfg)
+    if not isinstance(backbone, TappedBackbone):
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME: found {cfg.MODEL.BACKBONE.NAME!r}, expected build_tapped_backbone: BAS taps a "
+            "middle feature"
+        )
+    return {
+        "network": BASNetwork(backbone, number, params.head_channels),
+        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+        "pixel_std": cfg.MODEL.PIXEL_STD,
+        "params": params,
+    }
 
 
 @META_ARCH_REGISTRY.register()
@@ -81,28 +102,12 @@ class BAS(TagTeacher):
         Raises:
             ConfigError: a value out of its range, or a backbone without a tap.
         """
-        params, crop = read(cfg, BASParams), read(cfg, TagCropParams)
-        if params.ten_crop and crop.test != "centre":
+        crop = read(cfg, TagCropParams)
+        if cfg.MODEL.BAS.TEN_CROP and crop.test != "centre":
             raise ConfigError(
                 f"INPUT.TAG_CROP.TEST: found {crop.test!r}, expected centre with MODEL.BAS.TEN_CROP"
             )
-        number = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        if params.top_k > number:
-            raise ConfigError(f"MODEL.BAS.TOP_K: found {params.top_k}, expected at most {number}")
-        backbone = build_backbone(cfg)
-        if not isinstance(backbone, TappedBackbone):
-            raise ConfigError(
-                f"MODEL.BACKBONE.NAME: found {cfg.MODEL.BACKBONE.NAME!r}, expected build_tapped_backbone: BAS taps a "
-                "middle feature"
-            )
-        return {
-            "network": BASNetwork(backbone, number, params.head_channels),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": params,
-            "whole": crop.test == "whole",
-            "crop": crop.size,
-        }
+        return network_from_config(cfg) | {"whole": crop.test == "whole", "crop": crop.size}
 
     @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
@@ -157,34 +162,9 @@ class BAS(TagTeacher):
         if self.training:
             images = torch.stack([self.normalise(each["image"]) for each in batched_inputs])
             tags = torch.stack([each["tags"] for each in batched_inputs]).to(images.device)
-            return self.losses(images, tags)
+            return training_losses(self.network, images, tags, self.params)[0]
         with torch.no_grad():
             return [self._view(inputs) for inputs in batched_inputs]
-
-    def losses(self, images: torch.Tensor, tags: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The weighted losses.
-
-        Args:
-            images: (B, 3, h, w), normalised.
-            tags: (B, K) multi-hot, one 1 in each row at least; of several one is drawn.
-        """
-        params = self.params
-        classes = torch.multinomial(tags, 1)
-        found = self.network(self.network.backbone.trunk(images), classes[:, 0])
-        logits, foreground = found.logits.float(), found.foreground.float()
-        scores = logits.mean(dim=(2, 3))
-        erased = found.erased.float().mean(dim=(2, 3)).gather(1, classes)
-        share = suppression(scores.gather(1, classes), erased, params.outlier)
-        losses = {
-            "loss_cls": TAG_LOSSES[params.loss](scores, tags),
-            "loss_suppression": share.mean(),
-            "loss_area": params.area_weight * foreground.mean(),
-        }
-        if params.guidance_weight:
-            guided = region_scores(logits, foreground, params.detach_guidance)
-            guidance = functional.cross_entropy(guided, classes[:, 0])
-            losses["loss_guidance"] = params.guidance_weight * guidance
-        return losses
 
     def maps(self, images: torch.Tensor, tags: Sequence[int]) -> torch.Tensor:
         """Foreground maps of some classes; where these do not depend on scores, no more is computed than the maps.

@@ -42,6 +42,10 @@ def test_pairs_of_a_crop() -> None:
     assert at_offset(cells, (0, 0), 5)[0, 0] == 4 and at_offset(cells, (2, -3), 5)[0, 0] == 113
     sides = [(56, 56), (11, 90), (10, 90), (90, 8), (4, 9), (2, 2), (1, 50)]
     assert [fitting_radius(5, *size) for size in sides] == [5, 5, 4, 3, 1, 1, 1]
+    for size in sides:
+        assert at_offset(torch.zeros(size), (0, 0), fitting_radius(5, *size)).numel() > 0
+    with pytest.raises(ValueError, match="no source cell of radius 5"):
+        at_offset(torch.zeros(9, 8), (0, 0), 5)
 
 
 @pytest.mark.parametrize("offset", pair_offsets(10)[::7])

@@ -93,8 +93,13 @@ def at_offset(values: Tensor, offset: Offset, radius: int) -> Tensor:
 
     Returns:
         (..., h, w) with h = H - radius + 1 and w = W - 2 (radius - 1).
+
+    Raises:
+        ValueError: there is no source cell, see :func:`fitting_radius`.
     """
     height, width = values.shape[-2] - radius + 1, values.shape[-1] - 2 * (radius - 1)
+    if min(height, width) < 1:
+        raise ValueError(f"a grid {tuple(values.shape[-2:])} has no source cell of radius {radius}")
     top, left = offset[0], radius - 1 + offset[1]
     return values[..., top : top + height, left : left + width]
 

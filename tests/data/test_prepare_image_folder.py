@@ -59,7 +59,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_counted(root, tmp_path, to
     status, text, _ = tool(SCRIPT, "--images", root, "--output", tmp_path / "tags.json")
     assert status == 0 and "tags.json: 3 images, 2 classes" in text
     assert "1 image cannot be read, the first: " in caplog.text
-    for path in root.rglob("*.*g"):
+    for path in (path for path in root.rglob("*.*") if path.is_file()):
         path.write_text("no image")
     status, _, error = tool(SCRIPT, "--images", root, "--output", tmp_path / "none.json")
     assert status == 2 and "images: 4 images cannot be read" in error

@@ -114,7 +114,7 @@ def test_boxes_that_are_left_out_or_not_needed(inspect, make_document):
     assert inspect(document, need_boxes=False).exit_status == 0
 
 
-def test_what_is_allowed_and_seldom_meant(inspect, make_document):
+def test_what_is_allowed_and_seldom_meant(inspect, make_document, tmp_path):
     document = make_document((2, 1))
     document["categories"] += [{"id": 11, "name": "cow"}, {"id": 12, "name": "cow"}]
     document["images"][1]["file_name"] = "1.png"
@@ -131,6 +131,7 @@ def test_what_is_allowed_and_seldom_meant(inspect, make_document):
         "classes without an annotation: 3, the first is 'dog'",
         "names that belong to several categories: 1, the first is 'cow'",
         "files that are the image of several entries: 1, the first is '1.png'",
+        f"images of {tmp_path} that the file does not list: 1, the first is '2.png'",
     ]
     third["category_id"] = 4
     assert [note.split(": ", 1)[1] for note in inspect(document).notes] == expected

@@ -44,7 +44,6 @@ def test_tags_of_folders(root, tmp_path, tool):
     ("spoil", "message"),
     [
         (lambda root: (root / "empty").mkdir(), "empty: no image in this folder"),
-        (lambda root: (root / "bird/a.png").write_text("no image"), "a.png: cannot be read"),
         (lambda root: root.rename(root.parent / "other"), "images: no such folder, expected one"),
     ],
 )
@@ -53,3 +52,14 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(root, tmp_path, tool, 
     status, _, error = tool(SCRIPT, "--images", root, "--output", tmp_path / "tags.json")
     assert status == 2 and message in error and error.count("\n") == 1
     assert not (tmp_path / "tags.json").exists()
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_counted(root, tmp_path, tool, caplog):
+    (root / "bird/a.png").write_text("no image")
+    status, text, _ = tool(SCRIPT, "--images", root, "--output", tmp_path / "tags.json")
+    assert status == 0 and "tags.json: 3 images, 2 classes" in text
+    assert "1 image cannot be read, the first: " in caplog.text
+    for path in (path for path in root.rglob("*.*") if path.is_file()):
+        path.write_text("no image")
+    status, _, error = tool(SCRIPT, "--images", root, "--output", tmp_path / "none.json")
+    assert status == 2 and "images: 4 images cannot be read" in error

@@ -121,7 +121,12 @@ def _spoil(noise: Path, name: str, content: Any) -> None:
         ("annotations bbox", [90, 0, 5, 5], {"DATASETS__BAD_BOX": "error"}, "lies wholly outside"),
         ("annotations category_id", 77, {}, "annotation 100: key 'category_id'"),
         ("images width", 33, {}, SIZES),
-        ("annotations segmentation", [[1, 2]], {"PROXY__KEEP_TRUE_MASKS": True}, "annotation 100"),
+        (
+            "annotations segmentation",
+            [["a"] * 6],
+            {"PROXY__KEEP_TRUE_MASKS": True},
+            "annotation 100",
+        ),
         ("new", "", {"MODEL__WEIGHTS": "gone.pth"}, "MODEL.WEIGHTS: gone.pth"),
         ("new", "", {"MODEL__WEIGHTS": ""}, "MODEL.WEIGHTS: found nothing"),
         ("new", "", {"PROXY__NUM_WORKER": 1}, "did you mean PROXY.NUM_WORKERS"),

@@ -121,16 +121,16 @@ BAD_DOCUMENTS = {
     "no size": (_annotation(bbox=[9, 9, 0, 4]), BOX),
     "outside": (_annotation(bbox=[70, 9, 3, 4]), BOX),
     "unknown category": (_annotation(category_id=5), "annotation 52: key 'category_id': 5"),
-    "unknown image": (_annotation(image_id=99), "annotation 52: key 'image_id': 99"),
+    "image of no type": (_annotation(image_id=[9]), "annotation 52: key 'image_id': [9]"),
     "duplicate annotation": (_annotation(id=51), "annotation id 51 occurs twice"),
     "duplicate image": (_entry("images", 1, id=1), "image id 1 occurs twice"),
     "duplicate category": (_entry("categories", 1, id=3), "category id 3 occurs twice"),
-    "no height": (_image(height=0), "image 3: key 'height': found 0"),
+    "no height": (_image(height=-1), "image 3: key 'height': found -1"),
     "wrong width": (_image(width=65), "3.png: the image is 64x64"),
-    "leaves the root": (_image(file_name="../3.png"), "image 3: key 'file_name': '../3.png'"),
-    "absolute": (_image(file_name="/3.png"), "image 3: key 'file_name': '/3.png'"),
+    "leaves the root": (_image(file_name="../9.png"), "image 3: key 'file_name': '../9.png'"),
+    "absolute": (_image(file_name="/9.png"), "image 3: key 'file_name': '/9.png'"),
     "missing image": (_image(file_name="5.png"), "image 3: "),
-    "malformed mask": (_annotation(segmentation=[[1, 2, 3]]), "key 'segmentation'"),
+    "malformed mask": (_annotation(segmentation=[["a"] * 6]), "key 'segmentation'"),
 }
 
 

@@ -100,6 +100,6 @@ def test_linked_folders_and_suffixes_of_a_folder(root, tmp_path, caplog):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.txt").touch()
     with pytest.raises(
-        DataError, match=r"texts: no image in this folder; 1 file is left out.*\.txt"
+        DataError, match=r"texts: no image in this folder.*; 1 file is left out.*\.txt"
     ):
         expand_patterns([str(tmp_path / "texts")])

@@ -139,7 +139,9 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
     supervision = "image" if cfg.WSIS.SUPERVISION == "image" else "box"
     dicts = to_dicts(source, supervision, cfg.DATASETS.CLASS_AGNOSTIC)
     if not dicts:
-        raise DataError(f"{source.json_file}: key 'images': the list is empty, expected an image")
+        raise DataError(
+            f"{source.json_file}: key 'images': the list is empty, expected an image; list them"
+        )
     return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 

@@ -104,7 +104,7 @@ def expand_patterns(patterns: Sequence[str]) -> list[Path]:
             paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
             paths = [path for path in paths if not path.is_dir()]
         if not paths:
-            what = "no image in this folder" if named.is_dir() else "no such file"
+            what = "no image in this folder; name another" if named.is_dir() else "no such file"
             raise DataError(f"{pattern}: {what}" + (f"; {left_out(others)}" if others else ""))
         if others:
             logger.warning("%s: %s", pattern, left_out(others))

@@ -24,6 +24,7 @@ _CURES = {
     "CreateML": "export it as COCO",
     "GeoJSON": "turn its shapes into boxes in pixels of the images, as COCO",
     "a ZIP archive": "unpack it and name the JSON file in it",
+    "a gzip archive": "unpack it and name the JSON file in it",
 }
 
 
@@ -45,6 +46,8 @@ def recognised_text(content: bytes) -> str:
     name = ""
     if content[:4] == b"PK\x03\x04":
         name = "a ZIP archive"
+    elif content[:2] == b"\x1f\x8b":
+        name = "a gzip archive"
     elif "<annotations" in head:
         name = "CVAT for images"
     elif "<annotation" in head:

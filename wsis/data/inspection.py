@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsis.data.dicts import mask_errors, one_line
 from wsis.data.image_checks import none_readable
+from wsis.data.image_names import FolderIndex
 from wsis.data.images import UnreadableImageError, check_pixels
 from wsis.data.plausible import doubts, no_object
 from wsis.data.source import Annotation, CocoSource, Image, read_document
@@ -129,6 +131,7 @@ def _count(
     used = {str(a.get("category_id")) for a in document["annotations"]}
     unused = [names[c] for c in sorted(names) if str(c) not in used]
     lines = _notes(images, annotations, by_id, names, bad_boxes, unused)
+    lines += _unlisted(images, report.image_root)
     lines += doubts(images, annotations, made_by_teacher=is_proxy)
     if len(annotations) == len(document["annotations"]) > 0:
         source = CocoSource(
@@ -137,6 +140,19 @@ def _count(
         )
         lines += [no_object(source)] if any("bbox" in a for a in annotations) else []
     report.notes += [f"{report.json_file}: {line}" for line in lines if line]
+
+
+def _unlisted(images: list[Image], image_root: str) -> list[str]:
+    """A line about images of the folder that no entry names."""
+    if not image_root:
+        return []
+    listed = {os.path.normpath(image["file_name"]) for image in images}
+    others = [name for name in FolderIndex(Path(image_root)).names if name not in listed]
+    if not others:
+        return []
+    return [
+        f"images of {image_root} that the file does not list: {len(others)}, the first is {others[0]!r}"
+    ]
 
 
 def _image_facts(images: list[Image], annotations: list[Annotation]) -> dict[str, Any]:

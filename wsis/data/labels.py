@@ -15,7 +15,7 @@ from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
 from wsis.data.source_checks import show
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.boxes import box_to_slices, xywh_to_xyxy
 from wsis.structures.proxy_file import read_json
 from wsis.structures.pseudo_labels import IGNORE, MANIFEST, label_path
@@ -69,7 +69,8 @@ def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike[st
     wrong = label[(label >= num_classes) & (label != IGNORE)]
     if wrong.size:
         raise DataError(
-            f"{path}: found the value {wrong[0]}, expected 0 to {num_classes - 1} or {IGNORE}"
+            f"{path}: found the value {wrong[0]}, expected 0 to {num_classes - 1} or {IGNORE}; write 0 for background, "
+            f"1, 2, ... for the classes by ascending category id, {IGNORE} for void"
         )
 
 
@@ -78,11 +79,13 @@ def _check_header(
 ) -> None:
     if image.mode not in _MODES:
         raise DataError(
-            f"{path}: found a PNG of mode {image.mode}, expected 8 bits with a palette or grey"
+            f"{path}: found a PNG of mode {image.mode}, expected 8 bits with a palette or grey; write the number of "
+            "the class, not its colour, into each pixel"
         )
     if height is not None and width is not None and image.size != (width, height):
         raise DataError(
-            f"{path}: the label map is {image.width}x{image.height} (width x height), the image {width}x{height}"
+            f"{path}: the label map is {image.width}x{image.height} (width x height), the image {width}x{height}; "
+            "make it of the image itself, at its size"
         )
 
 
@@ -97,21 +100,30 @@ def check_label_files(source: CocoSource, folder: str | os.PathLike[str]) -> Non
         DataError: the first image that has none, or one of another size or form.
     """
 
-    def check(image: ImageRecord) -> None:
+    def check(image: ImageRecord) -> str:
         path = label_path(folder, "", image["file_name"])
         try:
             with Image.open(path) as header:
                 _check_header(header, path, image["height"], image["width"])
-        except _OPEN_ERRORS as error:
-            raise DataError(
-                f"{path}: cannot be read as a label map, expected that of image {image['id']!r} of {source.json_file}"
-            ) from error
+        except _OPEN_ERRORS:
+            return (
+                f"{path}: cannot be read as a label map, expected that of image {image['id']!r} of {source.json_file}; "
+                "name it like its image, with the suffix .png"
+            )
+        except DataError as error:
+            return str(error)
+        return ""
 
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: no such folder of label maps (for {source.json_file})")
+        raise DataError(
+            f"{folder}: no such folder of label maps (for {source.json_file}); name it in "
+            "DATASETS.CUSTOM_SEM_SEG"
+        )
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(check, source.images, chunksize=64):
-            pass
+        errors = [error for error in pool.map(check, source.images, chunksize=64) if error]
+    if errors:
+        more = f" (and {counted(len(errors) - 1, 'more label map')})" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0]}{more}")
 
 
 def read_manifest(folder: str | os.PathLike[str], kind: str = "labels") -> dict[str, Any] | None:
@@ -169,7 +181,7 @@ def check_label_classes(
     if manifest is not None and manifest["classes"] != list(class_names):
         raise DataError(
             f"{Path(folder).parent / MANIFEST}: key 'classes': found {_brief(manifest['classes'])}, expected "
-            f"{_brief(list(class_names))} as in the dataset"
+            f"{_brief(list(class_names))} as in the dataset; make the labels anew"
         )
 
 

@@ -60,13 +60,14 @@ def first_images(path: str | os.PathLike[str], count: int) -> dict[str, Any]:
         DataError: not COCO JSON, or fewer images.
     """
     document = read_json(path)
-    check_document(document, os.fspath(path), "", "", bad_box="skip", need_boxes=False)
-    images = document["images"][:count]
+    source = check_document(document, os.fspath(path), "", "", bad_box="skip", need_boxes=False)
+    images = source.images[:count]
     if len(images) < count:
         raise DataError(f"{path}: found {counted(len(images), 'image')}, expected at least {count}")
     kept = {image["id"] for image in images}
-    annotations = [each for each in document["annotations"] if each["image_id"] in kept]
-    return document | {"images": images, "annotations": annotations}
+    annotations = [each for each in source.annotations if each["image_id"] in kept]
+    lists = {"images": images, "annotations": annotations, "categories": source.categories}
+    return document | lists
 
 
 def boxes_only(document: dict[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,12 @@ def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
         content = Path(json_file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = getattr(error, "strerror", None) or error
-        cure = "; name the JSON file in it" if os.path.isdir(json_file) else ""
+        cure = ""
+        if os.path.isdir(json_file):
+            swapped = os.path.isfile(image_root)
+            cure = "; " + (
+                "swap JSON file and image folder" if swapped else "name the JSON file in it"
+            )
         raise DataError(f"{json_file}: cannot be read ({reason}){cure}") from error
     try:
         document = json.loads(content)

@@ -171,10 +171,10 @@ class _AnnotationMender:
     def mend(self, annotations: list[Item]) -> list[Item]:
         """The annotations in form, without those of images that are not listed, unless that are all of them."""
         mended = [a if self._is_fine(a) else self._mended(a) for a in annotations]
-        orphans = [a for a in mended if self._is_orphan(a.get("image_id"))]
-        if 0 < len(orphans) < len(mended):
-            self.counts["orphan"], self.first["orphan"] = len(orphans), orphans[0].get("id")
+        if 0 < self.counts["orphan"] < len(mended):
             mended = [a for a in mended if not self._is_orphan(a.get("image_id"))]
+        else:
+            del self.counts["orphan"]
         kinds = {type(a.get("id")) for a in mended}
         if kinds == {str} or (kinds == {type(None)} and not any("id" in a for a in mended)):
             self.counts["numbered"] = len(mended)
@@ -213,18 +213,18 @@ class _AnnotationMender:
 
     def _is_fine(self, annotation: Item) -> bool:
         """Whether nothing has to be done, in as few steps as possible: files have millions of annotations."""
-        image_id, mask = annotation.get("image_id"), annotation.get("segmentation")
-        area = annotation.get("area", 0)
+        get = annotation.get
+        image_id, mask, area = get("image_id"), get("segmentation"), get("area", 0)
         return (
-            type(annotation.get("id")) is int
+            type(get("id")) is int
             and (type(image_id) is int or type(image_id) is str)
             and image_id in self.image_ids
-            and type(annotation.get("category_id")) is int
-            and type(annotation.get("iscrowd", 0)) is int
+            and type(get("category_id")) is int
+            and type(get("iscrowd", 0)) is int
             and (type(area) is int or (type(area) is float and area - area == 0))
             and (mask is None or type(mask) is dict or (type(mask) is list and _are_polygons(mask)))
-            and annotation.get("bbox", 0) is not None
-            and type(annotation.get("score", 1)) in (int, float)
+            and get("bbox", 0) is not None
+            and type(get("score", 1)) in (int, float)
             and (
                 "ignore_segmentation" not in annotation
                 or type(annotation["ignore_segmentation"]) is dict
@@ -234,6 +234,7 @@ class _AnnotationMender:
     def _mended(self, annotation: Item) -> Item:
         out = dict(annotation)
         out["image_id"] = self._image_id(annotation)
+        self._count("orphan", annotation, self._is_orphan(out["image_id"]))
         if "id" in out:
             out["id"] = whole(out["id"])
         category = whole(out.get("category_id"))

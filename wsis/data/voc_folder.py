@@ -137,7 +137,9 @@ def read_folder(
     index = ImageIndex(require_folder(image_root, "images"))
     paths = sorted(path for path in walk_files(xml_root) if path.suffix.lower() == ".xml")
     if not paths:
-        raise DataError(f"{xml_root}: found no XML file in this folder and its subfolders")
+        raise DataError(
+            f"{xml_root}: found no XML file in this folder and its subfolders; name another by --xml"
+        )
 
     def read(path: Path) -> XmlRecord:
         return _read(path, xml_root, index, zero_based, class_names)
@@ -253,11 +255,15 @@ def read_class_names(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise DataError(f"{path}: cannot be read as a list of classes ({reason})") from error
+        raise DataError(
+            f"{path}: cannot be read as a list of classes ({reason}); write UTF-8 text"
+        ) from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DataError(f"{path}: found no class, expected one name per line")
+        raise DataError(
+            f"{path}: found no class, expected one name per line; leave --classes out to take all"
+        )
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{path}: class {name!r} occurs twice")
+            raise DataError(f"{path}: class {name!r} occurs twice; name each class once")
     return names

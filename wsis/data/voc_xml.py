@@ -62,7 +62,9 @@ def read_xml(path: Path) -> XmlAnnotation:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; every image needs its annotation XML") from error
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # no such encoding
-        raise DataError(f"{path}: not valid XML ({error})") from error
+        raise DataError(
+            f"{path}: not valid XML ({error}); export it again, or remove it"
+        ) from error
     if root.tag.lower() != "annotation":
         foreign = recognised_text(f"<{root.tag}".encode())
         text = foreign.partition("; ")[2] if root.tag == "annotations" else "name VOC's XML files"

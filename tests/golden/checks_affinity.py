@@ -24,7 +24,9 @@ from wsis.layers.affinity import (
     path_cells,
 )
 from wsis.layers.random_walk import pairs_of_edges, pairs_of_window, random_walk
-from wsis.layers.seeds import affinity_labels, label_map, power_background, walked_labels
+from wsis.layers.seeds import affinity_labels, label_map, power_background
+from wsis.methods.irn.config import WalkParams
+from wsis.structures import ScoreMaps
 
 NEAR_TIES = 1e-3
 """Share of pixels whose two best scores may change places."""
@@ -93,7 +95,10 @@ def bas_irn_random_walk(arrays: Arrays) -> Iterator[Comparison]:
         name = f"rw_beta10_exp{number}"
         yield relative(name, walked[:, None], arrays[name], 1e-3)
     labels = (arrays["keys"] + 1).tolist()
-    label = walked_labels(walked, labels, tuple(arrays["orig_size"].tolist()), 4, 0.22)
+    pixels = ScoreMaps(
+        np.array(labels), walked.numpy(), *arrays["orig_size"].tolist(), 4
+    ).enlarged()
+    label = label_map(pixels / pixels.amax(), labels, WalkParams.background)
     yield share("label", label, arrays["label"], NEAR_TIES)
 
 

@@ -15,7 +15,6 @@ from wsis.layers.seeds import (
     normalised,
     power_background,
     strided_sum,
-    walked_labels,
 )
 from wsis.structures.pseudo_labels import IGNORE
 
@@ -48,16 +47,6 @@ def test_background_wins_its_ties_and_the_earlier_map_the_others() -> None:
     torch.testing.assert_close(
         power_background(maps, 2.0)[0, 0], torch.tensor([0.64, 0.49, 0.16, 0.09])
     )
-
-
-def test_walked_maps_share_one_largest_score() -> None:
-    maps = torch.zeros(2, 6, 6)
-    maps[0, :3], maps[1, 3:] = 4.0, 0.5
-    label = walked_labels(maps, [5, 7], (23, 22), 4, 0.22)
-    assert label.shape == (23, 22) and set(label.unique().tolist()) == {0, 5}
-    assert set(walked_labels(maps, [5, 7], (23, 22), 4, 0.1).unique().tolist()) == {5, 7}
-    for nothing in (torch.zeros(2, 6, 6), torch.zeros(0, 6, 6)):
-        assert not walked_labels(nothing, [5, 7][: len(nothing)], (23, 22), 4, 0.22).any()
 
 
 @needs_crf

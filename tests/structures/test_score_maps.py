@@ -63,6 +63,12 @@ def test_maps_of_nothing_come_back(tmp_path):
     assert found.enlarged().shape == (0, *SIZE) and not found.classes.size
 
 
+@pytest.mark.parametrize("stride", GRIDS)
+def test_no_class_on_any_grid_is_nothing(stride):
+    maps = ScoreMaps([], np.zeros((0, *GRIDS[stride])), *SIZE, stride)
+    assert maps.enlarged().shape == (0, *SIZE)
+
+
 def test_the_same_maps_give_the_same_bytes_at_any_time(tmp_path, monkeypatch):
     first = write(tmp_path / "a.npz").read_bytes()
     now = time.time()

@@ -44,8 +44,8 @@ class LabelledDataParams:
 
     Attributes:
         labels: Names of the labels of the datasets in DATASETS.TRAIN, which are semantic ones
-            (DATASETS.CUSTOM_SEM_SEG); one for "Segmentor", two for "BANASegmentor": y_crf and y_ret, of which the first
-            is used, with a weight, where they differ.
+            (DATASETS.CUSTOM_SEM_SEG); one for "Segmentor" and "IRN", two for "BANASegmentor": y_crf and y_ret, of
+            which the first is used, with a weight, where they differ.
         strong_datasets: Datasets whose true labels (a label folder, or the masks of instances) training may use, beside
             the pseudo labels of DATASETS.TRAIN; an image in both is taken from these. A name in both lists is an error.
             With WSIS.SUPERVISION "mask", for the upper bound, those of DATASETS.TRAIN are such datasets too.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from wsis.config.params import key, part
 from wsis.config.rules import Rule, at_least
@@ -85,30 +84,6 @@ def label_map(maps: Tensor, labels: Sequence[int], background: float | Tensor) -
     first = maps.new_zeros(1, *maps.shape[1:]) + background
     values = torch.tensor([0, *labels], dtype=torch.uint8, device=maps.device)
     return values[torch.cat([first, maps]).argmax(dim=0)]
-
-
-def walked_labels(
-    maps: Tensor, labels: Sequence[int], size: tuple[int, int], stride: int, background: float
-) -> Tensor:
-    """Labels of the image from maps after a random walk, which are all divided by the one largest score.
-
-    Args:
-        maps: (K, h, w) on a grid of a stride.
-        labels: K values.
-        size: height and width of the image.
-        stride: of the grid.
-        background: score of background, where the largest one is 1.
-
-    Returns:
-        (H, W) uint8; all background where no score is above 0.
-    """
-    height, width = size
-    if not len(maps):
-        return torch.zeros(size, dtype=torch.uint8, device=maps.device)
-    enlarged = functional.interpolate(
-        maps[None], scale_factor=stride, mode="bilinear", align_corners=False
-    )[0, :, :height, :width]
-    return label_map(enlarged / (enlarged.amax() + EPS), labels, background)
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,10 @@ class ScoreMaps:
         stride has beyond the image is cut off.
         """
         scores, size = torch.from_numpy(self.scores), (self.height, self.width)
-        if self.stride == 1 or not len(scores):
-            return scores.expand(-1, *size)
+        if not len(scores):
+            return scores.new_zeros(0, *size)
+        if self.stride == 1:
+            return scores
         if self.stride:
             size = scores.shape[1] * self.stride, scores.shape[2] * self.stride
         full = functional.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]

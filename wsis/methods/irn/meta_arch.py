@@ -26,7 +26,7 @@ from wsis.layers.affinity import (
     path_affinities,
 )
 from wsis.layers.random_walk import pairs_of_edges, random_walk
-from wsis.layers.seeds import walked_labels
+from wsis.layers.seeds import EPS, label_map
 from wsis.methods.irn.config import IRNParams, WalkParams
 from wsis.methods.irn.network import FINE, IRNetHead
 from wsis.modeling.backbones.timm_backbone import freeze
@@ -42,7 +42,7 @@ NUM_LABELS = 1
 
 @dataclass(frozen=True)
 class WalkRefiner:
-    """Score maps after a random walk along an image's edges, and the label that they give.
+    """Score maps after a random walk along an image's edges, the largest score 1, and the label that they give.
 
     Attributes:
         reader: of the score maps that walk.
@@ -60,9 +60,10 @@ class WalkRefiner:
             start = scores.pow(walk.score_power) * (1 - edge)
             affinity = pairs_of_edges(edge, walk.radius)
             scores = random_walk(start, affinity, walk.radius, walk.beta, walk.steps)
-        size = seed.height, seed.width
-        label = walked_labels(scores, labels, size, FINE, walk.background)
-        maps = ScoreMaps(np.array(labels), scores.clamp(min=0).numpy(), *size, FINE)
+        maps = ScoreMaps(np.array(labels), scores.numpy(), seed.height, seed.width, FINE)
+        largest = max([0.0, *maps.enlarged().flatten(1).amax(dim=1).tolist()]) + EPS
+        maps.scores /= largest
+        label = label_map(maps.enlarged(), labels, walk.background)
         return ImageMaps({NAME: label.numpy()}, {NAME: maps})
 
 

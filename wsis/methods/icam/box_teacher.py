@@ -97,11 +97,12 @@ class BoxRefiner:
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
         """See :data:`wsis.modeling.teacher.Refiner`."""
         classes, rows = np.unique(seed.classes, return_inverse=True)
-        maps = ScoreMaps(
-            classes + 1, seed.maps[ICAM_MAP], seed.height, seed.width, self.stride
-        ).enlarged()
-        crops, scores, status = box_masks(maps.numpy(), rows, seed.boxes, self.threshold)
-        return ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
+        maps = ScoreMaps(classes + 1, seed.maps[ICAM_MAP], seed.height, seed.width, self.stride)
+        pixels = maps.enlarged().numpy()
+        crops, scores, status = box_masks(pixels, rows, seed.boxes, self.threshold)
+        made = ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
+        made.score_maps[ICAM_MAP] = maps
+        return made
 
 
 @META_ARCH_REGISTRY.register()
@@ -109,6 +110,8 @@ class ICAMBox(Teacher):
     """ICAM that is told boxes: each is a bag of its own, outside of all boxes of a class it is certainly not, and each
     box's largest probability is what the pixels of its mask are measured by.
     """
+
+    map_names = (ICAM_MAP,)
 
     @configurable
     def __init__(

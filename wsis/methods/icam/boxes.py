@@ -6,6 +6,7 @@ its coverage (h, w) is the share of each cell's area that it covers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wsis.layers.affinity import pair_offsets
 from wsis.layers.box_losses import tightness_loss
 from wsis.layers.seeds import EPS
 from wsis.methods.icam.losses import PMF_FLOOR, probability_logit
@@ -139,11 +141,27 @@ def box_masks(
     Returns:
         Of each box the mask, the mean of its normalised map in the mask, and the status, "ok" or "fallback".
     """
-    size = maps.shape[1:]
-    best, owner = np.zeros(size, np.float32), np.full(size, -1)
-    windows = [box_to_slices(box, *size) for box in boxes]
+    windows = [box_to_slices(box, *maps.shape[1:]) for box in boxes]
     own = [maps[(row, *window)] for row, window in zip(rows, windows, strict=True)]
     own = [scores / (scores.max() + EPS) for scores in own]
+    return disjoint_masks(own, windows, maps.shape[1:], threshold)
+
+
+def disjoint_masks(
+    own: Sequence[np.ndarray],
+    windows: Sequence[tuple[slice, slice]],
+    size: tuple[int, ...],
+    threshold: float,
+) -> tuple[list[Crop], list[float], list[str]]:
+    """See :func:`box_masks`.
+
+    Args:
+        own: (h, w) scores of each box in its window.
+        windows: rows and columns of each.
+        size: height and width of the image.
+        threshold: in (0, 1).
+    """
+    best, owner = np.zeros(size, np.float32), np.full(size, -1)
     for i in np.argsort([-scores.size for scores in own], kind="stable"):
         wins = own[i] >= best[windows[i]]
         best[windows[i]][wins], owner[windows[i]][wins] = own[i][wins], i
@@ -156,3 +174,23 @@ def box_masks(
         crops.append((mask, columns.start, rows_of.start))
         scores.append(float(own[i][mask].mean().clip(0, 1)))
     return crops, scores, status
+
+
+def pairs_in_window(affinity: Tensor, radius: int, rows: slice, columns: slice) -> Tensor:
+    """The affinities of those pairs whose cells both lie in a window, else 0.
+
+    Args:
+        affinity: (D, H, W), see :func:`wsis.layers.random_walk.pairs_of_window`.
+        radius: of the pairs.
+        rows, columns: of the window.
+
+    Returns:
+        (D, h, w).
+    """
+    out = affinity[:, rows, columns].clone()
+    height, width = out.shape[1:]
+    for number, (dy, dx) in enumerate(pair_offsets(radius)):
+        out[number, max(0, height - dy) :] = 0
+        out[number, :, max(0, width - dx) :] = 0
+        out[number, :, : max(0, -dx)] = 0
+    return out

@@ -78,10 +78,9 @@ def shifted_hsv(image: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 RGB with another hue, which goes round, and another saturation and value, which end at 0 and 255;
     in OpenCV's steps.
     """
-    hue, *others = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    hue = ((hue.astype(np.int16) + steps[0]) % 180).astype(np.uint8)
-    moved = [cv2.add(each, float(step)) for each, step in zip(others, steps[1:], strict=True)]
-    return cv2.cvtColor(cv2.merge([hue, *moved]), cv2.COLOR_HSV2RGB)
+    moved = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.int16) + np.array(steps, np.int16)
+    moved[..., 0] %= 180
+    return cv2.cvtColor(moved.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from wsis.data.images import read_image
 from wsis.errors import ConfigError, DataError
 from wsis.structures.indexed_masks import IndexedBitMasks
 from wsis.structures.rle import RLE, segmentation_to_rle
+from wsis.structures.shared_image import SharedImage
 
 _NOT_FOR_MODELS = ("annotations", "void")
 
@@ -45,6 +46,8 @@ class WsisDatasetMapper:
         image_format: "RGB" or "BGR".
         high_bit_depth: see :func:`wsis.data.images.read_image`.
         use_masks: make the mask fields.
+        use_colours: also make `gt_image`, the image for each instance
+            (:class:`wsis.structures.shared_image.SharedImage`).
         keep_original: add `original_image` (H, W, 3) uint8 RGB.
     """
 
@@ -57,13 +60,14 @@ class WsisDatasetMapper:
         image_format: str,
         high_bit_depth: str,
         use_masks: bool = False,
+        use_colours: bool = False,
         keep_original: bool = False,
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.high_bit_depth = high_bit_depth
-        self.use_masks = use_masks
+        self.use_masks, self.use_colours = use_masks, use_colours
         self.keep_original = keep_original
 
     @classmethod
@@ -83,6 +87,7 @@ class WsisDatasetMapper:
             "is_train": is_train,
             "augmentations": augmentations,
             "use_masks": is_train and cfg.MODEL.MASK_ON,
+            "use_colours": cfg.MODEL.ROI_MASK_HEAD.SIMILARITY.WEIGHT > 0,
             **image_options(cfg),
         }
 
@@ -104,7 +109,10 @@ class WsisDatasetMapper:
             result["original_image"] = image
         if self.is_train:
             shape = inputs.image.shape[:2]
-            result["instances"] = self._instances(dataset_dict, transforms, shape)
+            instances = self._instances(dataset_dict, transforms, shape)
+            if self.use_colours:
+                instances.gt_image = SharedImage(result["image"], len(instances))
+            result["instances"] = instances
         return result
 
     def _instances(

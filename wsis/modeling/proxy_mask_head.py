@@ -14,8 +14,12 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.config.params import check, key, node, read
+from wsis.config.params import check, key, node, part, read
 from wsis.config.rules import at_least_below, one_of
+from wsis.layers.feature_similarity import SimilarityParams
+
+CELL = 8
+"""Pixels of the image that the Gaussian of the feature-similarity loss counts as one cell."""
 
 
 @node("MODEL.ROI_MASK_HEAD")
@@ -32,6 +36,18 @@ class ScoreParams:
 
     score_mode: str = key("none", one_of(("none", "weight", "threshold")))
     score_threshold: float = key(0.0, at_least_below(0, 1))
+
+
+@node("MODEL.ROI_MASK_HEAD")
+@dataclass(frozen=True)
+class MaskSimilarityParams:
+    """A term of the loss of "ProxyMaskHead" and "PairMaskHead"."""
+
+    similarity: SimilarityParams = part(
+        SimilarityParams(weight=0.0),
+        "SIMILARITY",
+        f"The map is the mask of a proposal, and the Gaussian is measured in cells of {CELL} pixels of the image.",
+    )
 
 
 class MaskTargets(NamedTuple):
@@ -127,6 +143,38 @@ def _image_targets(instances: Instances, mask_size: int) -> MaskTargets:
     return MaskTargets(classes, cut("gt_masks"), cut("gt_ignore_masks"), scores)
 
 
+def mask_similarity_loss(
+    probabilities: Tensor, instances: list[Instances], params: SimilarityParams
+) -> Tensor:
+    """The feature-similarity loss of the masks of proposals, on the colours that the image has in them. Outside of its
+    object's box a mask is background, so that the box's border is no edge.
+
+    Args:
+        probabilities: (B, M, M) of all proposals.
+        instances: per image, with `proposal_boxes`, and where there are any `gt_boxes` and `gt_image`.
+        params: weight and form.
+
+    Returns:
+        Scalar; 0 with zero gradients without proposals.
+    """
+    per_image = [each for each in instances if len(each)]
+    if not per_image:
+        return probabilities.sum() * 0.0
+    size = probabilities.shape[-1]
+    boxes = torch.cat([each.proposal_boxes.tensor for each in per_image]).float()
+    corners = torch.cat([each.gt_boxes.tensor for each in per_image]).float()
+    colours = torch.cat(
+        [each.gt_image.colours(each.proposal_boxes.tensor, size) for each in per_image]
+    )
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
+    centres = (torch.arange(size, device=boxes.device) + 0.5) / size
+    places = boxes[:, :2, None] + sides[:, :, None] * centres  # (B, 2, M), x and y
+    within = (places >= corners[:, :2, None]) & (places < corners[:, 2:, None])
+    inside = probabilities * (within[:, 1, :, None] & within[:, 0, None])
+    y = torch.stack([inside, 1 - inside], dim=1)
+    return params.loss(y, colours, CELL * size / sides.flip(1))
+
+
 @ROI_MASK_HEAD_REGISTRY.register()
 class ProxyMaskHead(MaskRCNNConvUpsampleHead):
     """Mask R-CNN's mask head, whose loss skips ignored pixels and heeds the score of each mask.
@@ -138,6 +186,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
     Args:
         input_shape: shape of the RoI features.
         score_mode, score_threshold: see :class:`ScoreParams`.
+        similarity: see :class:`MaskSimilarityParams`.
         kwargs: see :class:`MaskRCNNConvUpsampleHead`.
     """
 
@@ -148,17 +197,20 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         *,
         score_mode: str = ScoreParams.score_mode,
         score_threshold: float = ScoreParams.score_threshold,
+        similarity: SimilarityParams = MaskSimilarityParams.similarity,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, **kwargs)
         check(ScoreParams(score_mode, score_threshold))
         self.score_mode = score_mode
         self.score_threshold = score_threshold
+        self.similarity = similarity
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Detectron2's keys and those of :class:`ScoreParams`."""
-        return super().from_config(cfg, input_shape) | vars(read(cfg, ScoreParams))
+        """Detectron2's keys and those of :class:`ScoreParams` and :class:`MaskSimilarityParams`."""
+        parts = vars(read(cfg, ScoreParams)) | vars(read(cfg, MaskSimilarityParams))
+        return super().from_config(cfg, input_shape) | parts
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
         """The loss in training; else Detectron2's inference.
@@ -173,7 +225,11 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         targets = self.targets(instances, logits.shape[-1])
         weights = self.mask_weights(targets.scores)
         _log_accuracy(logits.detach(), targets, weights)
-        return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
+        losses = {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
+        if self.similarity.weight > 0:
+            own = select_class(logits, targets.classes).float().sigmoid()
+            losses["loss_mask_similarity"] = mask_similarity_loss(own, instances, self.similarity)
+        return losses
 
     def mask_weights(self, scores: Tensor) -> Tensor:
         """(B,) scores to (B,) weights of the masks in the loss."""

@@ -13,12 +13,18 @@ from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.icam.config import AffinityNetParams, ICAMParams
 from wsis.methods.icam.losses import LossParams
 
-STAGES = {"icam": "ICAM", "affinity_net": "AffinityNet", "deeplab_v1": "Segmentor"}
+KINDS = {
+    "icam_box": "ICAMBox",
+    "icam": "ICAM",
+    "affinity_net": "AffinityNet",
+    "deeplab_v1": "Segmentor",
+}
+STAGES = ("icam", "affinity_net", "deeplab_v1")
 IMAGES = {"voc": 10582, "coco14": 82783, "coco17": 118287}
 LEAVES = [
     n for n in [*names("ICAM/*.yaml"), *names("photos/*_lite0_photos.yaml")] if "Base" not in n
 ]
-OURS = [n for n in LEAVES if n.split("/")[1].startswith(tuple(STAGES))]
+OURS = [n for n in LEAVES if n.split("/")[1].startswith(tuple(KINDS))]
 
 
 def on_meta(name):
@@ -30,9 +36,10 @@ def on_meta(name):
 @pytest.mark.parametrize("name", OURS)
 def test_a_stage_builds_and_learns_from_tags_or_labels(name):
     cfg, model = on_meta(name)
-    (stage,) = (arch for prefix, arch in STAGES.items() if f"/{prefix}" in name)
+    stage = next(arch for prefix, arch in KINDS.items() if f"/{prefix}" in name)
     assert stage == cfg.MODEL.META_ARCHITECTURE
-    assert (cfg.WSIS.SUPERVISION == "image") == (stage != "Segmentor")
+    supervision = {"ICAM": "image", "AffinityNet": "image"}.get(stage, "box")
+    assert supervision == cfg.WSIS.SUPERVISION
     assert (cfg.MODEL.PIXEL_MEAN[0] == 127.5) == name.startswith("photos")
     groups = model.parameter_groups(cfg)
     assert len({group["lr"] for group in groups}) > 1

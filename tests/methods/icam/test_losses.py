@@ -100,11 +100,13 @@ def test_pooling_by_the_mean_leaves_the_background_out_and_by_the_maximum_does_n
 def test_equal_maps_of_any_scale_have_no_equivariance_loss():
     logits = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
     large, small = logits.expand(1, 2, 9, 9), logits.expand(1, 2, 3, 4)
-    same = equivariance_losses(Maps(large, large), Maps(small, small))
+    certain = Maps(large, large).probabilities()
+    same = equivariance_losses(certain, Maps(small, small).probabilities())
     assert [float(loss) for loss in same] == pytest.approx([0, 0], abs=1e-6)
     p = float(logits.softmax(dim=1)[0, 1, 0, 0])
     # one of four differs: two of four differences of ER, one of two of ECR
-    er, ecr = equivariance_losses(Maps(large, large), Maps(small, torch.zeros_like(small)))
+    other = Maps(small, torch.zeros_like(small)).probabilities()
+    er, ecr = equivariance_losses(certain, other)
     assert (float(er), float(ecr)) == pytest.approx((2 * (p - 0.5), p - 0.5))
 
 

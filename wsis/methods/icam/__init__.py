@@ -6,6 +6,8 @@ affinities of pixels, are labels that a segmentation network is trained on.
 """
 
 from wsis.methods.icam.affinity_net import AffinityNet
+from wsis.methods.icam.box_teacher import ICAMBox
+from wsis.methods.icam.box_walk import AffinityNetBox
 from wsis.methods.icam.meta_arch import ICAM
 
-__all__ = ["ICAM", "AffinityNet"]
+__all__ = ["ICAM", "AffinityNet", "AffinityNetBox", "ICAMBox"]

@@ -200,12 +200,9 @@ class AffinityNet(TagTeacher):
     def _seed(self, inputs: dict[str, Any]) -> Seed:
         params, maps = self.params, inputs["score_maps"][self.params.maps]
         scores = cell_scores(maps, params.alpha, params.cell)
-        size = (scores.shape[1], scores.shape[2])
-        image = self.normalise(inputs["image"])
-        height, width = image.shape[1:]
-        padded = functional.pad(image, (0, -width % params.cell, 0, -height % params.cell))
-        radius = fitting_radius(params.radius, *size)
-        affinity = feature_affinities(self.network(padded[None], size), radius)[0]
+        affinity = image_affinities(
+            self.network, self.normalise(inputs["image"]), (maps.height, maps.width), params
+        )
         found = {AFFINITY: affinity.cpu().numpy(), SCORES: scores.numpy()}
         tags = [int(label) - 1 for label in maps.classes if label]
         return seed_from_inputs(inputs | {"tags": tags}, found)
@@ -213,6 +210,28 @@ class AffinityNet(TagTeacher):
     def refiner(self) -> MapRefiner:
         """See :meth:`TagTeacher.refiner`."""
         return WalkRefiner(self.params)
+
+
+def image_affinities(
+    network: AffinityNetwork, image: Tensor, size: tuple[int, int], params: AffinityNetParams
+) -> Tensor:
+    """Affinities of the cells of an image.
+
+    Args:
+        network: of the features.
+        image: (3, h, w), normalised; it is padded to whole cells.
+        size: height and width of the original image.
+        params: cell and radius.
+
+    Returns:
+        (D, h, w), see :mod:`wsis.layers.affinity`.
+    """
+    cell, (height, width) = params.cell, image.shape[1:]
+    padded = functional.pad(image, (0, -width % cell, 0, -height % cell))
+    cells = (-(-size[0] // cell), -(-size[1] // cell))
+    return feature_affinities(network(padded[None], cells), fitting_radius(params.radius, *cells))[
+        0
+    ]
 
 
 def cell_scores(maps: ScoreMaps, alpha: float, cell: int) -> Tensor:

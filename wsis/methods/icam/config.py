@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wsis.config.params import key, node, part
 from wsis.config.rules import (
+    above,
     above_at_most,
     at_least,
     at_least_below,
@@ -29,6 +30,8 @@ class ICAMParams:
     Attributes:
         channels: Channels of the features of the backbone's two lower maps by which pixels are compared.
         dropout: Share of the channels of the last map that are dropped in training.
+        gain: Scale of the classifier's initial weights, in units of the published one (Xavier's), which suits features
+            below 1; with larger ones the first maps are sharp at random, and one channel wins everywhere.
         second_scale: Size of the smaller copy of each image in training, in units of the image's.
         lr_factors: Learning rate of the backbone's biases, of the new layers' weights and of their biases, in units of
             SOLVER.BASE_LR.
@@ -42,6 +45,7 @@ class ICAMParams:
 
     channels: tuple[int, int] = key((64, 128), _CHANNELS)
     dropout: float = key(0.5, at_least_below(0, 1))
+    gain: float = key(1.0, above(0))
     second_scale: float = key(0.3, above_at_most(0, 1))
     lr_factors: tuple[float, float, float] = key((2.0, 10.0, 20.0), _FACTORS)
     losses: LossParams = part(LossParams(), "LOSS")

@@ -57,6 +57,10 @@ class Maps:
     plain: Tensor
     refined: Tensor
 
+    def probabilities(self) -> Maps:
+        """After the softmax over the channels."""
+        return Maps(self.plain.softmax(dim=1), self.refined.softmax(dim=1))
+
 
 def probability_logit(probability: Tensor) -> Tensor:
     """z(p) = log(p (1 - EPS) + EPS) - log(1 - p (1 - EPS)), whose sigmoid is (p (1 - EPS) + EPS) / (1 + EPS)."""
@@ -137,21 +141,18 @@ def equivariance_losses(first: Maps, second: Maps) -> tuple[Tensor, Tensor]:
     at the second one's size.
 
     Args:
-        first, second: of the larger and the smaller image.
+        first, second: probabilities of the larger and the smaller image.
 
     Returns:
         ER, between the same kinds of both sizes and between both kinds of the same size; and ECR, between unlike kinds
         of unlike sizes.
     """
     size = (second.plain.shape[2], second.plain.shape[3])
-    plain1, refined1 = (
-        resize_scores(logits.softmax(dim=1), size) for logits in (first.plain, first.refined)
-    )
-    plain2, refined2 = (logits.softmax(dim=1) for logits in (second.plain, second.refined))
+    plain1, refined1 = (resize_scores(maps, size) for maps in (first.plain, first.refined))
     mean = functional.l1_loss
-    same = mean(plain1, plain2) + mean(refined1, refined2)
-    same = same + mean(plain1, refined1) + mean(plain2, refined2)
-    return same, mean(plain1, refined2) + mean(plain2, refined1)
+    same = mean(plain1, second.plain) + mean(refined1, second.refined)
+    same = same + mean(plain1, refined1) + mean(second.plain, second.refined)
+    return same, mean(plain1, second.refined) + mean(second.plain, refined1)
 
 
 def importance_loss(
@@ -198,7 +199,9 @@ def map_losses(
         losses["loss_importance"] = share * (first + second)
     first, second = (pooled_loss(m.refined, tags, params.refined_pooling) for m in scales)
     losses["loss_refined"] = first + second
-    losses["loss_er"], losses["loss_ecr"] = equivariance_losses(*scales)
+    losses["loss_er"], losses["loss_ecr"] = equivariance_losses(
+        scales[0].probabilities(), scales[1].probabilities()
+    )
     if params.similarity.weight > 0:
         losses["loss_similarity"] = params.similarity.loss(scales[0].plain.softmax(dim=1), colours)
     return losses

@@ -58,7 +58,9 @@ class ICAM(TagTeacher):
             sem_seg: also make labels.
         """
         super().__init__()
-        self.network = CamNetwork(backbone, num_classes, params.channels, params.dropout)
+        self.network = CamNetwork(
+            backbone, num_classes, params.channels, params.dropout, params.gain
+        )
         self.params = params
         self.map_names = (ICAM_MAP, *crf_names(params.crf_alphas))
         self.label_names = (ICAM_LABEL,) if sem_seg else ()

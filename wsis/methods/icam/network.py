@@ -70,13 +70,19 @@ class CamNetwork(nn.Module):
         num_classes: C, background not included.
         channels: of the features of the first two maps.
         dropout: share of the channels of the last map that are dropped in training.
+        gain: of the classifier's initial weights.
 
     Raises:
         ConfigError: the backbone has less than three maps.
     """
 
     def __init__(
-        self, backbone: Backbone, num_classes: int, channels: tuple[int, int], dropout: float
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        channels: tuple[int, int],
+        dropout: float,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -87,7 +93,7 @@ class CamNetwork(nn.Module):
         self.f8_3 = nn.Conv2d(low, channels[0], 1, bias=False)
         self.f8_4 = nn.Conv2d(middle, channels[1], 1, bias=False)
         self.f9 = nn.Conv2d(3 + sum(channels), sum(channels), 1, bias=False)
-        nn.init.xavier_uniform_(self.fc8.weight)
+        nn.init.xavier_uniform_(self.fc8.weight, gain)
         nn.init.kaiming_normal_(self.f8_3.weight)
         nn.init.kaiming_normal_(self.f8_4.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)

@@ -6,7 +6,9 @@ import base64
 import binascii
 import io
 import math
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +21,9 @@ from wsis.data.source_checks import is_integer
 from wsis.errors import DataError
 from wsis.structures.polygons import window_to_rle
 from wsis.structures.proxy_file import read_json
+
+EXPORTED = re.compile(r"id (\d{1,18})\b")
+"""What the description of a shape begins with that :mod:`wsis.data.formats.writers` has written."""
 
 
 def read_labelme(source: Path, images: Path | None, names: list[str] | None = None) -> Imported:
@@ -100,7 +105,8 @@ def parse_shapes(
         if found is None:
             left_out.add(f"shapes of the kind {kind} whose points cannot be used", where)
         else:
-            yield where, found
+            exported = EXPORTED.match(str(shape.get("description") or ""))
+            yield where, replace(found, annotation_id=int(exported[1]) if exported else None)
 
 
 def _of_two(

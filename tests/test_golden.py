@@ -76,8 +76,8 @@ INERT = {
     "icam/random_walk_b": "num_classes",
     # the same for old and new layers
     "icam/poly_optimizer": "group_weight_decay",
-    # classes 1 and 4 of 6, turned by half
-    "icam/infer_two_classes": "label",
+    # classes 1 and 4 of 6, turned by half; another order of the sizes
+    "icam/infer_two_classes": "label scales",
     # made without the terms that look at them
     "icam/stage1_loss_lw0_avgavg": "indices1 indices2",
     "icam/stage1_loss_lw1_nofsl": "img1",

@@ -70,9 +70,8 @@ def fill(net: torch.nn.Module) -> None:
         value.copy_(torch.from_numpy(noise.astype(np.float32)))
 
 
-@cache
 def make_network() -> CamNetwork:
-    """The published network, 420 MB."""
+    """The published network, 420 MB, which nothing keeps."""
     net = CamNetwork(ResNet38(PARAMS), num_classes=20, channels=(64, 128), dropout=0.5).eval()
     fill(net)
     return net

@@ -14,6 +14,7 @@ from tests.methods.bana import tiny_classifier, tiny_segmentor
 from tests.methods.bbam import tiny_detector
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.methods.cam import tiny as tiny_cam
+from tests.methods.irn import tiny as tiny_irn
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -65,10 +66,16 @@ def cam(loss: str) -> Case:
     return tiny_cam.make_model(loss), tiny_cam.make_batch()
 
 
+def irn() -> Case:
+    """Edges and displacements."""
+    return tiny_irn.make_model(), tiny_irn.make_batch()
+
+
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
     **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
+    "irn": irn,
     **{f"tags_{loss}": partial(cam, loss) for loss in TAG_LOSSES},
 }
 """Those that draw no random numbers in a step."""

@@ -15,6 +15,7 @@ from tests.methods.bbam import tiny_detector
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.methods.cam import tiny as tiny_cam
 from tests.methods.icam import tiny as tiny_icam
+from tests.methods.irn import tiny as tiny_irn
 from tests.tiny import write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -74,10 +75,16 @@ def icam(kind: str) -> Case:
     return WsisTrainer.build_model(cfg), tiny_icam.make_batch()
 
 
+def irn() -> Case:
+    """Edges and displacements."""
+    return tiny_irn.make_model(), tiny_irn.make_batch()
+
+
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
     **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
+    "irn": irn,
     **{f"tags_{loss}": partial(cam, loss) for loss in TAG_LOSSES},
     **{kind: partial(icam, kind) for kind in ("icam", "affinity_net")},
 }

@@ -15,6 +15,7 @@ from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.methods.cam import tiny as tiny_cam
+from tests.methods.irn import tiny as tiny_irn
 from tests.models import EXPLAINED, METHODS, MODELS, STUDENTS, losses_and_gradient, student
 from wsis.engine import WsisTrainer
 from wsis.engine.prediction import to_annotations
@@ -101,6 +102,7 @@ def test_features_and_maps():
     check_seeds(tiny_boxcaseg.make_model(), tiny_boxcaseg.make_inputs())
     check_seeds(tiny_cam.make_model(), tiny_cam.make_inputs(0, 2))
     check_seeds(tiny_cam.make_model(tags="predicted"), tiny_cam.make_inputs())
+    check_seeds(tiny_irn.make_model(), tiny_irn.make_inputs())
 
 
 def test_seeds_of_icam_and_what_walks():

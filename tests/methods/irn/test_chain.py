@@ -15,6 +15,7 @@ from PIL import Image
 from tests.generating import generate, outputs
 from tests.masks import needs_crf
 from tests.methods.bana import tiny_segmentor as tiny
+from tests.methods.irn.tiny import NETWORK
 from tests.tiny import SIZE, write_dataset
 from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
@@ -26,24 +27,6 @@ from wsis.structures import ImageMaps, ScoreMaps
 from wsis.structures.score_maps import read_score_maps
 
 pytestmark = needs_crf
-NETWORK = tiny.RESNET | {
-    "MODEL.META_ARCHITECTURE": "IRN",
-    "MODEL.DEVICE": "cpu",
-    "MODEL.BACKBONE.NAME": "build_resnet_stride16_backbone",
-    "MODEL.RESNETS.OUT_FEATURES": ["stem", "res2", "res3", "res4", "res5"],
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.PIXEL_STD": [57.0] * 3,
-    "MODEL.IRN.MIN_SIDE": 0,
-    "MODEL.IRN.RADIUS": 5,
-    "MODEL.SEGMENTOR.LABELS": ["ir_label"],
-    "INPUT.SCALED_CROP.SIZE": SIZE,
-    "INPUT.SCALED_CROP.JITTER": 0.0,
-    "SOLVER.IMS_PER_BATCH": 4,
-    "SOLVER.MAX_ITER": 3,
-    "SOLVER.BASE_LR": 0.1,
-    "SOLVER.WARMUP_ITERS": 0,
-    "SOLVER.LR_SCHEDULER_NAME": "WarmupPolyLR",
-}
 BASE = {"INPUT.MIN_SIZE_TEST": 0, "PROXY.NUM_WORKERS": 0, "DATALOADER.NUM_WORKERS": 0, "SEED": 2}
 
 

@@ -57,7 +57,7 @@ class MeanShift(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, h, w), in training as it is."""
         if self.training:
-            self.running_mean.lerp_(maps.detach().mean(dim=(0, 2, 3)), self.momentum)
+            self.running_mean.lerp_(maps.detach().float().mean(dim=(0, 2, 3)), self.momentum)
             return maps
         return maps - self.running_mean[:, None, None]
 

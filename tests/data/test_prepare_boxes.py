@@ -298,6 +298,8 @@ def test_regions_of_via(root, convert):
         {"shape_attributes": {"name": "polyline", "all_points_x": [1], "all_points_y": [1]}},
         {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 3}},
         {"shape_attributes": {"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1]}},
+        {"shape_attributes": {"name": []}},
+        "no region",
     ]
     entry = {"filename": "a.png", "regions": dict(enumerate(regions))}  # version 1 has no list
     (root / "via.json").write_text(json.dumps({"a.png": entry, "x": {**entry, "filename": ""}}))
@@ -308,6 +310,8 @@ def test_regions_of_via(root, convert):
     told = dict(re.findall(r"^left out: (.*?): (\d+), the first is", out, flags=re.M))
     assert told == {
         "regions of the kind polyline": "1",
+        "regions of the kind []": "1",
+        "regions of the kind None": "1",
         "regions of the kind rect whose numbers cannot be used": "1",
         "regions of the kind polygon whose numbers cannot be used": "1",
         "annotated images that are not there": "1",
@@ -349,6 +353,11 @@ WRONG = {
     "torn yaml": ("yolo", lambda r: _swap(r, "y/data.yaml", "a: [1"), "cannot be read as YAML"),
     "no keys": ("yolo", lambda r: _swap(r, "y/data.yaml", "- a"), "found no keys"),
     "no names": ("yolo", lambda r: _swap(r, "y/data.yaml", "train: x\nnc: 2"), "key 'names'"),
+    "names of no number": (
+        "yolo",
+        lambda r: _swap(r, "y/data.yaml", "names: {0: a, x: b}"),
+        "key 'names'",
+    ),
     "a name twice": ("yolo", lambda r: _swap(r, "y/d.yaml", "names: [a, a]"), "'a' occurs twice"),
     "no split": ("yolo", lambda r: _swap(r, "y/data.yaml", "names: [a]\nval: x"), "(there: val)"),
     "no folder": (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from wsis.data.formats.records import Imported, Item, Size, Tally, ring_item
 from wsis.data.folders import expand_patterns
+from wsis.data.formats.records import Imported, Item, Size, Tally, ring_item
 from wsis.data.voc_folder import read_class_names
 from wsis.errors import ConfigError, DataError
 

@@ -23,7 +23,7 @@ from wsis.data.formats.records import Imported
 from wsis.data.formats.via import read_via
 from wsis.data.formats.yolo import read_yolo
 from wsis.data.source import check_document
-from wsis.data.voc_folder import read_class_names, read_folder, to_document
+from wsis.data.voc_folder import alike, hints, read_class_names, read_folder, to_document
 from wsis.engine import output_path, run_tool
 from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.proxy_file import write_json_atomic
@@ -100,17 +100,14 @@ def convert_voc(args: argparse.Namespace) -> tuple[dict[str, Any], Path, list[st
     root = args.images or args.input
     folder = read_folder(args.input, root, zero_based=args.zero_based, class_names=names)
     if folder.problems:
-        for problem in folder.problems[:-1]:
+        *others, last = alike(folder.problems)
+        for problem in others:
             sys.stderr.write(f"error: {problem}\n")
-        raise DataError(folder.problems[-1])
+        raise DataError(last)
     document = to_document(folder.records, names, args.zero_based)
     if not document["annotations"]:
         raise DataError(f"{args.input}: the XML files have no object")
-    lonely = folder.without_xml
-    notes = [
-        f"left out: images without an XML file: {len(lonely)}, the first is {n}" for n in lonely
-    ]
-    return document, root, notes[:1], []
+    return document, root, [f"note: {note}" for note in hints(folder, args.zero_based)], []
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.input.exists():
         raise DataError(f"{args.input}: no such file or folder (--input)")
     document, root, notes, unreadable = convert(args)
-    check_document(document, str(args.output), str(root), "")
+    check_document(document, str(args.output), str(root), "", bad_box="later")
     write_json_atomic(args.output, document)
     for note in notes:
         print(note)

@@ -9,13 +9,11 @@ datasets/README.md says how images are found and what boxes mean.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
 from wsis.data.source import check_document
-from wsis.data.source_checks import BAD_BOX_CURE
-from wsis.data.voc_folder import VocFolder, read_class_names, read_folder, to_document
+from wsis.data.voc_folder import alike, hints, read_class_names, read_folder, to_document
 from wsis.engine import output_path, run_tool
 from wsis.errors import DataError, counted
 from wsis.structures.proxy_file import write_json_atomic
@@ -37,48 +35,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="corners are coordinates from 0, not VOC's pixel numbers from 1",
     )
     return parser.parse_args(argv)
-
-
-def hints(folder: VocFolder, zero_based: bool) -> list[str]:
-    """What may be worth a look, one line each."""
-    found = []
-    if folder.without_xml:
-        number, first = len(folder.without_xml), folder.without_xml[0]
-        found.append(
-            f"images without an XML file, which are left out: {number}, the first is {first}"
-        )
-    if folder.other:
-        found.append(folder.other)
-    items = [item for record in folder.records for item in record.objects]
-    turned = sum(item.turned for item in items)
-    if turned:
-        found.append(
-            f"{counted(turned, 'box had its', 'boxes had their')} corners in the wrong order: put in order"
-        )
-    if folder.bad_boxes:
-        number = counted(len(folder.bad_boxes), "box has", "boxes have")
-        found.append(
-            f"{number} no pixel in the image, the first: {folder.bad_boxes[0]}; {BAD_BOX_CURE}, or correct the XML"
-        )
-    at_zero = sum(min(item.corners[:2]) == 0 for item in items)
-    if at_zero and not zero_based:
-        found.append(
-            f"{counted(at_zero, 'box begins', 'boxes begin')} at 0: a tool that counts from 0 may have "
-            "written the file; then use --zero-based"
-        )
-    return found
-
-
-def alike(problems: list[str]) -> list[str]:
-    """Problems that differ in file, object and numbers only as one line, with a count."""
-    kinds: dict[str, list[str]] = {}
-    for problem in problems:
-        cause = re.sub(r"^.*?\.xml: (object \d+: )?", "", problem, flags=re.IGNORECASE)
-        kinds.setdefault(re.sub(r"\d+|/\S+|'[^']*'", "", cause), []).append(problem)
-    return [
-        first + (f" (and {counted(len(more), 'more like it', 'more like it')})" if more else "")
-        for first, *more in kinds.values()
-    ]
 
 
 def main(argv: list[str] | None = None) -> int:

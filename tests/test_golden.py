@@ -40,6 +40,8 @@ INERT = {
         for norm in (*(f"{i}.bn{k}" for i in (0, 1) for k in (1, 2, 3)), "0.downsample.1")
         for kind in ("mean", "var")
     ),
+    # a network without batch norms
+    "bas/net_vgg_wsol": "buffer_names buffer_norms_after",
     # nothing in it; the ten crops are used instead
     "bas/wsol_eval_single": "tencrop_scores",
     "bas/wsol_eval_multi_tencrop": "scores",

@@ -420,7 +420,7 @@ def test_options_that_do_not_belong_together(root, convert):
 
 def test_mistakes_of_xml_files_are_told_at_once(root, tool):
     save(root / "x/a.png", np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8))
-    write_xml(root / "x/a.xml", ("nut", 61, 1, 70, 9), ("", 1, 1, 9, 9))
+    write_xml(root / "x/a.xml", ("nut", "one", 1, 9, 9), ("", 1, 1, 9, 9))
     words = ("--from", "voc", "--input", root / "x", "--output", root / "o.json")
     status, _, err = tool(SCRIPTS / "prepare_boxes.py", *words)
     assert status == 2 and len(err.splitlines()) == 2 and not (root / "o.json").exists()

@@ -143,7 +143,7 @@ def test_a_device_that_is_not_there(tmp_path, data, monkeypatch, caplog):
         (["DATASETS.TEST", ("tinny",)], "'tinny'"),
         (
             ["MODEL.META_ARCHITECTURE", "MaskRCNN"],
-            "MODEL.META_ARCHITECTURE: found 'MaskRCNN', expected one of BANA",
+            "MODEL.META_ARCHITECTURE: found 'MaskRCNN', expected one of AffinityNet",
         ),
         (["MODEL.ROI_HEADS.NAME", "MyHeads"], "MODEL: No object named 'MyHeads'"),
         (["MODEL.RESNETS.DEPTH", 18], "MODEL: Must set MODEL.RESNETS.RES2_OUT_CHANNELS = 64"),

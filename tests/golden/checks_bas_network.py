@@ -212,7 +212,8 @@ def bas_constraint(arrays: Arrays) -> Iterator[Comparison]:
     "bas",
     "amc_wsss",
     "feat labels p_label score_1 score_2 S S_bg M_fg loss_cls loss_frg loss_bas loss_area total grad_feat"
-    " infer_fused_01 w.classifier_cls.weight w.classifier_loc.0.weight g.classifier_loc.0.weight",
+    " infer_fused_01 w.classifier_cls.weight w.classifier_loc.0.weight g.classifier_cls.weight"
+    " g.classifier_loc.0.weight",
 )
 def bas_seed_constraint(arrays: Arrays) -> Iterator[Comparison]:
     """Semantic seeds: several tags, one drawn positive."""

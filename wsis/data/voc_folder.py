@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from wsis.data.folders import images_of, left_out, walk_files
 from wsis.data.image_names import FolderIndex
 from wsis.data.images import read_header
 from wsis.data.prepare import number_annotations, require_folder
-from wsis.data.source_checks import leaves_root
+from wsis.data.source_checks import BAD_BOX_CURE, leaves_root
 from wsis.data.voc_xml import XmlObject, box_problem, corners_to_bbox, read_xml
 from wsis.errors import DataError, counted
 
@@ -267,3 +268,45 @@ def read_class_names(path: Path) -> list[str]:
         if names.count(name) > 1:
             raise DataError(f"{path}: class {name!r} occurs twice; name each class once")
     return names
+
+
+def hints(folder: VocFolder, zero_based: bool) -> list[str]:
+    """What may be worth a look, one line each."""
+    found = []
+    if folder.without_xml:
+        number, first = len(folder.without_xml), folder.without_xml[0]
+        found.append(
+            f"images without an XML file, which are left out: {number}, the first is {first}"
+        )
+    if folder.other:
+        found.append(folder.other)
+    items = [item for record in folder.records for item in record.objects]
+    turned = sum(item.turned for item in items)
+    if turned:
+        found.append(
+            f"{counted(turned, 'box had its', 'boxes had their')} corners in the wrong order: put in order"
+        )
+    if folder.bad_boxes:
+        told = counted(len(folder.bad_boxes), "box has", "boxes have")
+        found.append(
+            f"{told} no pixel in the image, the first: {folder.bad_boxes[0]}; {BAD_BOX_CURE}, or correct the XML"
+        )
+    at_zero = sum(min(item.corners[:2]) == 0 for item in items)
+    if at_zero and not zero_based:
+        found.append(
+            f"{counted(at_zero, 'box begins', 'boxes begin')} at 0: a tool that counts from 0 may have "
+            "written the file; then use --zero-based"
+        )
+    return found
+
+
+def alike(problems: list[str]) -> list[str]:
+    """Problems that differ in file, object and numbers only as one line, with a count."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        cause = re.sub(r"^.*?\.xml: (object \d+: )?", "", problem, flags=re.IGNORECASE)
+        kinds.setdefault(re.sub(r"\d+|/\S+|'[^']*'", "", cause), []).append(problem)
+    return [
+        first + (f" (and {counted(len(more), 'more like it', 'more like it')})" if more else "")
+        for first, *more in kinds.values()
+    ]

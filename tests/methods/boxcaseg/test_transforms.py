@@ -12,13 +12,11 @@ from wsis.methods.boxcaseg.transforms import (
     SalientWindow,
     box_label,
     box_pixels,
-    inner_maps,
     is_grey,
     nearest,
     prepare_crops,
     resize_square,
     salient_sample,
-    windows_around,
 )
 
 
@@ -155,27 +153,3 @@ def test_no_boxes_and_boxes_without_area():
     assert prepare_crops(IMAGE, np.zeros((0, 4)), 16, "legacy").shape == (0, 3, 16, 16)
     crops = prepare_crops(IMAGE, [[7.2, 5, 7.2, 5], [40, 30, 40, 30]], 16, "legacy")
     assert torch.isfinite(crops).all()
-
-
-def test_windows_of_scale_1_are_the_pixels_that_boxes_touch_and_others_end_at_the_image():
-    boxes = np.array([[2.5, 3, 10, 7.2], [0, 0, 30, 20]], dtype=np.float32)
-    assert windows_around(boxes, 1.0, 20, 30).tolist() == [[2, 3, 10, 8], [0, 0, 30, 20]]
-    assert windows_around(boxes[:, [1, 0, 3, 2]], 2.0, 32, 22).tolist() == [
-        [0, 0, 10, 14],
-        [0, 0, 22, 32],
-    ]
-    assert windows_around(np.zeros((0, 4)), 1.5, 9, 9).shape == (0, 4)
-
-
-def test_the_inner_part_of_a_map_has_its_own_pixels():
-    """A map that says where it is, of a window of 20 x 40 pixels at (10, 30)."""
-    centres = (torch.arange(8) + 0.5) / 8
-    x, y = 10 + 20 * centres, 30 + 40 * centres
-    outer = np.array([[10.0, 30, 30, 70]] * 2)
-    inner = np.array([[14.0, 40, 26, 60], [10, 30, 30, 70]])
-    for values, side in ((x.expand(8, 8), 0), (y[:, None].expand(8, 8), 1)):
-        found = inner_maps(values.expand(2, 8, 8), inner, outer)
-        along = found if side == 0 else found.mT
-        near, far = inner[0, [side, side + 2]].tolist()
-        assert torch.allclose(along[0], (near + (far - near) * centres).expand(8, 8), atol=1e-4)
-        assert torch.allclose(found[1], values, atol=1e-4)

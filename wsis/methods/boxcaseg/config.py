@@ -137,8 +137,6 @@ class BoxCasegParams:
             mask that fills its box has 1.
         test_head: Which head makes the masks: "full", or "weak" for a training without salient images.
         test_flip: Masks are made of the mean of each crop's probabilities and those of its mirror image.
-        test_scale: Factor of a box's sides for the window that the network sees when masks are made; 1 = the box alone,
-            as published.
         boxes_per_batch: Boxes of an image that pass through the network together when masks are made.
     """
 
@@ -155,7 +153,6 @@ class BoxCasegParams:
     confidence: str = key("legacy", either("legacy", "exact"))
     test_head: str = key("full", either("full", "weak"))
     test_flip: bool = key(False)
-    test_scale: float = key(1.0, at_least(1))
     boxes_per_batch: int = key(64, at_least(1))
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ from wsis.methods.boxcaseg.network import (
     TwoHeads,
 )
 from wsis.methods.boxcaseg.refiner import BYTES, BoxCasegRefiner, byte_maps
-from wsis.methods.boxcaseg.transforms import inner_maps, prepare_crops, windows_around
+from wsis.methods.boxcaseg.transforms import prepare_crops
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
@@ -171,18 +171,10 @@ class BoxCaseg(Teacher):
         size, normalisation = self.params.test_size, self.params.samples.normalisation
         side = -(-size // self.network.stride)
         maps = np.zeros((len(boxes), side, side), dtype=np.uint8)
-        image = inputs["original_image"]
-        inner, outer = (
-            windows_around(boxes, scale, *image.shape[:2])
-            for scale in (1.0, self.params.test_scale)
-        )
         for start in range(0, len(boxes), self.boxes_per_batch):
             part = slice(start, start + self.boxes_per_batch)
-            crops = prepare_crops(image, outer[part], size, normalisation)
-            found = self._probabilities(network, crops.to(self.device))
-            if self.params.test_scale > 1:
-                found = inner_maps(found, inner[part], outer[part])
-            maps[part] = byte_maps(found)
+            crops = prepare_crops(inputs["original_image"], boxes[part], size, normalisation)
+            maps[part] = byte_maps(self._probabilities(network, crops.to(self.device)))
         return seed_from_inputs(inputs, {BYTES: maps})
 
     def _probabilities(self, network: FoldedNetwork, crops: Tensor) -> Tensor:

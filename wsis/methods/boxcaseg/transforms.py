@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torchvision.ops import roi_align
 
-from wsis.structures.boxes import box_to_slices, window_around
+from wsis.structures.boxes import box_to_slices
 
 BOX_MEAN = np.array([102.9801, 115.9465, 122.7717], dtype=np.float32) / 255
 """Subtracted from R, G, B of box crops by the legacy normalisation (BGR means, as published)."""
@@ -178,31 +177,6 @@ def prepare_crops(image: np.ndarray, boxes: ArrayLike, size: int, normalisation:
     for box, target in zip(corners, out, strict=True):
         box_pixels(image[box_to_slices(box, *image.shape[:2])], size, normalisation, target)
     return torch.from_numpy(out)
-
-
-def windows_around(boxes: ArrayLike, scale: float, height: int, width: int) -> np.ndarray:
-    """The pixels of an image that each box, its sides times ``scale``, touches: (N, 4) float64 XYXY, whole numbers."""
-    found = [
-        (columns.start, rows.start, columns.stop, rows.stop)
-        for rows, columns in (window_around(box, scale, height, width) for box in np.asarray(boxes))
-    ]
-    return np.array(found, dtype=np.float64).reshape(-1, 4)
-
-
-def inner_maps(maps: Tensor, inner: np.ndarray, outer: np.ndarray) -> Tensor:
-    """What maps of windows say inside of smaller ones, bilinear with half-pixel centres.
-
-    Args:
-        maps: (N, s, s), each of a window.
-        inner, outer: (N, 4) XYXY in pixels of the image, each inner one in its outer one.
-
-    Returns:
-        (N, s, s), each of an inner window.
-    """
-    start, side = outer[:, [0, 1, 0, 1]], (outer[:, 2:] - outer[:, :2])[:, [0, 1, 0, 1]]
-    places = torch.from_numpy((inner - start) / side * maps.shape[-1]).to(maps)
-    size, each = (maps.shape[-2], maps.shape[-1]), list(places[:, None])
-    return roi_align(maps[:, None], each, size, sampling_ratio=1, aligned=True)[:, 0]
 
 
 def box_label(touched: tuple[slice, slice], window: tuple[slice, slice], size: int) -> np.ndarray:

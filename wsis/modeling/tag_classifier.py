@@ -13,12 +13,10 @@ from torch import nn
 
 from wsis.config.params import key, node, read
 from wsis.config.rules import length, one_of
-from wsis.data.build import Batches, Mapper
-from wsis.data.crop_loader import build_loader
-from wsis.data.tag_loader import TagMapper, eval_mapper, eval_transforms, tag_records
 from wsis.layers.tag_losses import TAG_LOSSES
-from wsis.modeling.method import Method, Result
+from wsis.modeling.method import Result
 from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.tag_learner import TagLearner
 
 
 @node("MODEL.TAG_CLASSIFIER")
@@ -43,7 +41,7 @@ class TagClassifierParams:
 
 
 @META_ARCH_REGISTRY.register()
-class TagClassifier(Method):
+class TagClassifier(TagLearner):
     """A classifier of whole images. The mean over the image of a class's map is its score."""
 
     returns: Result = "tags"
@@ -88,29 +86,9 @@ class TagClassifier(Method):
         }
 
     @classmethod
-    def check_training_data(cls, cfg: CfgNode) -> None:
-        """Raises ConfigError or DataError where the training, or the evaluation at its end, would."""
-        eval_transforms(cfg)
-        cls._training_parts(cfg)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """Endless batches of :class:`wsis.data.tag_loader.TagMapper`.
-
-        Raises:
-            ConfigError, DataError: see :func:`wsis.data.tag_loader.tag_records`.
-        """
-        return build_loader(cfg, *cls._training_parts(cfg))
-
-    @classmethod
-    def _training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], TagMapper]:
-        one_tag = read(cfg, TagClassifierParams).loss == "cross_entropy"
-        return tag_records(cfg, one_tag=one_tag), TagMapper(cfg)
-
-    @classmethod
-    def test_mapper(cls, cfg: CfgNode) -> Mapper:
-        """As ``INPUT.TAG_CROP.TEST`` says."""
-        return eval_mapper(cfg, keep_original=cls.needs_original_image)
+    def needs_one_tag(cls, cfg: CfgNode) -> bool:
+        """Cross-entropy does."""
+        return read(cfg, TagClassifierParams).loss == "cross_entropy"
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
         """Backbone and classifier, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""

@@ -13,15 +13,12 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from torchvision.transforms.functional import ten_crop
 
 from wsis.config.params import read
-from wsis.data.build import Batches, Mapper
-from wsis.data.crop_loader import build_loader
+from wsis.data.build import Mapper
 from wsis.data.mapper import TagDatasetMapper
 from wsis.data.tag_loader import (
     INTERPOLATIONS,
     TagCropParams,
-    TagMapper,
     eval_transforms,
-    tag_records,
 )
 from wsis.errors import ConfigError
 from wsis.layers.seeds import strided_sum
@@ -32,6 +29,7 @@ from wsis.methods.bas.refiner import BAS_MAP, BASRefiner
 from wsis.methods.bas.training import training_losses
 from wsis.modeling.class_maps import maps_over_scales
 from wsis.modeling.parameter_groups import parameter_groups
+from wsis.modeling.tag_learner import TagLearner
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ScoreMaps, Seed
 from wsis.structures.score_maps import STRETCHED
@@ -61,7 +59,7 @@ def network_from_config(cfg: CfgNode) -> dict[str, Any]:
 
 
 @META_ARCH_REGISTRY.register()
-class BAS(TagTeacher):
+class BAS(TagLearner, TagTeacher):
     """Background activation suppression on image tags.
 
     In generation it makes score maps of whole images. In evaluation it gives the map and the class scores of what
@@ -110,24 +108,9 @@ class BAS(TagTeacher):
         return network_from_config(cfg) | {"whole": crop.test == "whole", "crop": crop.size}
 
     @classmethod
-    def check_training_data(cls, cfg: CfgNode) -> None:
-        """Raises ConfigError or DataError where the training, or the evaluation at its end, would."""
-        eval_transforms(cfg)
-        cls._training_parts(cfg)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """Endless batches of :class:`wsis.data.tag_loader.TagMapper`.
-
-        Raises:
-            ConfigError, DataError: see :func:`wsis.data.tag_loader.tag_records`.
-        """
-        return build_loader(cfg, *cls._training_parts(cfg))
-
-    @classmethod
-    def _training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], TagMapper]:
-        one_tag = read(cfg, BASParams).loss == "cross_entropy"
-        return tag_records(cfg, one_tag=one_tag), TagMapper(cfg)
+    def needs_one_tag(cls, cfg: CfgNode) -> bool:
+        """Localisation's cross-entropy does."""
+        return read(cfg, BASParams).loss == "cross_entropy"
 
     @classmethod
     def test_mapper(cls, cfg: CfgNode) -> Mapper:

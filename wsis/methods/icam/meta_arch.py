@@ -11,9 +11,6 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor
 
 from wsis.config.params import read
-from wsis.data.build import Batches, Mapper
-from wsis.data.crop_loader import build_loader
-from wsis.data.tag_loader import TagMapper, eval_mapper, eval_transforms, tag_records
 from wsis.layers.deeplab import resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.layers.feature_similarity import colours_at
@@ -25,12 +22,13 @@ from wsis.methods.icam.refiner import ICAM_LABEL, ICAM_MAP, ICAMRefiner, crf_nam
 from wsis.modeling.method import Result
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.segmentor import number_of_classes
+from wsis.modeling.tag_learner import TagLearner
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import Seed
 
 
 @META_ARCH_REGISTRY.register()
-class ICAM(TagTeacher):
+class ICAM(TagLearner, TagTeacher):
     """A classifier of pixels that is told the tags of whole images. In training mode, and where it is scored, it is a
     classifier of images; its score maps are "icam" and those of dense CRFs.
     """
@@ -89,27 +87,6 @@ class ICAM(TagTeacher):
     def needs_tags(cls, cfg: CfgNode) -> bool:
         """See :meth:`wsis.modeling.teacher.TagTeacher.needs_tags`."""
         return bool(cfg.MODEL.ICAM.TAGS == "given")
-
-    @classmethod
-    def check_training_data(cls, cfg: CfgNode) -> None:
-        """Raises ConfigError or DataError where the training, or the evaluation at its end, would."""
-        eval_transforms(cfg)
-        TagMapper(cfg)
-        tag_records(cfg)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """Endless batches of :class:`wsis.data.tag_loader.TagMapper`.
-
-        Raises:
-            ConfigError, DataError: see :func:`wsis.data.tag_loader.tag_records`.
-        """
-        return build_loader(cfg, tag_records(cfg), TagMapper(cfg))
-
-    @classmethod
-    def test_mapper(cls, cfg: CfgNode) -> Mapper:
-        """As ``INPUT.TAG_CROP.TEST`` says."""
-        return eval_mapper(cfg, keep_original=cls.needs_original_image)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
         """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""

@@ -61,11 +61,16 @@ def test_class_agnostic(config, name):
     assert MetadataCatalog.get(name).thing_classes == ["object"]
 
 
-def test_a_name_can_be_given_another_file(config, name, tmp_path):
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_a_name_can_be_given_another_file(config, name, tmp_path, monkeypatch, by_folder):
+    """By another path, or by the same one from another working directory."""
     for categories in ({1: "a"}, {1: "a", 2: "b"}):
         cfg = config()
-        path = write(tmp_path / f"{len(categories)}.json", categories)
-        cfg.DATASETS.CUSTOM = [[name, path, str(tmp_path)]]
+        folder = tmp_path / str(len(categories))
+        folder.mkdir()
+        path = write(folder / "boxes.json", categories)
+        monkeypatch.chdir(folder)
+        cfg.DATASETS.CUSTOM = [[name, *(("boxes.json", ".") if by_folder else (path, str(folder)))]]
         prepare_datasets(cfg, [name])
         assert len(categories) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
 

@@ -179,9 +179,10 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
         DataError: see :func:`wsis.data.source.load_source`.
     """
     location = _location(name)
-    if name not in _sources or _locations.get(name) != location:  # others may name another file
+    place = location and (os.path.abspath(location[0]), os.path.abspath(location[1]))
+    if name not in _sources or _locations.get(name) != place:  # others may name another file
         _views.pop(name, None)
-        _sources[name], _locations[name] = _read(name, location), location
+        _sources[name], _locations[name] = _read(name, location), place
     return _views.get(name, _sources[name]).check_boxes(bad_box, need_boxes)
 
 

@@ -30,7 +30,7 @@ from wsis.methods.icam.affinity_loader import AffinityMapper
 from wsis.methods.icam.config import AffinityNetParams
 from wsis.methods.icam.network import last_maps
 from wsis.modeling.parameter_groups import parameter_groups
-from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
+from wsis.modeling.teacher import Maker, MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ImageMaps, ScoreMaps, Seed
 
 WALK = "rw"
@@ -99,15 +99,10 @@ class WalkRefiner:
         return ImageMaps({WALK: label.numpy()}, {WALK: maps})
 
 
-@META_ARCH_REGISTRY.register()
-class AffinityNet(TagTeacher):
-    """In training mode it learns affinities of cells from score maps with a weak and a strong background. In eval mode
-    score maps walk along its affinities; the label is named "rw", and so are the maps.
-    """
+class AffinityModel(Maker):
+    """A network of affinities and what it is made of, for the walks below and in boxes."""
 
     result_keys = ("MODEL", "INPUT")
-    label_names = (WALK,)
-    map_names = (WALK,)
 
     @configurable
     def __init__(
@@ -142,6 +137,16 @@ class AffinityNet(TagTeacher):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "params": read(cfg, AffinityNetParams),
         }
+
+
+@META_ARCH_REGISTRY.register()
+class AffinityNet(AffinityModel, TagTeacher):
+    """In training mode it learns affinities of cells from score maps with a weak and a strong background. In eval mode
+    score maps walk along its affinities; the label is named "rw", and so are the maps.
+    """
+
+    label_names = (WALK,)
+    map_names = (WALK,)
 
     @classmethod
     def needs_tags(cls, cfg: CfgNode) -> bool:

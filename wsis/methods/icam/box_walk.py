@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional
 
-from wsis.config.params import read
 from wsis.layers.affinity import fitting_radius
 from wsis.layers.random_walk import pairs_of_window, random_walk
 from wsis.layers.seeds import EPS
-from wsis.methods.icam.affinity_net import AFFINITY, AffinityNetwork, image_affinities
+from wsis.methods.icam.affinity_net import AFFINITY, AffinityModel, image_affinities
 from wsis.methods.icam.boxes import disjoint_masks, pairs_in_window
 from wsis.methods.icam.config import AffinityNetParams
 from wsis.methods.icam.refiner import ICAM_MAP
@@ -94,46 +93,10 @@ class BoxWalkRefiner:
 
 
 @META_ARCH_REGISTRY.register()
-class AffinityNetBox(Teacher):
+class AffinityNetBox(AffinityModel, Teacher):
     """Masks of boxes by the affinities of a trained :class:`wsis.methods.icam.AffinityNet`, whose weights it takes: in
     a box and a few cells around it the box's score, of ICAMBox' maps, walks along with a background.
     """
-
-    result_keys = ("MODEL", "INPUT")
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        params: AffinityNetParams,
-    ) -> None:
-        """
-        Args:
-            backbone: its last three maps are used.
-            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
-            params: of network and walk.
-        """
-        super().__init__()
-        self.network = AffinityNetwork(backbone, params.channels)
-        self.params = params
-        self.set_normalisation(pixel_mean, pixel_std)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.AFFINITY_NET`` and Detectron2's keys of the backbone.
-
-        Raises:
-            ConfigError: a value out of its range.
-        """
-        return {
-            "backbone": build_backbone(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, AffinityNetParams),
-        }
 
     @classmethod
     def maps_needed(cls, cfg: CfgNode) -> Sequence[str]:

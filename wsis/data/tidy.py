@@ -134,10 +134,11 @@ def _with_sizes(
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = dict(zip(without, pool.map(size, without), strict=True))
     failed = {i: error for i, error in found.items() if isinstance(error, DataError)}
+    sizes = {i: each for i, each in found.items() if not isinstance(each, DataError)}
     if len(failed) == len(images):
         return images, set()
-    if len(found) > len(failed):
-        number = counted(len(found) - len(failed), "image has", "images have")
+    if sizes:
+        number = counted(len(sizes), "image has", "images have")
         remarks.append(f"{number} no height and width here: taken from the image files")
     if failed:
         error = next(iter(failed.values()))
@@ -145,11 +146,7 @@ def _with_sizes(
             f"{counted(len(failed), 'image has', 'images have')} no height and width here and cannot be read: left "
             f"out with all annotations, the first: {error}"
         )
-    kept = [
-        _changed(image, found.get(i, {}))  # type: ignore[arg-type]
-        for i, image in enumerate(images)
-        if i not in failed
-    ]
+    kept = [_changed(image, sizes.get(i, {})) for i, image in enumerate(images) if i not in failed]
     return kept, {images[i].get("id") for i in failed}
 
 

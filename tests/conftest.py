@@ -16,10 +16,22 @@ import torch
 
 from tests.tiny import loggers_as_before, write_dataset
 
-__all__ = ["loggers_as_before"]
-
 SEED = 20
 TOOLS = Path(__file__).parents[1] / "tools"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loggers_of_modules() -> Iterator[None]:
+    """What a fixture of a module gave the loggers ends with the module."""
+    with loggers_as_before():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def loggers_of_tests() -> Iterator[None]:
+    """What a test gave the loggers ends with the test."""
+    with loggers_as_before():
+        yield
 
 
 @pytest.fixture(autouse=True)

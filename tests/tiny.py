@@ -1,5 +1,6 @@
 """A dataset and a config so small that training them takes seconds."""
 
+import contextlib
 import copy
 import json
 import logging
@@ -9,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
@@ -143,7 +143,7 @@ def _fill(seed: Seed, image: np.ndarray) -> ProxyMasks:
     return ProxyMasks.from_crops(seed, [filled_box(box, *image.shape[:2]) for box in seed.boxes])
 
 
-@pytest.fixture(autouse=True)
+@contextlib.contextmanager
 def loggers_as_before() -> Iterator[None]:
     """Detectron2 gives its loggers handlers that write to this test's captured output."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "wsis")]

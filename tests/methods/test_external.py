@@ -14,7 +14,7 @@ from detectron2.structures import Instances
 
 import wsis
 from tests.generating import generate, read
-from tests.tiny import loggers_as_before, write_dataset
+from tests.tiny import write_dataset
 from wsis.config import load_cfg
 from wsis.data.build import training_dicts
 from wsis.data.registration import prepare_datasets
@@ -22,8 +22,6 @@ from wsis.data.source import load_source
 from wsis.engine.generation import check_generation
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.evaluation import proxy_quality
-
-__all__ = ["loggers_as_before"]
 
 CONFIG = Path(wsis.__file__).parents[1] / "configs/external/external_masks.yaml"
 

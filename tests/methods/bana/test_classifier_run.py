@@ -13,15 +13,13 @@ from PIL import Image
 from tests.masks import needs_crf
 from tests.methods.bana.tiny_classifier import make_cfg
 from tests.methods.bana.tiny_segmentor import RESNET, data_entry
-from tests.tiny import loggers_as_before, write_dataset
+from tests.tiny import write_dataset
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, WsisTrainer
 from wsis.engine.generation import generate_proxy_masks
 from wsis.structures.rle import decode_mask
 
 pytestmark = needs_crf
-
-__all__ = ["loggers_as_before"]
 
 
 def train(folder, name, **keys):

@@ -9,9 +9,6 @@ import yaml
 
 from tests.generating import edited
 from tests.methods.bana.tiny_segmentor import data_entry, label_entry, make_cfg, write_label_pair
-from tests.tiny import loggers_as_before
-
-__all__ = ["loggers_as_before"]
 
 PROTOCOLS = ["single", "multi"]
 if find_spec("pydensecrf") is not None:

@@ -9,13 +9,11 @@ from detectron2.utils.env import seed_all_rng
 
 from tests.masks import needs_crf
 from tests.methods.bbam.tiny_detector import make_cfg
-from tests.tiny import SIZE, loggers_as_before, write_dataset
+from tests.tiny import SIZE, write_dataset
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisCheckpointer, WsisTrainer
 
 pytestmark = needs_crf
-
-__all__ = ["loggers_as_before"]
 
 BBAM = ("MODEL.META_ARCHITECTURE", "BBAM")
 

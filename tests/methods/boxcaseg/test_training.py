@@ -15,14 +15,11 @@ from detectron2.utils.env import seed_all_rng
 from pycocotools.coco import COCO
 
 from tests.methods.boxcaseg.tiny import make_cfg
-from tests.tiny import loggers_as_before
 from wsis.data.build import training_dicts
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.data.shapes import ShapesSpec, prepare_shapes
 from wsis.engine import WsisTrainer, launch
-
-__all__ = ["loggers_as_before"]
 
 IMAGES = 4
 SIZE = 64

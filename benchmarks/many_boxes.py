@@ -26,7 +26,7 @@ _COMPARED = 100
 
 
 def benchmark_many_boxes(
-    boxes: tuple[int, ...] = (7, 200, 2000),
+    objects: tuple[int, ...] = (7, 200, 2000),
     side: int = 24,
     height: int = 2000,
     width: int = 3000,
@@ -40,7 +40,7 @@ def benchmark_many_boxes(
     peak above what the process had before, in a fresh one.
 
     Args:
-        boxes: of the image, a case for each number.
+        objects: of the image, a case for each number.
         side: of a box in pixels.
         height: of the image in pixels.
         width: of the image in pixels.
@@ -48,7 +48,7 @@ def benchmark_many_boxes(
         repeats: rounds that count.
     """
     rows = []
-    for number in boxes:
+    for number in objects:
         with tempfile.TemporaryDirectory(prefix="wsis-benchmark-") as name:
             record = image_with_boxes(Path(name), number, side, height, width)
             ways = {way: partial(_student_input, way, record, proposals) for way in (PLAIN, OURS)}
@@ -57,7 +57,7 @@ def benchmark_many_boxes(
             peaks = {way: in_fresh_process(_peak, way, record, proposals) for way in ways}
         for row in timing_rows(timings, PLAIN):
             peak = peaks[row["way"]] / 1e6
-            rows.append({"boxes": number, **row, "peak memory (MB)": peak, "differ": differ})
+            rows.append({"objects": number, **row, "peak memory (MB)": peak, "differ": differ})
     return rows
 
 
@@ -79,7 +79,7 @@ def image_with_boxes(
                 "id": i + 1,
                 "category_id": i % 3,
                 "iscrowd": 0,
-                "bbox": [x0, y0, x0 + side, y0 + side],
+                "bbox": [float(v) for v in (x0, y0, x0 + side, y0 + side)],
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "segmentation": encode_crop(ellipse, x0, y0, height, width),
             }
@@ -111,9 +111,8 @@ def _student_input(way: str, record: dict[str, Any], proposals: int) -> tuple[An
     """The ground truth, and what a mask head learns from it: targets of proposals near boxes."""
     instances = _mapper(way)(record)["instances"]
     generator = torch.Generator().manual_seed(0)
-    number = proposals if len(instances) else 0
-    index = torch.randint(max(len(instances), 1), (number,), generator=generator)
-    near = 2 * torch.randn(number, 4, generator=generator)
+    index = torch.randint(len(instances), (proposals,), generator=generator)
+    near = 2 * torch.randn(proposals, 4, generator=generator)
     boxes = instances.gt_boxes[index].tensor + near
     return instances, instances.gt_masks[index].crop_and_resize(boxes, 28)
 

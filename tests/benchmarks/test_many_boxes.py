@@ -5,7 +5,7 @@ from benchmarks import many_boxes
 
 def test_both_ways_make_the_same(monkeypatch):
     monkeypatch.setattr(many_boxes, "in_fresh_process", lambda function, *args: function(*args))
-    rows = many_boxes.benchmark_many_boxes(boxes=(0, 9), side=20, height=90, width=120)
+    rows = many_boxes.benchmark_many_boxes(objects=(1, 9), side=20, height=90, width=120)
     assert [row["way"] for row in rows] == [many_boxes.PLAIN, many_boxes.OURS] * 2
     assert [row["differ"] for row in rows] == [0] * 4
 

@@ -27,6 +27,7 @@ from benchmarks.many_boxes import benchmark_many_boxes
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
 from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
+from benchmarks.source import benchmark_source
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -49,6 +50,7 @@ PARTS: dict[str, Part] = {
     "scale": benchmark_scale,
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,
+    "source": benchmark_source,
     "seed_sweep": benchmark_seed_sweep,
 }
 

@@ -51,7 +51,7 @@ def network_from_config(cfg: CfgNode) -> dict[str, Any]:
             "middle feature"
         )
     return {
-        "network": BASNetwork(backbone, number, params.head_channels),
+        "network": BASNetwork(backbone, number, params.head_channels, params.gain),
         "pixel_mean": cfg.MODEL.PIXEL_MEAN,
         "pixel_std": cfg.MODEL.PIXEL_STD,
         "params": params,

@@ -86,6 +86,7 @@ PAGES = ["README.md", "datasets/README.md"]
 PAGES += [
     f"docs/{name}.md" for name in ("notebook", "external_masks", "formats", "results", "proxy_file")
 ]
+PAGES += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/experiments/*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES)

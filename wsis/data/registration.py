@@ -50,14 +50,18 @@ def register_dataset(
         ConfigError: the name belongs to a dataset that something else registered.
     """
     place = _Place(json_file, image_root, dict(labels or {}))
-    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
-    taken = builtin or (name in DatasetCatalog.list() and name not in _places)
-    if taken and _places.get(name) != place:
+    if is_taken(name) and _places.get(name) != place:
         key = "DATASETS.CUSTOM_SEM_SEG" if labels else "DATASETS.CUSTOM"
         raise ConfigError(
             f"{key}: the name {name!r} is taken by another dataset; choose another name"
         )
     _register(name, place)
+
+
+def is_taken(name: str) -> bool:
+    """Whether it is a builtin dataset's name, or one that something else than wsis has registered."""
+    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
+    return builtin or (name in DatasetCatalog.list() and name not in _places)
 
 
 def _register(name: str, place: _Place) -> None:

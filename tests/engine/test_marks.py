@@ -25,7 +25,7 @@ OK, FALLBACK, EMPTY, CROWD, FAILED = 100, 102, 103, 104, 105
 
 @pytest.fixture
 def files(tmp_path):
-    """``proxy.json``, whose content it is, and ``second.json``, whose masks are :data:`NEW`, but 106 and 110 have none."""
+    """``proxy.json``, whose content it is; in ``second.json`` all masks are :data:`NEW`, but 106 and 110 have none."""
     proxy = write_files(tmp_path)
     of = {a["id"]: a for a in proxy["annotations"]}
     of[CROWD].update(iscrowd=1, status="crowd")

@@ -125,10 +125,14 @@ def test_marks_are_kept_for_the_file_and_for_no_other(page, folder, tmp_path):
     assert page.text("marks") == "0 accepted, 0 rejected"
 
 
-def test_a_browser_that_keeps_nothing_says_so(page):
+def test_a_browser_that_keeps_nothing_says_so(page, saved):
     page.js("Storage.prototype.setItem = () => { throw new Error('denied'); }")
     page.press("a", "a")
     assert page.text("marks") == "1 accepted, 0 rejected, not kept by this browser"
+    may_leave = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert not page.js(may_leave), "it asks before marks are lost"
+    saved()
+    assert page.js(may_leave)
 
 
 def test_from_the_page_to_a_new_file_and_its_page(page, folder, saved, tmp_path, tool):

@@ -12,9 +12,15 @@ const marks = (() => {
     try {
       history = JSON.parse(localStorage.getItem(key) || "[]");
     } catch {
-      kept = false; // a browser that keeps nothing of pages from disk
+      notKept();
     }
     replay();
+  }
+
+  /** Some browsers keep nothing of pages from disk: they ask before marks are lost. */
+  function notKept() {
+    if (kept) addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
+    kept = false;
   }
 
   function replay() {
@@ -34,7 +40,7 @@ const marks = (() => {
     try {
       localStorage.setItem(key, JSON.stringify(history));
     } catch {
-      kept = false;
+      notKept();
     }
     unsaved = true;
     replay();
@@ -83,7 +89,6 @@ const marks = (() => {
       grid.redraw();
       if (large.dialog.open) large.show();
     });
-    addEventListener("beforeunload", (event) => { if (unsaved && !kept) event.preventDefault(); });
   }
 
   return { of, set, undo, start };

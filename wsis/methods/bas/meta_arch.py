@@ -145,7 +145,8 @@ class BAS(TagLearner, TagTeacher):
         if self.training:
             images = torch.stack([self.normalise(each["image"]) for each in batched_inputs])
             tags = torch.stack([each["tags"] for each in batched_inputs]).to(images.device)
-            return training_losses(self.network, images, tags, self.params)[0]
+            features = self.network.backbone.trunk(images)
+            return training_losses(self.network, features, tags, self.params)[0]
         with torch.no_grad():
             return [self._view(inputs) for inputs in batched_inputs]
 

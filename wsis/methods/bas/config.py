@@ -12,6 +12,7 @@ from wsis.config.rules import (
     at_least,
     at_least_below,
     each,
+    either,
     length,
     one_of,
     pair,
@@ -72,21 +73,27 @@ class BASBoxParams:
     """Meta-architecture "BASBox", BAS on crops of boxes; network and losses are :class:`BASParams`.
 
     Attributes:
-        size: Side in pixels of the square that a crop becomes, whatever its form.
+        region: Of each box the network sees a "crop" of the image, or the trunk sees the whole image once ("shared"),
+            as INPUT.MIN_SIZE_TRAIN and the like say, and the tapped features are cut out around its boxes. Small boxes
+            have blurry features then; SOLVER.IMS_PER_BATCH counts images and not boxes.
+        size: Side in pixels of the square that a crop becomes, whatever its form; features that are cut out have as
+            many cells as those of such a crop.
         context: Factor of a box's sides for the crop that its mask is made of; the rest is the background that the map
             is told from.
         context_range: Lowest and highest such factor in training.
-        min_side: Boxes with a shorter side in pixels are not trained on.
+        min_side: Boxes with a shorter side in pixels (with REGION "shared", of the resized image) are not trained on.
         outside_weight: Weight of the mean of the foreground map outside of the box.
         tightness_weight: Weight of the multiple-instance loss of a tight box: each of its rows and columns has
             foreground.
-        boxes_per_batch: Largest number of boxes in one pass of the network.
+        boxes_per_batch: Largest number of boxes in one pass of the network; in training with REGION "shared", of an
+            image, drawn anew in each step.
         threshold: Of the stretched map in the box, where the mask begins; 0 = the highest one of 0.05, 0.1, ... whose
             mask still fills its box, which needs no true mask.
         fit: Least IoU of the mask's tight box with the given one, in units of the largest one, for that rule.
         refine: A dense CRF refines the mask inside its box.
     """
 
+    region: str = key("crop", either("crop", "shared"))
     size: int = key(224, at_least(32))
     context: float = key(1.3, at_least(1))
     context_range: tuple[float, float] = key(

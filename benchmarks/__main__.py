@@ -23,6 +23,7 @@ from benchmarks.command import Part, add_part, format_part, run_part
 from benchmarks.contour import benchmark_contour
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
+from benchmarks.many_boxes import benchmark_many_boxes
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
 from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
@@ -42,6 +43,7 @@ PARTS: dict[str, Part] = {
     "contour": benchmark_contour,
     "generate": benchmark_generate,
     "icam": benchmark_icam,
+    "many_boxes": benchmark_many_boxes,
     "workers": benchmark_workers,
     "report": benchmark_report,
     "scale": benchmark_scale,

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.projects.point_rend import add_pointrend_config
 
 from wsis.config import defaults as _defaults  # noqa: F401  # registration
 from wsis.config.params import add_keys
@@ -33,9 +34,18 @@ _KINDS = {
 }
 
 
-def get_cfg() -> CfgNode:
-    """Detectron2's default config plus the keys of wsis and of all methods."""
+def stock_cfg() -> CfgNode:
+    """Detectron2's default config with the model keys of its project PointRend."""
     cfg = get_detectron2_cfg()
+    theirs = cfg.clone()
+    add_pointrend_config(theirs)  # its keys of INPUT are not heeded here
+    cfg.MODEL = theirs.MODEL
+    return cfg
+
+
+def get_cfg() -> CfgNode:
+    """:func:`stock_cfg` plus the keys of wsis and of all methods."""
+    cfg = stock_cfg()
     add_keys(cfg)
     return cfg
 
@@ -114,4 +124,4 @@ def flatten(cfg: dict[str, Any], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-__all__ = ["CfgNode", "find_config", "flatten", "get_cfg", "load_cfg"]
+__all__ = ["CfgNode", "find_config", "flatten", "get_cfg", "load_cfg", "stock_cfg"]

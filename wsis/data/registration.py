@@ -260,9 +260,8 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str], trained: Categories | N
     if expected is None:
         return
     number = len(expected)
-    _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", number, owner)
-    _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", number, owner)
-    _resolve(cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD", number + 1, owner)
+    for head, more in (("ROI_HEADS", 0), ("POINT_HEAD", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
+        _resolve(cfg.MODEL[head], f"MODEL.{head}", number + more, owner)
 
 
 def _with_classes(

@@ -25,6 +25,7 @@ WORDS = {
     "evaluate-maps": "evaluate_score_maps",
     "check": "check_dataset",
     "report": "visualize_proxy_masks",
+    "marks": "apply_marks",
     "strips": "label_strips",
     "predict": "predict",
     "explain": "explain",
@@ -89,6 +90,8 @@ def find(known: dict[str, Path], words: Sequence[str]) -> tuple[str, Path]:
         ValueError: none; names the nearest ones.
     """
     name = " ".join(words[: 2 if words[0] == PREPARE else 1])
+    if name == "masks" and any(word.split("=")[0] == "--marks" for word in words):
+        return name, known["marks"]  # masks of masks and of what a person says of them
     if name in known:
         return name, known[name]
     close = [each for each in known if each.startswith(f"{name} ")]

@@ -44,6 +44,13 @@ def test_a_command_is_the_script(words, command):
     assert wsis_command.find(KNOWN, [*words.split(), "--x"]) == (words, KNOWN[words])
 
 
+def test_masks_with_marks_are_those_of_another_tool():
+    words = ["masks", "--proxy", "p.json", "--marks", "m.json", "--output", "new.json"]
+    assert wsis_command.find(KNOWN, words) == ("masks", TOOLS / "apply_marks.py")
+    words = ["masks", "--json", "marks.json", "--images", "i"]
+    assert wsis_command.find(KNOWN, words) == ("masks", KNOWN["masks"])
+
+
 def test_words_reach_the_tool(command, data, tmp_path):
     status, out, _ = command("check", "--json", data / "boxes.json", "--images", data)
     assert status == 0 and "4 read" in out

@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.config_file is not None:
         reports = of_config(load_cfg(args.config_file, args.opts))
-    elif args.val_json is not None:
+    elif args.val_json is not None or args.val_images is not None:
         cfg = get_cfg()
         cfg.DATASETS.BAD_BOX = args.bad_box
         cfg.WSIS.SUPERVISION = "image" if args.tags else cfg.WSIS.SUPERVISION

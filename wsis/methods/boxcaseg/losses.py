@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.layers.box_losses import affinity_loss, outside_loss, smoothness_loss, tightness_loss
+from wsis.layers.box_losses import (
+    affinity_loss,
+    cielab,
+    outside_loss,
+    smoothness_loss,
+    tightness_loss,
+)
 from wsis.methods.boxcaseg.config import BoxCasegParams, TermParams
 from wsis.methods.boxcaseg.transforms import MEAN, STD
 
@@ -81,6 +86,5 @@ def box_terms(
 
 def lab(images: Tensor) -> Tensor:
     """(N, 3, h, w) of the "unified" normalisation to CIELAB, on the same device."""
-    mean, std = (torch.from_numpy(each).view(3, 1, 1) for each in (MEAN, STD))
-    pixels = (images.detach().cpu() * std + mean).clamp(0, 1).numpy()
-    return torch.from_numpy(rgb2lab(pixels, channel_axis=1)).float().to(images.device)
+    mean, std = (torch.from_numpy(each).view(3, 1, 1).to(images) for each in (MEAN, STD))
+    return cielab((images * std + mean).clamp(0, 1))

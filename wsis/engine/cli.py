@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,6 +80,24 @@ def output_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("found nothing, expected a path")
     return Path(text)
+
+
+def named_folders(option: str, items: Sequence[str], bare: Collection[str] = ()) -> dict[str, str]:
+    """``NAME=DIR`` each, as name to folder; "" for a name of ``bare``, which stands alone.
+
+    Raises:
+        ConfigError: another form, or a name twice.
+    """
+    folders: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not name or not folder and item not in bare:
+            alone = "".join(f" or {each}" for each in bare)
+            raise ConfigError(f"{option}: found {item!r}, expected NAME=DIR{alone}")
+        if name in folders:
+            raise ConfigError(f"{option}: the name {name!r} occurs twice")
+        folders[name] = folder
+    return folders
 
 
 def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:

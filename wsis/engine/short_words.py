@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,24 @@ def given_path(text: str) -> str:
 def output_path(text: str) -> Path:
     """The type of a tool's ``--output``, see :func:`given_path`."""
     return Path(given_path(text))
+
+
+def named_folders(option: str, items: Sequence[str], bare: Collection[str] = ()) -> dict[str, str]:
+    """``NAME=DIR`` each, as name to folder; "" for a name of ``bare``, which stands alone.
+
+    Raises:
+        ConfigError: another form, or a name twice.
+    """
+    folders: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not name or not folder and item not in bare:
+            alone = "".join(f" or {each}" for each in bare)
+            raise ConfigError(f"{option}: found {item!r}, expected NAME=DIR{alone}")
+        if name in folders:
+            raise ConfigError(f"{option}: the name {name!r} occurs twice")
+        folders[name] = folder
+    return folders
 
 
 def add_short_words(parser: argparse.ArgumentParser, training: bool = False) -> None:

@@ -21,10 +21,12 @@ from benchmarks.boxcaseg_loader import benchmark_boxcaseg_loader
 from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from benchmarks.command import Part, add_part, format_part, run_part
 from benchmarks.contour import benchmark_contour
+from benchmarks.fusion import benchmark_fusion
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
+from benchmarks.sam import benchmark_sam
 from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
@@ -40,10 +42,12 @@ PARTS: dict[str, Part] = {
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
     "contour": benchmark_contour,
+    "fusion": benchmark_fusion,
     "generate": benchmark_generate,
     "icam": benchmark_icam,
     "workers": benchmark_workers,
     "report": benchmark_report,
+    "sam": benchmark_sam,
     "scale": benchmark_scale,
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,

@@ -76,6 +76,23 @@ def decode_mask(rle: RLE) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_crop(rle: RLE, rows: slice, columns: slice) -> np.ndarray:
+    """A window of a mask, without ever making the full image.
+
+    Args:
+        rle: with text counts.
+        rows, columns: of the window, inside the image.
+
+    Returns:
+        (h, w) bool.
+    """
+    height = rle["size"][0]
+    ends = _counts_of_text(rle["counts"]).cumsum()
+    pixels = np.arange(rows.start, rows.stop)[:, None]
+    pixels = pixels + height * np.arange(columns.start, columns.stop)
+    return np.searchsorted(ends, pixels, side="right") % 2 == 1
+
+
 def rle_area(rle: RLE) -> int:
     """Number of pixels inside."""
     return int(coco_mask.area(rle))
@@ -104,7 +121,7 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
             raise ValueError("counts must be non-negative integers")
         total = sum(counts)
     elif isinstance(counts, str | bytes):
-        total = _total_of_text(counts)
+        total = int(_counts_of_text(counts).sum())
     else:
         raise ValueError("counts must be a list or text")
     if total != height * width:
@@ -153,8 +170,8 @@ def check_polygons(segmentation: Any) -> None:
             raise ValueError("a polygon's coordinates must be finite numbers")
 
 
-def _total_of_text(counts: str | bytes) -> int:
-    """The number of pixels that compressed counts stand for.
+def _counts_of_text(counts: str | bytes) -> np.ndarray:
+    """The lengths of the runs that compressed counts stand for, int64.
 
     Each count is a little-endian number of 5-bit digits, one per character from "0" on, with a
     continuation bit and a sign; from the fourth on it is the difference to the count two before.
@@ -180,4 +197,4 @@ def _total_of_text(counts: str | bytes) -> int:
         values[first::2] = values[first::2].cumsum()
     if values.min() < 0:
         raise ValueError("counts are not a run-length code")
-    return int(values.sum())
+    return values

@@ -18,7 +18,7 @@ help:
 	@echo "make demo     install, then the quickstart: shapes, proxy masks, Mask R-CNN, table and pictures"
 	@echo "make demo-all every teacher there is, in the same table; goes on where make demo ended"
 	@echo "make test     install, then the tests but the slow ones"
-	@echo "make test-slow the slow ones: installer of Detectron2, killed runs, make-believe GPU, report page in a browser"
+	@echo "make test-slow the slow ones: installer of Detectron2, wheel, killed runs, make-believe GPU, report page in a browser"
 	@echo "make lint     install, then ruff (rules and format) and mypy"
 	@echo "make install  $(VENV) with PyTorch, Detectron2 and wsis (editable)"
 	@echo "make clean    remove caches and build products; $(VENV) and output/ stay"

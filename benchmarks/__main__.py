@@ -24,10 +24,16 @@ from benchmarks.contour import benchmark_contour
 from benchmarks.fusion import benchmark_fusion
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
+from benchmarks.many_boxes import benchmark_many_boxes
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
 from benchmarks.sam import benchmark_sam
-from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
+from benchmarks.seeds import (
+    benchmark_pairs,
+    benchmark_score_maps,
+    benchmark_seed_sweep,
+    benchmark_walk,
+)
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -45,6 +51,7 @@ PARTS: dict[str, Part] = {
     "fusion": benchmark_fusion,
     "generate": benchmark_generate,
     "icam": benchmark_icam,
+    "many_boxes": benchmark_many_boxes,
     "workers": benchmark_workers,
     "report": benchmark_report,
     "sam": benchmark_sam,
@@ -52,6 +59,7 @@ PARTS: dict[str, Part] = {
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,
     "seed_sweep": benchmark_seed_sweep,
+    "score_maps": benchmark_score_maps,
 }
 
 

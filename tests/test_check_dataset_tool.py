@@ -117,10 +117,24 @@ def test_the_datasets_of_a_config(data, document, check, tmp_path):
     assert check("--no-images", "DATASETS.BAD_BOX", "skip").status == 0
 
 
+def test_two_files_need_the_same_classes(data, document, words, check):
+    val = data / "val.json"
+    val.write_text(json.dumps(document))
+    status, text, _ = check(*words, "--val-json", val)
+    assert status == 0 and "boxes: 0 problems" in text and "val: 0 problems" in text
+    document["categories"][0]["name"] = "narrow"
+    val.write_text(json.dumps(document))
+    status, _, error = check(*words, "--val-json", val)
+    assert status == 2 and "'val' has 2 classes (narrow, tall)" in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "expected either --json or --config-file"),
+        (("--json", "a", "--val-json", "v"), "--json a: expected --images with it"),
+        (("--json", "a", "--images", "i", "--val-images", "w"), "expected --val-json with it"),
+        (("--config-file", "b", "--val-json", "v"), "--val-json goes with --json"),
         (("--config-file", ""), "an empty name: no such config file"),
         (("--json", "a", "--config-file", "b"), "expected either --json or --config-file"),
         (("--json", "a", "SEED", "1"), "'SEED': config keys need --config-file"),

@@ -11,3 +11,4 @@ from wsis.methods import fusion as _fusion  # noqa: F401  # registration
 from wsis.methods import icam as _icam  # noqa: F401  # registration
 from wsis.methods import irn as _irn  # noqa: F401  # registration
 from wsis.methods import sam as _sam  # noqa: F401  # registration
+from wsis.methods import student_teacher as _student_teacher  # noqa: F401  # registration

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE_NAME = "index.html"
+SCRIPTS = ("draw.js", "page.js", "marks.js", "grid.js")
 SHOWN = 10_000
 """Masks on a page unless one says otherwise; more make the file large."""
 DIGITS = 4
@@ -103,7 +104,7 @@ def write_page(
         remove_torn(folder / PAGE_NAME)
         with atomic_writer(folder / PAGE_NAME) as stream:
             parts = {"data": data, "pictures": pictures.items, "strips": strip_of}
-            for text in template.generate(parts, **_inlined("draw.js", "page.js", "grid.js")):
+            for text in template.generate(parts, **_inlined(*SCRIPTS)):
                 stream.write(text)
     except OSError as error:
         raise DataError(
@@ -148,7 +149,7 @@ def page_data(
     Returns:
         ``columns``: name to M values, one per card, None where there is none; indices into ``classes``, ``statuses``
         and ``files``. ``measure``: what goes by "worst". ``total``, ``crowd``: masks and crowd regions of the file.
-        ``overall``: means over the whole file. ``title``, ``origin``: of the header.
+        ``overall``: means over the whole file. ``title``, ``origin``: of the header. ``sha256``: what marks belong to.
     """
     annotation_of = {a["id"]: a for a in proxy.annotations}
     images = {image["id"]: image for image in proxy.images}
@@ -169,6 +170,7 @@ def page_data(
     return {
         "title": _printable(Path(proxy.json_file).name),
         "origin": _printable(_origin(proxy)),
+        "sha256": proxy.sha256,
         "measure": "IoU" if "mIoU" in values else "box fit",
         "total": len(pairs.masks),
         "crowd": pairs.num_crowd,

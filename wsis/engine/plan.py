@@ -57,8 +57,9 @@ class TrainingPlan:
     """What a training or a generation is called with.
 
     Its ``opts`` may name what stands before it: ``{dataset}``, ``{json}`` and ``{images}`` of the training data without
-    masks, ``{detector.weights}``, and of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
-    folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps).
+    masks, ``{detector.weights}``, of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
+    folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps), and of every
+    earlier row with the same images, under the name of its folder, ``{ROW.proxy}``, its proxy-mask file.
 
     Args:
         config: relative to the checkout.

@@ -76,6 +76,23 @@ def decode_mask(rle: RLE) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_crop(rle: RLE, rows: slice, columns: slice) -> np.ndarray:
+    """A window of a mask, without ever making the full image.
+
+    Args:
+        rle: with text counts.
+        rows, columns: of the window, inside the image.
+
+    Returns:
+        (h, w) bool.
+    """
+    height = rle["size"][0]
+    ends = _counts_of([rle["counts"]])[0].cumsum()
+    pixels = np.arange(rows.start, rows.stop)[:, None]
+    pixels = pixels + height * np.arange(columns.start, columns.stop)
+    return np.searchsorted(ends, pixels, side="right") % 2 == 1
+
+
 def rle_area(rle: RLE) -> int:
     """Number of pixels inside."""
     return int(coco_mask.area(rle))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,23 +115,23 @@ def model(family: str) -> Any:
 
 
 def write(folder: Path, family: str) -> Path:
-    """A folder as a hub has it: config, weights, processor's config; of a video model with its names."""
+    """A folder as a hub has it: config, weights, processor's config."""
     base = {"sam2_video": "sam2", "sam3_video": "sam3_tracker"}.get(family, family)
     model(base).save_pretrained(folder)
     processor(base).save_pretrained(folder)
     if family != base:
         config = json.loads((folder / "config.json").read_text()) | {"model_type": family}
         if family == "sam3_video":
-            tracker = config | {"model_type": "sam3_tracker_video"}
+            tracker = config | {"model_type": "sam3_tracker_video", "image_size": SIDE}
             config = {"model_type": family, "tracker_config": tracker}
-            weights = {_in_video(n): v for n, v in load_file(folder / "model.safetensors").items()}
-            save_file(weights, folder / "model.safetensors", {"format": "pt"})
+            weights = load_file(folder / "model.safetensors")
+            prefix = re.compile(
+                r"^tracker_model\.(?=detector_model\.|tracker_neck\.)"
+            )  # shared parts have none
+            save_file(
+                {prefix.sub("", n): v for n, v in weights.items()},
+                folder / "model.safetensors",
+                {"format": "pt"},
+            )
         (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def _in_video(name: str) -> str:
-    if name.startswith("vision_encoder.neck."):
-        return name.replace("vision_encoder.neck.", "tracker_neck.")
-    inside = name.startswith("vision_encoder.backbone.")
-    return f"{'detector' if inside else 'tracker'}_model.{name}"

@@ -26,7 +26,12 @@ from benchmarks.icam import benchmark_icam
 from benchmarks.many_boxes import benchmark_many_boxes
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
-from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
+from benchmarks.seeds import (
+    benchmark_pairs,
+    benchmark_score_maps,
+    benchmark_seed_sweep,
+    benchmark_walk,
+)
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -50,6 +55,7 @@ PARTS: dict[str, Part] = {
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,
     "seed_sweep": benchmark_seed_sweep,
+    "score_maps": benchmark_score_maps,
 }
 
 

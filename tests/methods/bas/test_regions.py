@@ -1,62 +1,19 @@
 """BAS' box mode with a shared trunk: regions of whole images' features."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
 
-from tests.methods.bas.tiny import make_network
-from wsis.methods.bas import BASBox
+from tests.methods.bas.tiny import SIDE, STRIDE, asked, make_box_model, pixels, taught
 from wsis.methods.bas.box_refiner import MAPS, WINDOWS
-from wsis.methods.bas.config import BASBoxParams, BASParams
+from wsis.methods.bas.config import BASBoxParams
 from wsis.methods.bas.regions import cut_out, drawn_regions, mirrored
-
-SIDE, STRIDE = 32, 4
-
-
-def make_model(region="shared", **box):
-    torch.manual_seed(3)
-    return BASBox(
-        network=make_network(),
-        pixel_mean=[100.0] * 3,
-        pixel_std=[60.0] * 3,
-        image_format="RGB",
-        params=BASParams(head_channels=0),
-        box=BASBoxParams(**{"region": region, "size": SIDE, "min_side": 4} | box),
-    )
-
-
-def pixels(seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-
-
-def asked(*boxes, image=None, enlarged=1):
-    """One input of :meth:`BASBox.propose`, which the network sees ``enlarged`` times as large."""
-    image = pixels() if image is None else image
-    shown = torch.from_numpy(image.transpose(2, 0, 1).copy()).float()
-    shown = shown.repeat_interleave(enlarged, 1).repeat_interleave(enlarged, 2)
-    instances = SimpleNamespace(
-        original_boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        gt_classes=torch.arange(len(boxes)) % 3,
-        annotation_ids=list(range(len(boxes))),
-    )
-    about = {"height": SIDE, "width": SIDE, "image_id": 1, "file_name": "a.png"}
-    return {"image": shown, "original_image": image, "instances": instances, **about}
-
-
-def taught(*boxes):
-    """One sample of training."""
-    instances = Instances((SIDE, SIDE), gt_boxes=Boxes(torch.tensor(boxes).view(-1, 4).float()))
-    instances.gt_classes = torch.arange(len(boxes)) % 3
-    return {"image": asked()["image"], "instances": instances}
 
 
 def test_a_box_of_the_whole_image_is_its_crop():
     seeds = []
     for region in ("crop", "shared"):
-        model = make_model(region, context=1.0).eval()
+        model = make_box_model(region, context=1.0).eval()
         with torch.no_grad():
             seeds += model.propose([asked((0, 0, SIDE, SIDE))])
     crop, shared = (seed.maps for seed in seeds)
@@ -79,7 +36,7 @@ def test_whole_cells_are_cut_out_as_they_are():
 
 def test_the_map_of_the_mirror_image_is_mirrored():
     boxes = (3, 4, 20, 28), (16, 2, 30, 12)
-    model = make_model().eval()
+    model = make_box_model().eval()
     turned = [(SIDE - x1, y0, SIDE - x0, y1) for x0, y0, x1, y1 in boxes]
     with torch.no_grad():
         (one,) = model.propose([asked(*boxes)])
@@ -88,7 +45,7 @@ def test_the_map_of_the_mirror_image_is_mirrored():
 
 
 def test_windows_follow_the_size_that_the_network_sees():
-    model = make_model(context=1.0).eval()
+    model = make_box_model(context=1.0).eval()
     model.network.backbone.trunk = torch.nn.AvgPool2d(STRIDE)
     inputs = asked((8, 0, 24, 32), enlarged=2)
     look = model._look_at_image(inputs)
@@ -105,7 +62,7 @@ def test_windows_follow_the_size_that_the_network_sees():
     ids=["no boxes", "one pixel", "at the borders", "a row"],
 )
 def test_any_box_gets_a_mask_in_it(boxes):
-    model = make_model(boxes_per_batch=1).eval()
+    model = make_box_model(boxes_per_batch=1).eval()
     inputs = asked(*boxes)
     with torch.no_grad():
         (seed,) = model.propose([inputs])
@@ -117,7 +74,7 @@ def test_any_box_gets_a_mask_in_it(boxes):
 
 
 def test_training_reaches_the_trunk_from_every_image():
-    model = make_model().train()
+    model = make_box_model().train()
     batch = [taught((2, 2, 18, 20), (8, 8, 30, 30)), taught(), taught((0, 0, 32, 16))]
     losses = model(batch)
     sum(losses.values()).backward()
@@ -128,7 +85,7 @@ def test_training_reaches_the_trunk_from_every_image():
 
 
 def test_a_batch_without_boxes_teaches_nothing():
-    model = make_model(tightness_weight=1.0).train()
+    model = make_box_model(tightness_weight=1.0).train()
     some, none = model([taught((2, 2, 18, 20))]), model([taught(), taught((4, 4, 6, 20))])
     assert some.keys() == none.keys() and not any(none.values())
     sum(none.values()).backward()

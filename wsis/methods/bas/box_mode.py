@@ -168,8 +168,8 @@ class BASBox(Teacher):
         step, parts = self.box.boxes_per_batch, []
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)
-            maps = self.maps(look(windows[part]), classes[part].to(self.device))
-            parts.append(maps.float().cpu().numpy())
+            found = self.maps(look(windows[part]), classes[part].to(self.device))
+            parts.append(found.float().cpu().numpy())
         maps = np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float32)
         return seed_from_inputs(inputs, {MAPS: maps, WINDOWS: windows})
 

@@ -24,6 +24,7 @@ from wsis.methods.bbam.demo import DemoSettings
 from wsis.methods.bbam.explainer import ExplainerParams
 from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
+from wsis.methods.student_teacher.config import StudentTeacherParams
 from wsis.modeling.teacher import Maker
 from wsis.structures import ScoreMaps
 
@@ -108,6 +109,13 @@ def test_features_and_maps():
     for region in ("crop", "shared"):
         boxes = tiny_bas.asked((2, 3, 20, 30), (10, 0, 32, 12))
         check_seeds(tiny_bas.make_box_model(region), boxes)
+
+
+def test_a_students_masks_of_given_boxes(tmp_path):
+    model, batch = student(tmp_path, "ProxyMaskHead", "StudentTeacher")
+    model.params = StudentTeacherParams(class_map=(1, 0), scales=(1.0, 1.5), flip=True)
+    inputs = tiny_boxcaseg.make_inputs()
+    check_seeds(model, inputs | {"image": batch[0]["image"]})
 
 
 def test_seeds_of_icam_and_what_walks():

@@ -69,6 +69,20 @@ class Method(nn.Module):
         """From the dict of an image to one input of eval mode; here without boxes."""
         return WsisDatasetMapper(cfg, is_train=False, keep_original=cls.needs_original_image)
 
+    @classmethod
+    def match_classes(cls, cfg: CfgNode, own: Sequence[str], known: Sequence[str]) -> None:
+        """Called before a trained model is built. A model that can do with weights of other classes than the data have
+        says so in its keys; here nothing happens, and such weights do not fit.
+
+        Args:
+            cfg: changed in place.
+            own: the classes of the data.
+            known: the classes of the weights; empty where these do not say.
+
+        Raises:
+            ConfigError: the weights know too little.
+        """
+
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]] | None:
         """Groups of the SGD optimizer with ``params``, ``lr`` and ``weight_decay``; None = Detectron2's."""
         return None

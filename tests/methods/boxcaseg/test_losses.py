@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from wsis.layers.box_losses import cielab
 from wsis.layers.feature_similarity import SimilarityParams, feature_similarity_loss
 from wsis.methods.boxcaseg.config import TermParams
 from wsis.methods.boxcaseg.losses import (
     box_terms,
-    lab,
     rgb,
     saliency_loss,
     upsample,
@@ -103,6 +103,6 @@ def test_masks_follow_the_colours_inside_of_their_box():
 def test_colours_are_cielab():
     """White, black, and a red that every table has."""
     pixels = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]).T.reshape(1, 3, 1, 3)
-    found = lab(rgb(normalised(pixels)))
+    found = cielab(rgb(normalised(pixels)))
     expected = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]])
     assert torch.allclose(found[0, :, 0].T, expected, atol=0.05)

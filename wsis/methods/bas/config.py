@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wsis.config.params import key, node, part
 from wsis.config.rules import (
     Rule,
+    above,
     above_at_most,
     at_least,
     at_least_below,
@@ -30,6 +31,8 @@ class BASParams:
     Attributes:
         head_channels: Channels of the two 3x3 convolutions of the classifier's head; 0 = the head is a 1x1 convolution,
             and neither it nor the generator has a bias (semantic seeds).
+        gain: The features are multiplied by it before the map's convolution. Where they are large (a standard deviation
+            of 7 in EfficientNet-Lite0), maps are 0 or 1 from the first step on and learn nothing.
         loss: The classifier's loss is "cross_entropy" (images of one tag each), "exclusive" or "soft_margin" (of any
             tags). Of several tags one is drawn anew in each step, and the map of this class learns.
         guidance_weight: Weight alpha of the cross-entropy of the foreground region; 0 leaves it out.
@@ -49,6 +52,7 @@ class BASParams:
     """
 
     head_channels: int = key(1024, at_least(0))
+    gain: float = key(1.0, above(0))
     loss: str = key("cross_entropy", one_of(TAG_LOSSES))
     guidance_weight: float = key(0.5, at_least(0))
     detach_guidance: bool = key(False)

@@ -51,7 +51,7 @@ def network_from_config(cfg: CfgNode) -> dict[str, Any]:
             f"MODEL.BACKBONE.NAME: found {cfg.MODEL.BACKBONE.NAME!r}, expected build_tapped_backbone: BAS taps a "
             "middle feature"
         )
-    return parts | {"network": BASNetwork(backbone, number, params.head_channels)}
+    return parts | {"network": BASNetwork(backbone, number, params.head_channels, params.gain)}
 
 
 @META_ARCH_REGISTRY.register()

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.layers.box_losses import affinity_loss, outside_loss, smoothness_loss, tightness_loss
+from wsis.layers.box_losses import (
+    affinity_loss,
+    cielab,
+    outside_loss,
+    smoothness_loss,
+    tightness_loss,
+)
 from wsis.methods.boxcaseg.config import BoxCasegParams, TermParams
 from wsis.methods.boxcaseg.transforms import MEAN, STD
 
@@ -76,7 +81,7 @@ def box_terms(
         colours = rgb(F.interpolate(images, size=size, mode="area"))
         inside = F.adaptive_max_pool2d(labels, size)
     if params.affinity_weight:
-        loss = affinity_loss(logits, lab(colours), inside).mean()
+        loss = affinity_loss(logits, cielab(colours), inside).mean()
         terms["loss_affinity"] = params.affinity_weight * loss
     if params.similarity.weight:
         # outside of the box a mask is background, so that the box's border is no edge
@@ -90,9 +95,3 @@ def rgb(images: Tensor) -> Tensor:
     """(N, 3, h, w) of the "unified" normalisation to colours in [0, 1]."""
     mean, std = (torch.from_numpy(each).to(images).view(3, 1, 1) for each in (MEAN, STD))
     return (images.detach() * std + mean).clamp(0, 1)
-
-
-def lab(colours: Tensor) -> Tensor:
-    """(N, 3, h, w) RGB in [0, 1] to CIELAB, on the same device."""
-    found = rgb2lab(colours.cpu().numpy(), channel_axis=1)
-    return torch.from_numpy(found).float().to(colours.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -169,16 +169,34 @@ class RunMasks(BitMasks):
         if len(boxes) != len(self):
             raise ValueError(f"{len(boxes)} boxes for {len(self)} masks")
         boxes = boxes.to(self.device)
-        used, rows = self.index.unique(return_inverse=True)
-        step = max(1, _CELLS // (self.image_size[0] * self.image_size[1]))
-        rois = torch.cat([(rows % step).to(boxes.dtype)[:, None], boxes], dim=1)
         pooler = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
         out = boxes.new_zeros((len(boxes), mask_size, mask_size), dtype=torch.bool)
+        for here, rows, dense in self._in_parts(torch.float32):
+            rois = torch.cat([rows.to(boxes.dtype)[:, None], boxes[here]], dim=1)
+            out[here] = pooler(dense[:, None], rois)[:, 0] >= 0.5
+        return out
+
+    def at(self, x: Tensor, y: Tensor) -> Tensor:
+        """What each entry's mask is in some pixels.
+
+        Args:
+            x, y: (N, P) int64, columns and rows of its P pixels, inside the image.
+
+        Returns:
+            (N, P) bool.
+        """
+        out = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+        for here, rows, dense in self._in_parts(torch.bool):
+            out[here] = dense[rows[:, None], y[here], x[here]]
+        return out
+
+    def _in_parts(self, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As many masks at a time as may be dense: entries that have them, which of them each has, (M, H, W) masks."""
+        used, rows = self.index.unique(return_inverse=True)
+        step = max(1, _CELLS // (self.image_size[0] * self.image_size[1]))
         for number, part in enumerate(used.split(step)):
             here = (rows // step == number).nonzero()[:, 0]
-            dense = self._dense(part, torch.float32)[:, None]
-            out[here] = pooler(dense, rois[here])[:, 0] >= 0.5
-        return out
+            yield here, rows[here] % step, self._dense(part, dtype)
 
 
 def spans(starts: Tensor, lengths: Tensor, stride: int = 1) -> Tensor:

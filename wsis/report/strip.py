@@ -218,8 +218,9 @@ class StripMaker:
             boxes = [xywh_to_xyxy(a["bbox"]).tolist() for a in annotations]
         names = [name for _, name in sorted(drawable_names(self.source.categories).items())]
         columns = strip_columns(image, boxes, labels, maps, class_names=names)
-        size = letter_size(columns[IMAGE], 15)
-        return contact_sheet([list(columns.values())], list(columns), font_size=size), list(columns)
+        letters = letter_size(columns[IMAGE], 15)
+        sheet = contact_sheet([list(columns.values())], list(columns), font_size=letters)
+        return sheet, list(columns)
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,7 @@ def benchmark_fusion(
         for row in found:
             first = next(other for other in found if other["of"] == row["of"])
             row["/ first"] = row["beyond the source MiB"] / (first["beyond the source MiB"] or 1)
-            del row["of"]
-    return rows + found
+    return rows + [{key: value for key, value in row.items() if key != "of"} for row in found]
 
 
 def write_data(folder: Path, masks: int, files: int) -> Path:

@@ -118,7 +118,7 @@ WHOLE, QUARTER = part(10, 10, 30, 30), part(20, 10, 30, 20)
     ],
 )
 def test_other_rules(folder, rule, row, expected):
-    options = "MODEL.FUSION.RULE", rule, "MODEL.FUSION.MIN_AGREEMENT", 0
+    options = "MODEL.FUSION.RULE", rule, "MODEL.FUSION.MIN_AGREEMENT", 0.0
     made = read(generate(make_cfg(folder, *options)))
     assert np.array_equal(mask_of(made["annotations"][row]), expected)
     assert made["info"]["wsis"]["config"]["MODEL.FUSION.RULE"] == rule

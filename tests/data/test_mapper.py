@@ -12,7 +12,7 @@ from PIL import Image
 from tests.data.builders import save_turned
 from tests.masks import rectangle
 from wsis.data.dicts import to_dicts
-from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper, transform_masks
+from wsis.data.mapper import TeacherDatasetMapper, WsisDatasetMapper
 from wsis.data.registration import get_source
 from wsis.errors import ConfigError, DataError
 from wsis.structures.rle import decode_mask, encode_mask
@@ -150,20 +150,6 @@ def test_crowds_and_annotations_without_box_are_left_out_and_all_may_be(image):
     assert len(instances) == 0
     assert instances.gt_boxes.tensor.shape == (0, 4)
     assert instances.gt_masks.tensor.shape == (0, *SIZE)
-
-
-@pytest.mark.parametrize("number", [0, 1, 8, 9, 17])
-def test_packed_masks_equal_masks_one_by_one(number):
-    masks = np.random.default_rng(1).random((number, *SIZE)) < 0.5
-    codes = [None if i == 3 else encode_mask(mask) for i, mask in enumerate(masks)]
-    masks[3:4] = False
-    crop, resize = T.CropTransform(3, 2, 50, 40), T.ResizeTransform(40, 50, 77, 93)
-    rotation = T.RotationTransform(77, 93, 30, expand=False)
-    transforms = T.TransformList([crop, resize, T.VFlipTransform(77), rotation])
-    found = transform_masks(codes, transforms, (77, 93))
-    assert found.shape == (number, 77, 93)
-    for row, mask in zip(found, masks, strict=True):
-        assert np.array_equal(row, transforms.apply_segmentation(mask.astype(np.uint8)) != 0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from wsis.modeling.proxy_mask_head import ProxyMaskHead
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 
 def head(kind: type[ProxyMaskHead] = ProxyMaskHead, **options: Any) -> ProxyMaskHead:
@@ -19,7 +19,7 @@ def head(kind: type[ProxyMaskHead] = ProxyMaskHead, **options: Any) -> ProxyMask
 
 def proposals(
     number: int = 4,
-    masks: type[BitMasks] | None = IndexedBitMasks,
+    masks: type[BitMasks] | None = RunMasks,
     size: tuple[int, int] = (40, 50),
     **fields: Any,
 ) -> Instances:

@@ -10,7 +10,7 @@ from wsis.config import load_cfg
 from wsis.errors import ConfigError
 from wsis.modeling.pair_mask_head import PairMaskHead
 from wsis.modeling.pair_mask_loss import balanced_mask_loss, pair_mask_loss, region_targets
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 M = 6
 
@@ -27,9 +27,9 @@ def discs(number=4, doubt=True, scores=None):
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(50), indexing="ij")
     x, y = instances.proposal_boxes.get_centers().T[:, :, None, None]
     distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
-    instances.gt_masks = IndexedBitMasks(distance < 4)
+    instances.gt_masks = RunMasks(distance < 4)
     if doubt:
-        instances.gt_ignore_masks = IndexedBitMasks((distance >= 4) & (distance < 6))
+        instances.gt_ignore_masks = RunMasks((distance >= 4) & (distance < 6))
     if scores is not None:
         instances.gt_scores = torch.tensor(scores)
     return instances

@@ -13,7 +13,7 @@ from wsis.modeling.pair_mask_loss import (
     region_targets,
 )
 from wsis.modeling.proxy_mask_head import mask_targets
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 M = 8
 CLASSES = torch.tensor([2, 0])
@@ -121,7 +121,7 @@ def image(boxes, *fields):
     return instances
 
 
-@pytest.mark.parametrize("kind", [IndexedBitMasks, BitMasks])
+@pytest.mark.parametrize("kind", [RunMasks, BitMasks])
 def test_regions_are_cut_out_of_mask_and_doubt_together(kind):
     columns = torch.arange(12).expand(1, 12, 12)
     masks, doubt = kind(columns < 5), kind((columns >= 5) & (columns < 8))
@@ -139,7 +139,7 @@ def test_regions_are_cut_out_of_mask_and_doubt_together(kind):
 def test_a_cell_half_covered_by_both_together_is_not_background():
     masks, doubt = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     masks[:, :, 0], doubt[:, :, 1] = True, True  # a quarter each of the only cell
-    instances = image([[0.0, 0, 4, 4]], IndexedBitMasks(masks), IndexedBitMasks(doubt))
+    instances = image([[0.0, 0, 4, 4]], RunMasks(masks), RunMasks(doubt))
     separate = mask_targets([instances], 1)
     assert not separate.masks.any() and not separate.ignore.any()
     assert region_targets([instances], 1).all()

@@ -15,7 +15,7 @@ from tests.tiny import write_config
 from wsis.config import load_cfg
 from wsis.errors import ConfigError
 from wsis.modeling.proxy_mask_head import MaskTargets, mask_targets, proxy_mask_loss
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 M = 6
 
@@ -97,7 +97,7 @@ def test_targets_of_images_with_and_without_masks():
     ignored = torch.zeros(2, 40, 50, dtype=torch.bool)
     ignored[1] = True
     images = [
-        proposals(2, gt_ignore_masks=IndexedBitMasks(ignored), gt_scores=torch.tensor([0.5, 0.0])),
+        proposals(2, gt_ignore_masks=RunMasks(ignored), gt_scores=torch.tensor([0.5, 0.0])),
         proposals(3, masks=None),
         proposals(0, masks=None),
         proposals(1, masks=BitMasks),
@@ -116,7 +116,7 @@ def test_targets_of_images_with_and_without_masks():
 def test_a_cell_that_is_half_ignored_is_ignored():
     ignored = torch.zeros(1, 8, 8, dtype=torch.bool)
     ignored[:, :, :3] = True  # cells of 2 pixels: the second is half ignored
-    image = proposals(1, size=(8, 8), gt_ignore_masks=IndexedBitMasks(ignored))
+    image = proposals(1, size=(8, 8), gt_ignore_masks=RunMasks(ignored))
     image.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 8, 8]]))
     assert mask_targets([image], 4).ignore[0].tolist() == [[True, True, False, False]] * 4
 
@@ -139,7 +139,7 @@ def test_scores_become_weights(mode, threshold, scores, expected):
 
 def test_the_head_uses_scores_and_ignored_pixels():
     image = proposals(3, gt_scores=torch.tensor([0.5, 1.0, 0.0]))
-    image.gt_ignore_masks = IndexedBitMasks(torch.rand(3, 40, 50) < 0.5)
+    image.gt_ignore_masks = RunMasks(torch.rand(3, 40, 50) < 0.5)
     features, model = torch.randn(3, 4, 3, 3), head(score_mode="weight", loss_weight=2.0)
     with EventStorage():
         losses = model(features, [image])
@@ -193,7 +193,7 @@ def inputs(number, score=None):
     instances.gt_boxes = Boxes(boxes[:number])
     if score is not None:
         masks, ignored = torch.rand(2, number, 64, 96) < 0.5
-        instances.gt_masks, instances.gt_ignore_masks = map(IndexedBitMasks, (masks, ignored))
+        instances.gt_masks, instances.gt_ignore_masks = map(RunMasks, (masks, ignored))
         instances.gt_scores = torch.full((number,), score)
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
     return {"image": image, "height": 64, "width": 96, "instances": instances}

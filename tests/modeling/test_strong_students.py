@@ -9,6 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import EventStorage
+from wsis.structures.indexed_masks import IndexedBitMasks
 
 from tests.config_files import ROOT
 from tests.modeling.heads import proposals
@@ -19,7 +20,6 @@ from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.registration import prepare_datasets
 from wsis.errors import ConfigError
 from wsis.modeling.point_mask_head import ProxyPointRendMaskHead, values_at
-from wsis.structures.indexed_masks import IndexedBitMasks
 from wsis.structures.rle import encode_box
 
 

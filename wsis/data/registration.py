@@ -50,14 +50,18 @@ def register_dataset(
         ConfigError: the name belongs to a dataset that something else registered.
     """
     place = _Place(json_file, image_root, dict(labels or {}))
-    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
-    taken = builtin or (name in DatasetCatalog.list() and name not in _places)
-    if taken and _places.get(name) != place:
+    if is_taken(name) and _places.get(name) != place:
         key = "DATASETS.CUSTOM_SEM_SEG" if labels else "DATASETS.CUSTOM"
         raise ConfigError(
             f"{key}: the name {name!r} is taken by another dataset; choose another name"
         )
     _register(name, place)
+
+
+def is_taken(name: str) -> bool:
+    """Whether it is a builtin dataset's name, or one that something else than wsis has registered."""
+    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
+    return builtin or (name in DatasetCatalog.list() and name not in _places)
 
 
 def _register(name: str, place: _Place) -> None:
@@ -196,7 +200,7 @@ def _location(name: str) -> tuple[str, str] | None:
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_places))
         raise ConfigError(
-            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
+            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by --json or DATASETS.CUSTOM"
         )
     if name in _places:
         return _places[name][:2]

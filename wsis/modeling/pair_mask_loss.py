@@ -8,12 +8,12 @@ probability says so.
 from __future__ import annotations
 
 import torch
-from detectron2.structures import BitMasks, Instances
+from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 
 from wsis.modeling.proxy_mask_head import cut_out, select_class
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 GROW_ABOVE, GROW_BELOW = 0.9, 0.1
 
@@ -119,17 +119,9 @@ def region_targets(instances: list[Instances], mask_size: int) -> Tensor:
     for image in instances:
         masks = image.gt_masks if image.has("gt_masks") else None
         if masks is not None and image.has("gt_ignore_masks"):
-            masks = _union(masks, image.gt_ignore_masks)
+            masks = RunMasks.of(masks).union(image.gt_ignore_masks)
         parts.append(cut_out(masks, image, mask_size))
     return torch.cat(parts)
-
-
-def _union(first: BitMasks, second: BitMasks) -> BitMasks:
-    """Entry by entry; of the few masks behind indexed ones where both share the index."""
-    indexed = isinstance(first, IndexedBitMasks) and isinstance(second, IndexedBitMasks)
-    if indexed and torch.equal(first.index, second.index):
-        return IndexedBitMasks(first.masks | second.masks, first.index)
-    return BitMasks(first.tensor | second.tensor)
 
 
 def _balanced(logits: Tensor, fg: Tensor, bg: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ An :data:`RLE` here is ready for JSON: ``{"size": [height, width], "counts": str
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,23 @@ def decode_mask(rle: RLE) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_crop(rle: RLE, rows: slice, columns: slice) -> np.ndarray:
+    """A window of a mask, without ever making the full image.
+
+    Args:
+        rle: with text counts.
+        rows, columns: of the window, inside the image.
+
+    Returns:
+        (h, w) bool.
+    """
+    height = rle["size"][0]
+    ends = _counts_of([rle["counts"]])[0].cumsum()
+    pixels = np.arange(rows.start, rows.stop)[:, None]
+    pixels = pixels + height * np.arange(columns.start, columns.stop)
+    return np.searchsorted(ends, pixels, side="right") % 2 == 1
+
+
 def rle_area(rle: RLE) -> int:
     """Number of pixels inside."""
     return int(coco_mask.area(rle))
@@ -104,7 +121,7 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
             raise ValueError("counts must be non-negative integers")
         total = sum(counts)
     elif isinstance(counts, str | bytes):
-        total = _total_of_text(counts)
+        total = int(_counts_of([counts])[0].sum())
     else:
         raise ValueError("counts must be a list or text")
     if total != height * width:
@@ -153,31 +170,82 @@ def check_polygons(segmentation: Any) -> None:
             raise ValueError("a polygon's coordinates must be finite numbers")
 
 
-def _total_of_text(counts: str | bytes) -> int:
-    """The number of pixels that compressed counts stand for.
+def runs_of(
+    segmentations: Sequence[Any], height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of many masks of one image, no pixel of which is made.
+
+    Args:
+        segmentations: in any form that :func:`segmentation_to_rle` knows; None = empty.
+        height, width: size of the image.
+
+    Returns:
+        Which mask a run belongs to, its first and its last pixel, counted column by column; (R,) int64 each.
+
+    Raises:
+        ValueError: see :func:`segmentation_to_rle`.
+    """
+    given = [(i, s) for i, s in enumerate(segmentations) if s is not None]
+    counts, numbers = _counts_of([_text_of(s, height, width) for _, s in given])
+    ends, which = counts.cumsum(), np.repeat(np.arange(len(given)), numbers)
+    totals = np.diff(ends[numbers.cumsum() - 1], prepend=0)
+    for total in totals[totals != height * width][:1]:
+        raise ValueError(f"counts add up to {total}, expected {height * width}")
+    ends -= which * (height * width)
+    inside = (_places(numbers) % 2 == 1) & (counts > 0)
+    owner = np.array([i for i, _ in given], dtype=np.int64)[which[inside]]
+    return owner, (ends - counts)[inside], ends[inside] - 1
+
+
+def _text_of(segmentation: Any, height: int, width: int) -> str | bytes:
+    """Compressed counts, which are not looked at where they were given."""
+    if isinstance(segmentation, dict) and segmentation.get("size") == [height, width]:
+        counts = segmentation.get("counts")
+        if isinstance(counts, str | bytes):
+            return counts
+    return str(segmentation_to_rle(segmentation, height, width)["counts"])
+
+
+def _places(numbers: np.ndarray) -> np.ndarray:
+    """0, 1, ... for each of some groups in turn, of which ``numbers`` (G,) are the lengths."""
+    return np.arange(numbers.sum()) - np.repeat(numbers.cumsum() - numbers, numbers)
+
+
+def _counts_of(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The counts that compressed codes stand for.
 
     Each count is a little-endian number of 5-bit digits, one per character from "0" on, with a
     continuation bit and a sign; from the fourth on it is the difference to the count two before.
 
+    Returns:
+        The counts of all codes in turn, and how many each code has; int64.
+
     Raises:
         ValueError: a character that is none, a number that does not end, or a negative count.
     """
-    if isinstance(counts, str) and not counts.isascii():  # several bytes each for pycocotools
-        raise ValueError("counts are not a run-length code")
-    raw = counts.encode("ascii") if isinstance(counts, str) else counts
-    digits = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
-    if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("counts are not a run-length code")
+    no_code = ValueError("counts are not a run-length code")
+    if not all(text.isascii() for text in texts):  # several bytes each for pycocotools
+        raise no_code
+    raw = [text.encode("ascii") if isinstance(text, str) else text for text in texts]
+    digits = np.frombuffer(b"".join(raw), dtype=np.uint8).astype(np.int64) - 48
+    sizes = np.array([len(text) for text in raw], dtype=np.int64)
+    if not len(raw):
+        return digits, sizes
+    last = sizes.cumsum() - 1
+    if sizes.min() == 0 or digits.min() < 0 or digits.max() > 63 or (digits[last] & 32).any():
+        raise no_code
     ends = np.flatnonzero((digits & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    length = ends - starts + 1
+    length = np.diff(ends, prepend=-1)
     if length.max() > 7:
-        raise ValueError("counts are not a run-length code")
-    place = np.arange(digits.size) - np.repeat(starts, length)
-    values = np.add.reduceat((digits & 31) << (5 * place), starts)
+        raise no_code
+    values = np.add.reduceat((digits & 31) << (5 * _places(length)), ends - length + 1)
     values -= np.where(digits[ends] & 16, 1 << (5 * length), 0)
-    for first in (1, 2):  # running sums of every other count, the first count aside
-        values[first::2] = values[first::2].cumsum()
+    numbers = np.diff(np.searchsorted(ends, last), prepend=-1)
+    place, first = _places(numbers), numbers.cumsum() - numbers
+    for parity in (1, 0):  # running sums of every other count, the first count aside
+        member = (place % 2 == parity) & (place > 0)
+        sums = np.where(member, values, 0).cumsum()
+        values = np.where(member, sums - np.repeat(sums[first], numbers), values)
     if values.min() < 0:
-        raise ValueError("counts are not a run-length code")
-    return int(values.sum())
+        raise no_code
+    return values, numbers

@@ -8,7 +8,6 @@ import torch
 from tests.generating import by_id, generate
 from tests.masks import rectangle
 from tests.methods.icam import tiny
-from tests.methods.icam.test_boxes import BOX
 from tests.tiny import write_dataset
 from wsis.layers.affinity import feature_affinities, fitting_radius, pair_offsets
 from wsis.layers.random_walk import random_walk
@@ -67,8 +66,7 @@ def test_scores_walk_to_cells_that_belong_together():
 
 def test_maps_of_boxes_walk_by_the_weights_of_affinity_net(tmp_path):
     write_dataset(tmp_path / "data", number=3)
-    keys = {name: value for name, value in tiny.NETWORK.items() if "MIN_SIZE" not in name}
-    cfg = tiny.make_cfg(tmp_path / "box", tmp_path / "data", keys | BOX)
+    cfg = tiny.make_cfg(tmp_path / "box", tmp_path / "data", tiny.BOX)
     tiny.save_weights(cfg, tmp_path / "box.pth")
     assert generate(cfg).exit_status == 0
     affinity = tiny.AFFINITY | {"WSIS__SUPERVISION": "box"}

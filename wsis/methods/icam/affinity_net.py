@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.tag_loader import tag_records
@@ -29,6 +28,7 @@ from wsis.layers.seeds import label_map, power_background
 from wsis.methods.icam.affinity_loader import AffinityMapper
 from wsis.methods.icam.config import AffinityNetParams
 from wsis.methods.icam.network import last_maps
+from wsis.modeling.method import parts_from_config
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Maker, MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ImageMaps, ScoreMaps, Seed
@@ -131,12 +131,7 @@ class AffinityModel(Maker):
         Raises:
             ConfigError: a value out of its range.
         """
-        return {
-            "backbone": build_backbone(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, AffinityNetParams),
-        }
+        return parts_from_config(cfg, AffinityNetParams)
 
 
 @META_ARCH_REGISTRY.register()

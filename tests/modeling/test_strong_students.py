@@ -9,7 +9,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import EventStorage
-from wsis.structures.indexed_masks import IndexedBitMasks
 
 from tests.config_files import ROOT
 from tests.modeling.heads import proposals
@@ -21,6 +20,7 @@ from wsis.data.registration import prepare_datasets
 from wsis.errors import ConfigError
 from wsis.modeling.point_mask_head import ProxyPointRendMaskHead, values_at
 from wsis.structures.rle import encode_box
+from wsis.structures.run_masks import RunMasks
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_on_true_masks_the_coarse_loss_is_mask_r_cnns(make_head, agnostic):
 
 def test_ignored_pixels_and_masks_of_score_0_teach_nothing(make_head):
     head, ones = make_head(), torch.ones(3, 40, 50, dtype=torch.bool)
-    ignored = proposals(3, gt_ignore_masks=IndexedBitMasks(ones))
+    ignored = proposals(3, gt_ignore_masks=RunMasks(ones))
     for images in ([ignored], [proposals(3, gt_scores=torch.zeros(3))], [proposals(2, masks=None)]):
         found = losses(head, images)
         assert {name: value.item() for name, value in found.items()} == {
@@ -123,7 +123,7 @@ def test_images_without_proposals(make_head):
 def test_the_value_at_a_point_is_that_of_its_pixel():
     masks = torch.zeros(2, 4, 6, dtype=torch.bool)
     masks[0, 1, 2] = masks[1, 3, 5] = True
-    first = Instances((4, 6), gt_masks=IndexedBitMasks(masks, torch.tensor([1, 0, 0])))
+    first = Instances((4, 6), gt_masks=RunMasks(masks)[torch.tensor([1, 0, 0])])
     points = torch.tensor([[5.0, 3.0], [5.9, 3.9], [2.0, 1.0]]).expand(3, 3, 2)
     points = torch.stack([*points, torch.tensor([[2.5, 1.5], [6.0, 1.0], [-0.1, 1.5]])])
     second = Instances((4, 6), gt_masks=BitMasks(masks[:1]))

@@ -24,7 +24,7 @@ from wsis.modeling.proxy_mask_head import (
     mask_targets,
     proxy_mask_loss,
 )
-from wsis.structures.indexed_masks import IndexedBitMasks
+from wsis.structures.run_masks import RunMasks
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -105,10 +105,4 @@ def values_at(instances: list[Instances], name: str, points: Tensor) -> Tensor:
 def _values_at(instances: Instances, points: Tensor, name: str) -> Tensor:
     if not len(instances) or not instances.has(name):
         return torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
-    masks = instances.get(name)
-    masks = masks if isinstance(masks, IndexedBitMasks) else IndexedBitMasks(masks.tensor)
-    height, width = masks.image_size
-    x, y = points.floor().long().unbind(dim=-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    at = masks.index[:, None], y.clamp(0, height - 1), x.clamp(0, width - 1)
-    return masks.masks[at] & inside
+    return RunMasks.of(instances.get(name)).at(points)

@@ -105,8 +105,4 @@ def values_at(instances: list[Instances], name: str, points: Tensor) -> Tensor:
 def _values_at(instances: Instances, points: Tensor, name: str) -> Tensor:
     if not len(instances) or not instances.has(name):
         return torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
-    masks = RunMasks.of(instances.get(name))
-    height, width = masks.image_size
-    x, y = points.floor().long().unbind(dim=-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return masks.at(x.clamp(0, width - 1), y.clamp(0, height - 1)) & inside
+    return RunMasks.of(instances.get(name)).at(points)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -156,6 +156,29 @@ class RunMasks(BitMasks):
         out = RunMasks.from_runs(*map(torch.cat, runs), pairs.shape[1], self.image_size)
         return out[index]
 
+    def at(self, points: Tensor) -> Tensor:
+        """Whether the pixels that points lie in belong to the masks.
+
+        Args:
+            points: (N, P, 2) x and y in pixels of the masks, of each entry.
+
+        Returns:
+            (N, P) bool; false for a point outside of the image.
+        """
+        height, width = self.image_size
+        x, y = points.to(self.device).floor().long().unbind(dim=-1)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not len(self.starts):
+            return torch.zeros_like(inside)
+        # pixels numbered down the columns, one mask after the other, so that a run is a span of numbers
+        owner = torch.arange(len(self.counts), device=self.device).repeat_interleave(self.counts)
+        first = (owner * width + self.starts % width) * height + self.starts // width
+        first, order = first.sort()
+        ends = (first + self.lengths[order]).cummax(dim=0).values
+        wanted = (self.index[:, None] * width + x) * height + y
+        before = torch.searchsorted(first, wanted, right=True) - 1
+        return inside & (before >= 0) & (ends[before.clamp(min=0)] > wanted)
+
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Each entry's mask inside its box, at the size of a mask head's output.
 
@@ -169,34 +192,16 @@ class RunMasks(BitMasks):
         if len(boxes) != len(self):
             raise ValueError(f"{len(boxes)} boxes for {len(self)} masks")
         boxes = boxes.to(self.device)
-        pooler = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
-        out = boxes.new_zeros((len(boxes), mask_size, mask_size), dtype=torch.bool)
-        for here, rows, dense in self._in_parts(torch.float32):
-            rois = torch.cat([rows.to(boxes.dtype)[:, None], boxes[here]], dim=1)
-            out[here] = pooler(dense[:, None], rois)[:, 0] >= 0.5
-        return out
-
-    def at(self, x: Tensor, y: Tensor) -> Tensor:
-        """What each entry's mask is in some pixels.
-
-        Args:
-            x, y: (N, P) int64, columns and rows of its P pixels, inside the image.
-
-        Returns:
-            (N, P) bool.
-        """
-        out = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
-        for here, rows, dense in self._in_parts(torch.bool):
-            out[here] = dense[rows[:, None], y[here], x[here]]
-        return out
-
-    def _in_parts(self, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As many masks at a time as may be dense: entries that have them, which of them each has, (M, H, W) masks."""
         used, rows = self.index.unique(return_inverse=True)
         step = max(1, _CELLS // (self.image_size[0] * self.image_size[1]))
+        rois = torch.cat([(rows % step).to(boxes.dtype)[:, None], boxes], dim=1)
+        pooler = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
+        out = boxes.new_zeros((len(boxes), mask_size, mask_size), dtype=torch.bool)
         for number, part in enumerate(used.split(step)):
             here = (rows // step == number).nonzero()[:, 0]
-            yield here, rows[here] % step, self._dense(part, dtype)
+            dense = self._dense(part, torch.float32)[:, None]
+            out[here] = pooler(dense, rois[here])[:, 0] >= 0.5
+        return out
 
 
 def spans(starts: Tensor, lengths: Tensor, stride: int = 1) -> Tensor:

@@ -128,6 +128,7 @@ STUDENTS = pytest.mark.parametrize(
     [
         ("ProxyMaskHead", "GeneralizedRCNN"),
         ("PairMaskHead", "GeneralizedRCNN"),
+        ("BoxMaskHead", "GeneralizedRCNN"),
         pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=tiny_detector.needs_crf),
     ],
 )

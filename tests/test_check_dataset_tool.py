@@ -118,14 +118,13 @@ def test_the_datasets_of_a_config(data, document, check, tmp_path):
 
 
 def test_two_files_need_the_same_classes(data, document, words, check):
-    val = data / "val.json"
-    val.write_text(json.dumps(document))
-    status, text, _ = check(*words, "--val-json", val)
+    (data / "val.json").write_text(json.dumps(document))
+    status, text, _ = check(*words, "--val-json", data / "val.json")
     assert status == 0 and "boxes: 0 problems" in text and "val: 0 problems" in text
     document["categories"][0]["name"] = "narrow"
-    val.write_text(json.dumps(document))
-    status, _, error = check(*words, "--val-json", val)
-    assert status == 2 and "'val' has 2 classes (narrow, tall)" in error
+    (data / "other.json").write_text(json.dumps(document))
+    status, _, error = check(*words, "--val-json", data / "other.json")
+    assert status == 2 and "'other' has 2 classes (narrow, tall)" in error
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_every_detector_and_student_is_there():
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_name_says_what_it_is(name):
-    arch, trunk = re.search(r"/(\w+)_rcnn_(R_\d+|lite\d)_FPN", name).groups()
+    arch, trunk = re.search(r"/(?:cascade_)?(\w+)_rcnn_(R_\d+|lite\d)_FPN", name).groups()
     cfg = load(name)
     assert (arch == "mask") == cfg.MODEL.MASK_ON
     supervision = {"faster": "box", "mask": "proxy"}[arch]

@@ -23,7 +23,7 @@ def check_call(*words: str | Path, cwd: Path) -> str:
     """Output of a command that must not fail, in an environment that knows no other wsis."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PIP_NO_INDEX": "1"}
     done = subprocess.run(
-        words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -64,7 +64,7 @@ def test_words_reach_the_tool(command, data, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["mask"], "error: wsis mask: no such command; did you mean masks?"),
+        (["mask"], "error: wsis mask: no such command; did you mean masks, marks?"),
         (["prepare"], "error: wsis prepare: no such command; did you mean prepare boxes, prepare"),
         (["prepare", "box"], "did you mean prepare boxes"),
         (["xyz"], "error: wsis xyz: no such command; wsis --help lists all"),

@@ -83,9 +83,8 @@ def test_the_commands_for_external_masks(folder, run):
 
 
 PAGES = ["README.md", "datasets/README.md"]
-PAGES += [
-    f"docs/{name}.md" for name in ("notebook", "external_masks", "formats", "results", "proxy_file")
-]
+OF_FILES = ("external_masks", "formats", "proxy_file", "score_maps")
+PAGES += [f"docs/{name}.md" for name in ("notebook", "report", "results", *OF_FILES)]
 PAGES += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/experiments/*.md"))]
 
 

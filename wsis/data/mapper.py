@@ -17,8 +17,10 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from wsis.config.params import read
 from wsis.data.images import read_image
 from wsis.data.mask_transform import transform_masks
+from wsis.data.scale_jitter import ScaleJitterParams
 from wsis.errors import ConfigError, DataError
 from wsis.structures.run_masks import RunMasks
 from wsis.structures.shared_image import SharedImage
@@ -82,6 +84,9 @@ class WsisDatasetMapper:
         if is_train:
             _check_training_config(cfg)
         augmentations = build_augmentation(cfg, is_train)
+        jitter = read(cfg, ScaleJitterParams)
+        if is_train and jitter.size:
+            augmentations[:1] = jitter.augmentations()
         if is_train and cfg.INPUT.CROP.ENABLED:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
         return {

@@ -200,7 +200,7 @@ def _location(name: str) -> tuple[str, str] | None:
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_places))
         raise ConfigError(
-            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
+            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by --json or DATASETS.CUSTOM"
         )
     if name in _places:
         return _places[name][:2]

@@ -13,7 +13,12 @@ from wsis.engine.cli import (
 )
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.launch import launch
-from wsis.engine.short_words import add_short_words, apply_short_words, output_path
+from wsis.engine.short_words import (
+    add_short_words,
+    apply_short_words,
+    named_folders,
+    output_path,
+)
 from wsis.engine.trainer import WsisTrainer
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "freeze_modules",
     "launch",
     "launch_processes",
+    "named_folders",
     "checked_model",
     "only_training",
     "output_path",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ def output_path(text: str) -> Path:
     return Path(given_path(text))
 
 
+def named_folders(option: str, items: Sequence[str], bare: Collection[str] = ()) -> dict[str, str]:
+    """``NAME=DIR`` each, as name to folder; "" for a name of ``bare``, which stands alone.
+
+    Raises:
+        ConfigError: another form, or a name twice.
+    """
+    folders: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not name or not folder and item not in bare:
+            alone = "".join(f" or {each}" for each in bare)
+            raise ConfigError(f"{option}: found {item!r}, expected NAME=DIR{alone}")
+        if name in folders:
+            raise ConfigError(f"{option}: the name {name!r} occurs twice")
+        folders[name] = folder
+    return folders
+
+
 def add_short_words(parser: argparse.ArgumentParser, training: bool = False) -> None:
     """Adds ``--json``, ``--images``, ``--name``; for a training also ``--proxy``, ``--val-json``, ``--val-images``."""
     add = parser.add_argument_group("your own data, in place of DATASETS.CUSTOM").add_argument
@@ -62,13 +81,7 @@ def apply_short_words(cfg: CfgNode, args: argparse.Namespace) -> None:
     Raises:
         ConfigError: a word lacks another one, or contradicts another one or a key of ``opts``.
     """
-    words: dict[str, Any] = {w: getattr(args, w, None) for w in (*_NEEDS, "output_dir")}
-    for word, needed in _NEEDS.items():
-        if words[word] and not any(words[other] for other in needed):
-            others = " or ".join(_option(other) for other in needed if hasattr(args, other))
-            raise ConfigError(f"{_option(word)} {words[word]}: expected {others} with it")
-    if words["json"] and words["proxy"]:
-        raise ConfigError("--json, --proxy: found both, expected only what is to be trained on")
+    words = _given_words(args)
     given = args.opts[0::2]
 
     def say(word: str, key: str, value: Any) -> None:
@@ -82,16 +95,16 @@ def apply_short_words(cfg: CfgNode, args: argparse.Namespace) -> None:
     def use(word: str, key: str, name: str, images: str) -> None:
         entry = [name, words[word], images]
         say(word, key, (name,))
-        cfg.DATASETS.CUSTOM = [e for e in cfg.DATASETS.CUSTOM if list(e) != entry] + [entry]
+        if entry not in cfg.DATASETS.CUSTOM:
+            cfg.DATASETS.CUSTOM = [*cfg.DATASETS.CUSTOM, entry]
 
     trained = "proxy" if words["proxy"] else "json"
     name = ""
     if words[trained]:
         name = words["name"] or _free_name(words[trained])
         use(trained, "DATASETS.TRAIN", name, words["images"])
-        if "DATASETS.TEST" not in given:  # the config's own may be of data that is not here
-            custom = {entry[0] for entry in cfg.DATASETS.CUSTOM}
-            cfg.DATASETS.TEST = tuple(each for each in cfg.DATASETS.TEST if each in custom)
+        if "DATASETS.TEST" not in given:  # builtin data of the config may not be here
+            cfg.DATASETS.TEST = tuple(each for each in cfg.DATASETS.TEST if not is_taken(each))
     if words["proxy"]:
         say("proxy", "WSIS.SUPERVISION", "proxy")
     if words["val_json"]:
@@ -99,6 +112,22 @@ def apply_short_words(cfg: CfgNode, args: argparse.Namespace) -> None:
         use("val_json", "DATASETS.TEST", _free_name(words["val_json"], name), images)
     if words["output_dir"]:
         say("output_dir", "OUTPUT_DIR", words["output_dir"])
+
+
+def _given_words(args: argparse.Namespace) -> dict[str, Any]:
+    """Each word and its value, None where it was not given.
+
+    Raises:
+        ConfigError: a word lacks another one, or contradicts it.
+    """
+    words = {word: getattr(args, word, None) for word in (*_NEEDS, "output_dir")}
+    for word, needed in _NEEDS.items():
+        if words[word] and not any(words[other] for other in needed):
+            others = " or ".join(_option(other) for other in needed if hasattr(args, other))
+            raise ConfigError(f"{_option(word)} {words[word]}: expected {others} with it")
+    if words["json"] and words["proxy"]:
+        raise ConfigError("--json, --proxy: found both, expected only what is to be trained on")
+    return words
 
 
 def _option(word: str) -> str:

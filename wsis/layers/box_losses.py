@@ -63,10 +63,11 @@ def projection_loss(logits: Tensor, labels: Tensor) -> Tensor:
         (N,), in [0, 2). A gradient goes to one pixel of each line, as in :func:`line_maxima`.
     """
     sizes = [logits.shape[3], logits.shape[2]]
-    pairs = zip(
-        *(line_maxima(maps.float()).split(sizes, dim=1) for maps in (logits, labels)), strict=True
+    found, wanted = (line_maxima(maps.float()).split(sizes, dim=1) for maps in (logits, labels))
+    columns, rows = (
+        dice_loss(bags, targets, PROJECTION_EPS)
+        for bags, targets in zip(found, wanted, strict=True)
     )
-    columns, rows = (dice_loss(*pair, smoothing=PROJECTION_EPS) for pair in pairs)
     return columns + rows
 
 

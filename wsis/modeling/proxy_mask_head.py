@@ -28,7 +28,8 @@ class ScoreParams:
     """How the score of each mask enters the loss.
 
     Attributes:
-        score_mode: How the score of each proxy mask enters the loss of the mask head "ProxyMaskHead". "none": not at
+        score_mode: How the score of each proxy mask enters the loss of "ProxyMaskHead" and of the heads made of it.
+            "none": not at
             all, "weight": as the weight of the mask, "threshold": masks not above SCORE_THRESHOLD are left out. Masks
             of score 0 (status empty or failed) never enter it.
         score_threshold: Score that a mask must exceed to enter the mask loss with SCORE_MODE "threshold", in [0, 1).
@@ -36,6 +37,13 @@ class ScoreParams:
 
     score_mode: str = key("none", one_of(("none", "weight", "threshold")))
     score_threshold: float = key(0.0, at_least_below(0, 1))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """(B,) scores to (B,) weights of the masks in the loss."""
+        if self.score_mode == "weight":
+            return scores
+        threshold = self.score_threshold if self.score_mode == "threshold" else 0.0
+        return (scores > threshold).float()
 
 
 @node("MODEL.ROI_MASK_HEAD")
@@ -264,15 +272,12 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         """
         targets = self.targets(instances, logits.shape[-1])
         weights = self.mask_weights(targets.scores)
-        _log_accuracy(logits.detach(), targets, weights)
+        log_accuracy(logits.detach(), targets, weights)
         return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
 
     def mask_weights(self, scores: Tensor) -> Tensor:
-        """(B,) scores to (B,) weights of the masks in the loss."""
-        if self.score_mode == "weight":
-            return scores
-        threshold = self.score_threshold if self.score_mode == "threshold" else 0.0
-        return (scores > threshold).float()
+        """See :meth:`ScoreParams.weights`."""
+        return ScoreParams(self.score_mode, self.score_threshold).weights(scores)
 
     def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
         """See :func:`mask_targets`."""
@@ -289,7 +294,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         return proxy_mask_loss(logits, targets.classes, targets.masks, targets.ignore, weights)
 
 
-def _log_accuracy(logits: Tensor, targets: MaskTargets, weights: Tensor) -> None:
+def log_accuracy(logits: Tensor, targets: MaskTargets, weights: Tensor) -> None:
     """Detectron2's `mask_rcnn/*` numbers, over the cells that enter the loss."""
     kept = ~targets.ignore & (weights > 0)[:, None, None]
     wrong = ((select_class(logits, targets.classes) > 0) != targets.masks) & kept

@@ -16,6 +16,7 @@ from wsis.methods.icam.losses import LossParams
 KINDS = {
     "icam_box": "ICAMBox",
     "icam": "ICAM",
+    "affinity_net_box": "AffinityNetBox",
     "affinity_net": "AffinityNet",
     "deeplab_v1": "Segmentor",
 }

@@ -280,8 +280,16 @@ def _nested(chain: list[tuple[str, nn.Module]]) -> nn.Sequential:
     return nn.Sequential(modules)
 
 
+class Halving(nn.Module):
+    """A max pool of 2 x 2; a side of one cell stays, so that images of any size have a last map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, h / 2, w / 2), rounded down, and at least 1."""
+        return functional.max_pool2d(x, [min(2, side) for side in x.shape[2:]])
+
+
 def _pooled(tail: nn.Sequential) -> nn.Sequential:
-    return nn.Sequential(OrderedDict([("pool", nn.MaxPool2d(2)), *tail.named_children()]))
+    return nn.Sequential(OrderedDict([("pool", Halving()), *tail.named_children()]))
 
 
 def xavier_(module: nn.Module) -> None:

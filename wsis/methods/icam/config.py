@@ -71,12 +71,12 @@ class ICAMParams:
 @node("MODEL.AFFINITY_NET")
 @dataclass(frozen=True)
 class AffinityNetParams:
-    """The meta-architecture "AffinityNet", which trains on crops as INPUT.SCALED_CROP says.
+    """The meta-architectures "AffinityNet" and "AffinityNetBox", which train on crops as INPUT.SCALED_CROP says.
 
     Attributes:
-        low: Name of the score maps (DATASETS.CUSTOM_SCORE_MAPS) with a weak background, whose objects are trusted in
-            training.
-        high: Name of those with a strong background, whose background is trusted.
+        low: Name of the score maps (DATASETS.CUSTOM_SCORE_MAPS) whose background has a low power: there is much of it,
+            and what is an object all the same is trusted in training.
+        high: Name of those whose background has a high power; where it wins all the same, it is trusted.
         maps: Name of the score maps that walk.
         channels: Channels of the features of the backbone's three maps; a pair's affinity is that of all together.
         cell: Side in pixels of the cells that pairs are made of.

@@ -87,10 +87,10 @@ def decode_crop(rle: RLE, rows: slice, columns: slice) -> np.ndarray:
         (h, w) bool.
     """
     height = rle["size"][0]
-    ends = _counts_of([rle["counts"]])[0].cumsum()
-    pixels = np.arange(rows.start, rows.stop)[:, None]
-    pixels = pixels + height * np.arange(columns.start, columns.stop)
-    return np.searchsorted(ends, pixels, side="right") % 2 == 1
+    first, end = columns.start * height, columns.stop * height  # codes go column by column
+    lengths = np.diff(_counts_of([rle["counts"]])[0].cumsum().clip(first, end), prepend=first)
+    band = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return band.reshape(-1, height)[:, rows].T
 
 
 def rle_area(rle: RLE) -> int:

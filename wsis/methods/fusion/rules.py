@@ -48,11 +48,16 @@ class Patterns(NamedTuple):
 
 def patterns(votes: np.ndarray) -> Patterns:
     """The distinct combinations of votes: (R, h, w) int8 in -1, 0, 1."""
-    digits = 3 ** np.arange(len(votes))
-    codes = np.tensordot(digits, votes.astype(np.int64) + 1, axes=1)
-    found, index, pixels = np.unique(codes, return_inverse=True, return_counts=True)
-    combinations = (found[:, None] // digits % 3 - 1).astype(np.int8)
-    return Patterns(combinations, pixels, index.reshape(codes.shape))
+    codes = np.zeros(votes.shape[1:], dtype=np.int64)
+    kinds = np.zeros((1, 0), dtype=np.int8)
+    pixels = np.zeros(1, dtype=np.int64)
+    for vote in votes:  # one rater more; what nobody votes is dropped at once
+        codes = 3 * codes + vote + 1
+        pixels = np.bincount(codes.ravel(), minlength=3 * len(kinds))
+        kinds = np.hstack([kinds.repeat(3, axis=0), np.tile([[-1], [0], [1]], (len(kinds), 1))])
+        seen = pixels > 0
+        codes, kinds, pixels = (seen.cumsum() - 1)[codes], kinds[seen], pixels[seen]
+    return Patterns(kinds.astype(np.int8), pixels, codes)
 
 
 def vote_share(votes: np.ndarray, weights: np.ndarray) -> np.ndarray:

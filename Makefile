@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Extras of setup.py. `make EXTRAS=report,pretrained,formats,large,dev` does without the CRF, and so without a C++ compiler.
-EXTRAS ?= crf,report,pretrained,formats,large,dev
+# Extras of setup.py. `make EXTRAS=report,pretrained,formats,large,sam,dev` does without the CRF, and so without a C++ compiler.
+EXTRAS ?= crf,report,pretrained,formats,large,sam,dev
 TEST_WORKERS ?= 2
 
 PY := $(VENV)/bin/python
@@ -18,7 +18,7 @@ help:
 	@echo "make demo     install, then the quickstart: shapes, proxy masks, Mask R-CNN, table and pictures"
 	@echo "make demo-all every teacher there is, in the same table; goes on where make demo ended"
 	@echo "make test     install, then the tests but the slow ones"
-	@echo "make test-slow the slow ones: installer of Detectron2, killed runs, make-believe GPU, report page in a browser"
+	@echo "make test-slow the slow ones: installer of Detectron2, wheel, killed runs, make-believe GPU, report page in a browser"
 	@echo "make lint     install, then ruff (rules and format) and mypy"
 	@echo "make install  $(VENV) with PyTorch, Detectron2 and wsis (editable)"
 	@echo "make clean    remove caches and build products; $(VENV) and output/ stay"
@@ -57,11 +57,11 @@ $(STAMPS)/venv:
 	    "environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
 ifneq (,$(findstring crf,$(EXTRAS)))
 	@command -v $${CXX:-c++} > /dev/null || { echo "error: no C++ compiler for pydensecrf2: install one" \
-	    "(Debian: apt-get install g++ python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,dev" >&2; exit 1; }
+	    "(Debian: apt-get install g++ python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,sam,dev" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sys, sysconfig as s; \
 	    sys.exit(not os.path.isfile(os.path.join(s.get_path("include"), "Python.h")))' || { \
 	    echo "error: no Python.h for pydensecrf2: install the headers of $(PYTHON)" \
-	    "(Debian: apt-get install python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,dev" >&2; exit 1; }
+	    "(Debian: apt-get install python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,sam,dev" >&2; exit 1; }
 endif
 	$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS)

@@ -59,7 +59,18 @@ setup(
     ],
     keywords="instance segmentation, weak supervision, box supervision, detectron2",
     packages=find_packages(include=["wsis", "wsis.*"]),
-    package_data={"wsis.report": ["templates/*"]},
+    # wsis/shipped/ has links to the folders of a checkout; the wheel gets what they lead to.
+    package_data={
+        "wsis": [
+            f"shipped/{each}" for each in ("configs/**/*.yaml", "tools/*.py", "datasets/*.py")
+        ],
+        "wsis.report": ["templates/*"],
+    },
+    exclude_package_data={
+        "wsis": [f"shipped/tools/{each}.py" for each in ("benchmark", "document_config")]
+    },
+    py_modules=["wsis_command"],
+    entry_points={"console_scripts": ["wsis=wsis_command:main"]},
     python_requires=">=3.11",
     # Detectron2 is not named here: the package registry does not have it, so pip could not find it.
     # tools/install_detectron2.py installs it; wsis says so when it is missing.
@@ -88,6 +99,8 @@ setup(
         "formats": ["scikit-image>=0.22"],
         # COCO files of millions of boxes are read piece by piece, in less time and memory.
         "large": ["msgspec>=0.19"],
+        # SAM and its kin as teachers.
+        "sam": ["transformers>=5.23"],
         # globox reads boxes of other tools; tests hold our readers against it.
         "dev": ["globox", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
     },

@@ -21,12 +21,19 @@ from benchmarks.boxcaseg_loader import benchmark_boxcaseg_loader
 from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from benchmarks.command import Part, add_part, format_part, run_part
 from benchmarks.contour import benchmark_contour
+from benchmarks.fusion import benchmark_fusion
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
 from benchmarks.many_boxes import benchmark_many_boxes
 from benchmarks.processes import benchmark_scale, benchmark_workers
 from benchmarks.report import benchmark_report
-from benchmarks.seeds import benchmark_pairs, benchmark_seed_sweep, benchmark_walk
+from benchmarks.sam import benchmark_sam
+from benchmarks.seeds import (
+    benchmark_pairs,
+    benchmark_score_maps,
+    benchmark_seed_sweep,
+    benchmark_walk,
+)
 from benchmarks.source import benchmark_source
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
@@ -42,16 +49,19 @@ PARTS: dict[str, Part] = {
     "boxcaseg_loader": benchmark_boxcaseg_loader,
     "boxcaseg_network": benchmark_boxcaseg_network,
     "contour": benchmark_contour,
+    "fusion": benchmark_fusion,
     "generate": benchmark_generate,
     "icam": benchmark_icam,
     "many_boxes": benchmark_many_boxes,
     "workers": benchmark_workers,
     "report": benchmark_report,
+    "sam": benchmark_sam,
     "scale": benchmark_scale,
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,
     "source": benchmark_source,
     "seed_sweep": benchmark_seed_sweep,
+    "score_maps": benchmark_score_maps,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.timing import Row, machine
-from wsis.engine.cli import output_path
+from wsis.engine import output_path
 from wsis.errors import ConfigError
 from wsis.parallel import limited_threads
 

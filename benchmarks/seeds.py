@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.timing import (
     Row,
@@ -20,6 +24,8 @@ from wsis.evaluation.seed_sweep import THRESHOLDS, SeedSweep, sweep_scores
 from wsis.layers.affinity import at_offset, feature_affinities, pair_offsets
 from wsis.layers.random_walk import pairs_of_edges, random_walk
 from wsis.layers.seg_metrics import confusion_matrix
+from wsis.structures import ScoreMaps
+from wsis.structures.score_maps import read_score_maps, write_score_maps
 
 MIB = 2**20
 Ways = dict[str, Callable[..., Tensor]]
@@ -129,6 +135,53 @@ def benchmark_seed_sweep(
     rows = timing_rows(interleave(ways, repeats), "label maps (plain)")
     for row in rows:
         row["difference"] = float(np.abs(found[row["way"]] - found["label maps (plain)"]).max())
+    return rows
+
+
+def benchmark_score_maps(
+    images: int = 8, height: int = 375, width: int = 500, classes: int = 2, repeats: int = 3
+) -> list[Row]:
+    """Score maps on disk, at full resolution and at stride 4, against the float32 array of all pixels.
+
+    The maps are noise at stride 16, enlarged, without what is negative. ``error`` is the largest of a map's values that
+    are read again, relative to the largest value.
+
+    Args:
+        images: number of images.
+        height, width: of an image in pixels.
+        classes: of an image.
+        repeats: rounds that count.
+    """
+    generator = torch.Generator().manual_seed(1)
+    shape = images, classes, -(-height // 16), -(-width // 16)
+    noise = torch.randn(shape, generator=generator)
+    labels = np.arange(1, classes + 1)
+    plain = "float32 .npy (plain)"
+    strides = {plain: 1, "score maps, stride 1": 1, "score maps, stride 4": 4}
+    found: dict[str, tuple[int, float]] = {}
+
+    def write(way: str) -> None:
+        stride, size, error = strides[way], 0, 0.0
+        grid = (-(-height // stride), -(-width // stride))
+        for maps in functional.interpolate(noise, grid, mode="bilinear").relu().numpy():
+            path = Path(folder) / ("maps.npy" if way == plain else "maps.npz")
+            if way == plain:
+                np.save(path, maps)
+                back = np.load(path)
+            else:
+                write_score_maps(path, ScoreMaps(labels, maps, height, width, stride), "a", "0")
+                back = read_score_maps(path).scores
+            size += path.stat().st_size
+            error = max(error, float(np.abs(back - maps).max() / maps.max()))
+        found[way] = size, error
+
+    with TemporaryDirectory() as folder:
+        rows = timing_rows(
+            interleave({way: partial(write, way) for way in strides}, repeats), plain
+        )
+    for row in rows:
+        size, row["error"] = found[row["way"]]
+        row["bytes / pixel and class"] = size / (images * classes * height * width)
     return rows
 
 

@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from tests.methods.bana import tiny_classifier, tiny_segmentor
+from tests.methods.bas import tiny as tiny_bas
 from tests.methods.bbam import tiny_detector
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
 from tests.methods.cam import tiny as tiny_cam
@@ -68,11 +69,23 @@ def cam(loss: str) -> Case:
 
 
 def icam(kind: str) -> Case:
-    """ICAM, whose losses draw nothing here, or AffinityNet."""
-    cfg = tiny_icam.bare_cfg(tiny_icam.ICAM if kind == "icam" else tiny_icam.AFFINITY)
+    """ICAM of tags, whose losses draw nothing here, or of boxes, or AffinityNet."""
+    cfg = tiny_icam.bare_cfg(ICAM[kind])
     cfg.MODEL.ICAM.LOSS.IMPORTANCE = "expected"
     torch.manual_seed(1)
-    return WsisTrainer.build_model(cfg), tiny_icam.make_batch()
+    batch = tiny_icam.make_box_batch() if kind == "icam_box" else tiny_icam.make_batch()
+    return WsisTrainer.build_model(cfg), batch
+
+
+def bas() -> Case:
+    """Of tags."""
+    return tiny_bas.make_model(), tiny_bas.make_batch()
+
+
+def bas_box(region: str) -> Case:
+    """Of boxes; which, and how much around them, is drawn on the CPU."""
+    model = tiny_bas.make_box_model(region, tightness_weight=0.5)
+    return model, tiny_bas.make_box_batch(region)
 
 
 def irn() -> Case:
@@ -80,15 +93,22 @@ def irn() -> Case:
     return tiny_irn.make_model(), tiny_irn.make_batch()
 
 
+ICAM = {
+    "icam": tiny_icam.ICAM,
+    "icam_box": tiny_icam.BOX,
+    "affinity_net": tiny_icam.AFFINITY,
+}
 METHODS: dict[str, Callable[[], Case]] = {
     "classifier": classifier,
     **{loss: partial(segmentor, loss) for loss in ("CE_CRF", "BASELINE", "NAL", "ER", "BS")},
     "boxcaseg": boxcaseg,
     "irn": irn,
     **{f"tags_{loss}": partial(cam, loss) for loss in TAG_LOSSES},
-    **{kind: partial(icam, kind) for kind in ("icam", "affinity_net")},
+    **{kind: partial(icam, kind) for kind in ICAM},
+    "bas": bas,
+    **{f"bas_{region}": partial(bas_box, region) for region in ("crop", "shared")},
 }
-"""Those that draw no random numbers in a step."""
+"""Those that draw no random numbers on the device."""
 
 
 def detector(kind: str) -> Callable[[], Case]:
@@ -108,6 +128,7 @@ STUDENTS = pytest.mark.parametrize(
     [
         ("ProxyMaskHead", "GeneralizedRCNN"),
         ("PairMaskHead", "GeneralizedRCNN"),
+        ("BoxMaskHead", "GeneralizedRCNN"),
         pytest.param("ProxyMaskHead", "CRFMaskRCNN", marks=tiny_detector.needs_crf),
     ],
 )

@@ -117,10 +117,23 @@ def test_the_datasets_of_a_config(data, document, check, tmp_path):
     assert check("--no-images", "DATASETS.BAD_BOX", "skip").status == 0
 
 
+def test_two_files_need_the_same_classes(data, document, words, check):
+    (data / "val.json").write_text(json.dumps(document))
+    status, text, _ = check(*words, "--val-json", data / "val.json")
+    assert status == 0 and "boxes: 0 problems" in text and "val: 0 problems" in text
+    document["categories"][0]["name"] = "narrow"
+    (data / "other.json").write_text(json.dumps(document))
+    status, _, error = check(*words, "--val-json", data / "other.json")
+    assert status == 2 and "'other' has 2 classes (narrow, tall)" in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "expected either --json or --config-file"),
+        (("--json", "a", "--val-json", "v"), "--json a: expected --images with it"),
+        (("--json", "a", "--images", "i", "--val-images", "w"), "expected --val-json with it"),
+        (("--config-file", "b", "--val-json", "v"), "--val-json goes with --json"),
         (("--config-file", ""), "an empty name: no such config file"),
         (("--json", "a", "--config-file", "b"), "expected either --json or --config-file"),
         (("--json", "a", "SEED", "1"), "'SEED': config keys need --config-file"),

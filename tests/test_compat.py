@@ -26,7 +26,7 @@ def test_missing_detectron2_is_one_line(folder: bool, tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
     monkeypatch.delitem(sys.modules, "detectron2")
-    with pytest.raises(ConfigError, match="run `python tools/install_detectron2.py`") as caught:
+    with pytest.raises(ConfigError, match="run `wsis install-detectron2`") as caught:
         compat._require_detectron2()
     assert "\n" not in str(caught.value)
 

@@ -51,11 +51,13 @@ def test_every_detector_and_student_is_there():
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_name_says_what_it_is(name):
-    arch, trunk = re.search(r"/(\w+)_rcnn_(R_\d+|lite\d)_FPN", name).groups()
+    arch, trunk = re.search(r"/(?:cascade_)?(\w+)_rcnn_(R_\d+|lite\d)_FPN", name).groups()
     cfg = load(name)
     assert (arch == "mask") == cfg.MODEL.MASK_ON
     supervision = {"faster": "box", "mask": "proxy"}[arch]
-    assert ("mask" if "_full" in name else supervision) == cfg.WSIS.SUPERVISION
+    other = re.search("_full|_boxloss", name)
+    supervision = {"_full": "mask", "_boxloss": "box"}[other[0]] if other else supervision
+    assert supervision == cfg.WSIS.SUPERVISION
     assert (cfg.DATASETS.BAD_BOX == "skip") == name.startswith("COCO/")
     if trunk.startswith("lite"):
         assert f"tf_efficientnet_{trunk}" == cfg.MODEL.TIMM.NAME
@@ -66,7 +68,7 @@ def test_the_name_says_what_it_is(name):
         weights = f"detectron2://ImageNetPretrained/MSRA/{trunk.replace('_', '-')}.pkl"
     nothing = trunk == "R_18" or name.endswith("_scratch.yaml")
     assert ("" if nothing else weights) == cfg.MODEL.WEIGHTS
-    assert WsisDatasetMapper(cfg, is_train=True).use_masks == cfg.MODEL.MASK_ON
+    assert WsisDatasetMapper(cfg, is_train=True).use_masks == (cfg.WSIS.SUPERVISION != "box")
 
 
 @pytest.mark.parametrize("name", STUDENTS)

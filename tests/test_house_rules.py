@@ -28,7 +28,9 @@ FLOORS = {
 ABOVE = ("benchmarks", "datasets", "tests", "tools")
 MODULES = sorted((ROOT / "wsis").rglob("*.py"))
 SCRIPTS = sorted(
-    path for folder in ("benchmarks", "datasets", "tools") for path in ROOT.glob(f"{folder}/*.py")
+    path
+    for folder in (".", "benchmarks", "datasets", "tools")
+    for path in ROOT.glob(f"{folder}/*.py")
 )
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 70

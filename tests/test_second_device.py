@@ -11,6 +11,7 @@ import torch
 
 from tests.fake_gpu import DEVICE, GpuTensor, fake_gpu
 from tests.methods.bana import tiny_classifier, tiny_segmentor
+from tests.methods.bas import tiny as tiny_bas
 from tests.methods.bbam import tiny_detector
 from tests.methods.bbam.tiny_detector import needs_crf
 from tests.methods.boxcaseg import tiny as tiny_boxcaseg
@@ -23,6 +24,7 @@ from wsis.methods.bbam.demo import DemoSettings
 from wsis.methods.bbam.explainer import ExplainerParams
 from wsis.methods.bbam.pictures import write_explanations
 from wsis.methods.bbam.targets import StrideParams
+from wsis.methods.student_teacher.config import StudentTeacherParams
 from wsis.modeling.teacher import Maker
 from wsis.structures import ScoreMaps
 
@@ -103,6 +105,17 @@ def test_features_and_maps():
     check_seeds(tiny_cam.make_model(), tiny_cam.make_inputs(0, 2))
     check_seeds(tiny_cam.make_model(tags="predicted"), tiny_cam.make_inputs())
     check_seeds(tiny_irn.make_model(), tiny_irn.make_inputs())
+    check_seeds(tiny_bas.make_model(), tiny_bas.make_inputs(0, 2))
+    for region in ("crop", "shared"):
+        boxes = tiny_bas.asked((2, 3, 20, 30), (10, 0, 32, 12))
+        check_seeds(tiny_bas.make_box_model(region), boxes)
+
+
+def test_a_students_masks_of_given_boxes(tmp_path):
+    model, batch = student(tmp_path, "ProxyMaskHead", "StudentTeacher")
+    model.params = StudentTeacherParams(class_map=(1, 0), scales=(1.0, 1.5), flip=True)
+    inputs = tiny_boxcaseg.make_inputs()
+    check_seeds(model, inputs | {"image": batch[0]["image"]})
 
 
 def test_seeds_of_icam_and_what_walks():
@@ -111,6 +124,10 @@ def test_seeds_of_icam_and_what_walks():
     for name in ("icam", "affinity_net"):
         model, _ = METHODS[name]()
         check_seeds(model.eval(), given | {"score_maps": {"icam": maps}})
+    boxes = tiny_bas.asked((2, 3, 20, 30), (10, 0, 32, 12), enlarged=2)
+    boxes["instances"].gt_classes %= 2
+    model, _ = METHODS["icam_box"]()
+    check_seeds(model.eval(), boxes)
 
 
 def propose(model: Maker, inputs: Any) -> list[Any]:

@@ -99,7 +99,7 @@ def write_config(folder: Path, data: Path, **changes: Any) -> Path:
         *path, last = key.split("__")
         for name in path:
             node = node.setdefault(name, {})
-        node[last] = value
+        node[last] = copy.deepcopy(value)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))

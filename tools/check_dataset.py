@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Every check of a dataset without using it: what it has, and all that is wrong with it, at once.
 
-    python tools/check_dataset.py --json a.json [--images DIR] [--bad-box skip] [--tags] [--json-output report.json]
+    python tools/check_dataset.py --json a.json [--images DIR] [--val-json v.json] [--bad-box skip] [--tags]
     python tools/check_dataset.py --config-file configs/... [KEY VALUE ...]       DATASETS.TRAIN and DATASETS.TEST
 
-Image files are decoded, unless --no-images says not to.
+Image files are decoded, unless --no-images says not to. --json-output has everything, for other programs.
 
 Exit status: 0 fine; 2 something is wrong; 3 nothing but image files that are missing or cannot be read.
 """
@@ -20,10 +20,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
-from wsis.config import load_cfg
+from wsis.config import get_cfg, load_cfg
+from wsis.data.advice import advice
 from wsis.data.inspection import DatasetReport, inspect_file, inspect_images
 from wsis.data.registration import prepare_datasets, register_custom
-from wsis.engine import run_tool
+from wsis.engine import apply_short_words, run_tool
 from wsis.engine.progress import Progress
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.structures.proxy_file import write_json_atomic
@@ -40,6 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--json", metavar="JSON", help="COCO file")
     add("--images", default="", metavar="DIR", help="folder of its images")
+    add("--val-json", metavar="JSON", help="another COCO file, which needs the same classes")
+    add("--val-images", metavar="DIR", help="folder of its images (--images)")
     add("--bad-box", choices=("error", "skip"), default="error", help="DATASETS.BAD_BOX")
     add("--tags", action="store_true", help="annotations may lack boxes")
     add("--config-file", metavar="FILE", help="check the datasets of this config instead")
@@ -49,6 +52,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if (args.json is None) == (args.config_file is None):
         raise ConfigError("command line: expected either --json or --config-file")
+    if args.config_file is not None and args.val_json is not None:
+        raise ConfigError("command line: --val-json goes with --json")
     if args.opts and args.config_file is None:
         raise ConfigError(f"command line: {args.opts[0]!r}: config keys need --config-file")
     return args
@@ -146,6 +151,9 @@ def print_report(name: str, report: DatasetReport) -> None:
             stream.write(f"{label}: {len(lines) - SHOWN} more; --json-output FILE has all\n")
     problems = counted(len(report.problems), "problem")
     print(f"{name}: {problems}, {counted(len(report.unreadable), 'unreadable image')}")
+    line = "" if report.exit_status else advice(report.facts)
+    if line:
+        print(f"next: {line}; docs/choosing.md says why")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,6 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.config_file is not None:
         reports = of_config(load_cfg(args.config_file, args.opts))
+    elif args.val_json is not None or args.val_images is not None:
+        cfg = get_cfg()
+        cfg.DATASETS.BAD_BOX = args.bad_box
+        cfg.WSIS.SUPERVISION = "image" if args.tags else cfg.WSIS.SUPERVISION
+        apply_short_words(cfg, args)
+        reports = of_config(cfg)
     else:
         options = {"bad_box": args.bad_box, "need_boxes": not args.tags}
         reports = [(args.json, inspect_file(args.json, args.images, **options))]

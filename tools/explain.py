@@ -6,7 +6,8 @@
 The config is the detector's own, or BBAM's of it. Every detection above MODEL.BBAM.DEMO.SCORE_THRESHOLD is explained.
 For each image <name>.png shows its detections and their maps, and <name>_<number>_<class>.gif what a map leaves of the
 image, step by step, with the proposal (blue) and the detector's box with the whole image (green) and with what is left
-(red). Where DATASETS.TRAIN is not at hand, set MODEL.ROI_HEADS.NUM_CLASSES (MODEL.RETINANET.NUM_CLASSES).
+(red). Where DATASETS.TRAIN is not at hand, set MODEL.ROI_HEADS.NUM_CLASSES (MODEL.RETINANET.NUM_CLASSES),
+or name its file by --json and --images.
 
 Exit status: 0; 2 if the input is wrong (one line says what); 3 if an image could not be read.
 """
@@ -26,7 +27,13 @@ from wsis.data.folders import find_images
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.mapper import TeacherDatasetMapper
 from wsis.data.registration import prepare_datasets
-from wsis.engine import WsisCheckpointer, output_path, run_tool
+from wsis.engine import (
+    WsisCheckpointer,
+    add_short_words,
+    apply_short_words,
+    output_path,
+    run_tool,
+)
 from wsis.engine.cli import choose_device
 from wsis.errors import ConfigError, DataError, counted
 from wsis.methods.bbam.config import BBAMParams
@@ -72,9 +79,11 @@ def main() -> int:
     add("--config-file", required=True, metavar="FILE", help="YAML file of the detector or of BBAM")
     add("--input", required=True, nargs="+", metavar="IMAGE", help="files or quoted patterns")
     add("--output", required=True, type=output_path, metavar="DIR", help="folder of the pictures")
+    add_short_words(parser)
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args()
     cfg = load_cfg(args.config_file, args.opts)
+    apply_short_words(cfg, args)
     choose_device(cfg, args.opts)
     paths = find_images(args.input)
     names = resolve_classes(cfg)

@@ -2,6 +2,7 @@
 """Make what a teacher makes of every dataset in DATASETS.TRAIN: proxy masks of boxes, labels and score maps of tags.
 
     python tools/generate_proxy_masks.py --config-file configs/... [--num-gpus N] [--resume] MODEL.WEIGHTS w.pth ...
+    python tools/generate_proxy_masks.py --json boxes.json --images DIR --config-file configs/... --output DIR
 
 A teacher of boxes writes OUTPUT_DIR/proxy/<dataset>.json: COCO JSON with one mask per annotation. Either kind writes
 the labels that it has, OUTPUT_DIR/pseudo_labels/<dataset>/, and score maps, OUTPUT_DIR/score_maps/<dataset>/, each with

@@ -36,7 +36,7 @@ from wsis.data.classes import Categories
 from wsis.data.folders import expand_patterns
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.voc_folder import read_class_names
-from wsis.engine import output_path, run_tool
+from wsis.engine import add_short_words, apply_short_words, output_path, run_tool
 from wsis.engine.cli import choose_device
 from wsis.engine.journal import finished_is_kept
 from wsis.engine.prediction import (
@@ -70,6 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--score-threshold", type=float, default=0.5, metavar="S", help="smallest score (0.5)")
     add("--classes", type=Path, metavar="FILE", help="one class per line, as in training")
     add("--resume", action="store_true", help="go on with what is in the folder")
+    add_short_words(parser)
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args(argv)
     keys = [i for i, word in enumerate(args.input) if CONFIG_KEY.fullmatch(word)]
@@ -203,6 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Checks everything, then predicts; returns the exit status."""
     args = parse_args(argv)
     cfg = load_cfg(args.config_file, args.opts)
+    apply_short_words(cfg, args)
     choose_device(cfg, args.opts)
     root, names = find_inputs(args.input, args.output)
     categories = resolve_categories(cfg, read_class_names(args.classes) if args.classes else ())

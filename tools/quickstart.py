@@ -18,6 +18,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from PIL import Image
 
+from wsis.config import find_config
 from wsis.data.registration import get_source
 from wsis.data.source import load_source
 from wsis.engine import output_path, run_tool
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"--jobs: found {args.jobs}, expected 1 or more")
     setup_logger(name="wsis")
     output = args.output.absolute()
-    plan = load_plan(args.plan, {"data": args.data, "output": str(output)})
+    data = str(Path(args.data).absolute()) if args.data else ""
+    plan = load_plan(find_config(args.plan), {"data": data, "output": str(output)})
     comparison = Comparison(plan, Path(__file__).resolve().parent.parent, output, args.jobs)
     start = time.monotonic()
     results = comparison.run()

@@ -2,6 +2,8 @@
 """Train or evaluate a teacher or a student.
 
     python tools/train_net.py --config-file configs/... [--num-gpus N] [--resume] [--eval-only] KEY VALUE ...
+    python tools/train_net.py --json boxes.json --images DIR [--val-json v.json] --config-file configs/... --output DIR
+    python tools/train_net.py --proxy masks.json --images DIR [--val-json v.json] --config-file configs/... --output DIR
 
 Training writes checkpoints, logs, TensorBoard events and metrics to OUTPUT_DIR; the scores of DATASETS.TEST go to
 OUTPUT_DIR/inference/results.json, during training and with --eval-only. Several machines: start it on each
@@ -45,7 +47,7 @@ def main(cfg: CfgNode, args: argparse.Namespace) -> int:
 
 def run() -> int:
     """Checks the input, then starts the processes."""
-    args = argument_parser(__doc__).parse_args()
+    args = argument_parser(__doc__, training=True).parse_args()
     return launch_processes(main, setup(args, "test" if args.eval_only else "train"), args)
 
 

@@ -41,8 +41,9 @@ def _require_detectron2() -> None:
     spec = importlib.util.find_spec("detectron2")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "Detectron2 is not installed: run `python tools/install_detectron2.py` in the wsis "
-            "checkout (`make install` does so), or install Detectron2 0.6 or its main branch yourself"
+            "Detectron2 is not installed: run `wsis install-detectron2` (in a checkout "
+            "`python tools/install_detectron2.py`; `make install` does so), or install Detectron2 0.6 or its main "
+            "branch yourself"
         )
 
 

@@ -25,3 +25,10 @@ def test_both_ways_agree(rows) -> None:
     plain, ours = rows()
     assert plain["way"].endswith("(plain)") and plain["difference"] == 0
     assert ours["difference"] < 1e-4
+
+
+def test_maps_on_disk_are_small_and_come_back():
+    plain, full, coarse = seeds.benchmark_score_maps(images=2, height=60, width=90, repeats=1)
+    assert plain["bytes / pixel and class"] > 4 and plain["error"] == 0
+    assert coarse["bytes / pixel and class"] < full["bytes / pixel and class"] < 1
+    assert coarse["error"] < full["error"] < 0.002

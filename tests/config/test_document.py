@@ -4,9 +4,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from detectron2.config import get_cfg as stock
 
-from wsis.config import flatten, get_cfg
+from wsis.config import flatten, get_cfg, stock_cfg
 from wsis.config.document import document, sections
 from wsis.config.params import Key
 from wsis.errors import ConfigError
@@ -22,7 +21,7 @@ def test_the_page_is_current(tmp_path, tool):
 
 
 def test_every_key_of_ours_is_on_it_with_a_whole_sentence():
-    ours = set(flatten(get_cfg())) - set(flatten(stock()))
+    ours = set(flatten(get_cfg())) - set(flatten(stock_cfg()))
     assert ours and not [key for key in ours if f"`{key}`" not in PAGE]
     assert [k.name for k in KEYS if not (k.text[:1].isupper() and k.text.endswith("."))] == []
 

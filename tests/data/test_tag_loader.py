@@ -187,6 +187,17 @@ def test_images_without_tags_are_left_out_with_a_word(make, caplog):
     assert "2 images without tags left out" in caplog.text
 
 
+def test_a_class_without_an_image_is_named(make, caplog):
+    def more_classes(document):
+        document["categories"] += [{"id": 90 + i, "name": f"rare{i}"} for i in range(6)]
+
+    tag_records(make(boxes=(1, 2)))
+    assert "on no image" not in caplog.text
+    tag_records(make(boxes=(1, 2), change=more_classes))
+    text = "6 classes are on no image and cannot be learnt: rare0, rare1, rare2, rare3, rare4, ..."
+    assert text in caplog.text
+
+
 @pytest.mark.parametrize(
     ("opts", "text"),
     [

@@ -76,16 +76,16 @@ def test_the_commands_for_external_masks(folder, run):
     for tool, *arguments in found:
         more = ["MODEL.DEVICE", "cpu", "PROXY.NUM_WORKERS", "0"] if "generate" in tool else []
         assert run(Path(tool).stem, *arguments, *more) == (0, "")
-    made = json.loads((folder / "output/sam/proxy/mine.json").read_text())
+    made = json.loads((folder / "output/sam/proxy/boxes.json").read_text())
     assert [a["status"] for a in made["annotations"]] == ["ok"] * 4
     (example,) = blocks("docs/external_masks.md", "json")
     assert set(json.loads(example)[0]) == {"image_id", "segmentation", "annotation_id", "score"}
 
 
 PAGES = ["README.md", "datasets/README.md"]
-PAGES += [
-    f"docs/{name}.md" for name in ("notebook", "external_masks", "formats", "results", "proxy_file")
-]
+OF_FILES = ("external_masks", "formats", "proxy_file", "score_maps")
+PAGES += [f"docs/{name}.md" for name in ("notebook", "report", "results", *OF_FILES)]
+PAGES += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/experiments/*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES)

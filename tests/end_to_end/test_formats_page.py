@@ -33,7 +33,7 @@ def test_the_commands_of_the_page(folder, run):
         "prepare_boxes",
         "generate_proxy_masks",
     ]
-    proxy = folder / "output/grabcut/proxy/mine.json"
+    proxy = folder / "output/grabcut/proxy/boxes.json"
     for tool, *words in found:
         if "export_masks" in tool and not proxy.exists():
             made = json.loads((folder / "boxes.json").read_text())
@@ -51,7 +51,7 @@ def test_the_commands_of_the_page(folder, run):
         assert run(name, *words, *more) == (0, ""), tool
         if words[:2] == ["--from", "openimages"]:
             assert len(json.loads((folder / "boxes.json").read_text())["images"]) == 2
-    made = json.loads((folder / "output/corrected/proxy/mine.json").read_text())
+    made = json.loads((folder / "output/corrected/proxy/boxes.json").read_text())
     assert [a["status"] for a in made["annotations"]] == ["ok"] * 4
     assert len(list((folder / "labelme").rglob("*.json"))) == 3
     assert (folder / "yolo_seg/images/a.png").is_file()

@@ -237,6 +237,27 @@ def test_rows_side_by_side_are_those_one_after_another(comparison, tmp_path, mon
     assert (logs / "filled_box-student.txt").read_text() == f"{max(1, cores() // 2)}\n"
 
 
+def test_a_row_reads_the_proxies_of_earlier_ones_and_waits_for_them(comparison):
+    """The earlier rows take their time, and the jobs would be enough for all."""
+    tool = comparison.checkout / "tools" / "generate_proxy_masks.py"
+    slow = "import ast, time\ntime.sleep(0.3)\nread = keys.get('MODEL.FUSION.FILES', '[]')\n"
+    slow += "assert all(pathlib.Path(path).exists() for path in ast.literal_eval(read))\nfolder ="
+    tool.write_text(tool.read_text().replace("folder =", slow, 1))
+    files = ["MODEL.FUSION.FILES", "['{row_1.proxy}','{a_b.proxy}']"]
+    rows = {name: TeacherPlan("fill.yaml") for name in ("row 1", "other", "a + b")}
+    rows["fused"] = TeacherPlan("fill.yaml", files)
+    plan = with_teachers(comparison, jobs=4, **rows)
+    assert plan.needs("fused") == ["row 1", "a + b"] and plan.needs("a + b") == []
+    command = plan.run()["commands"]["fused-proxies"]
+    expected = [str(plan.proxy_file(name)) for name in ("row 1", "a + b")]
+    assert value(command, "MODEL.FUSION.FILES") == str(expected).replace(", ", ",")
+    early = {"fused": rows["fused"], "row 1": rows["row 1"], "a + b": rows["a + b"]}
+    few = rows | {"row 1": replace(rows["row 1"], images=1)}
+    for wrong in (early, few):
+        with pytest.raises(ConfigError, match="nothing before it is named {row_1.proxy}"):
+            with_teachers(comparison, **wrong).check()
+
+
 def test_a_row_that_fails_stops_those_not_yet_begun(comparison):
     tool = comparison.checkout / "tools" / "generate_proxy_masks.py"
     tool.write_text("raise SystemExit('error: no such thing')")

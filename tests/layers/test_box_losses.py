@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from wsis.layers.box_losses import (
     affinity_loss,
+    cielab,
     line_maxima,
     outside_loss,
+    projection_loss,
     smoothness_loss,
     tightness_loss,
 )
@@ -51,6 +53,45 @@ class TestTightness:
         one_by_one = [tightness_loss(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
         assert torch.allclose(tightness_loss(logits, labels), torch.cat(one_by_one))
         assert tightness_loss(logits[:0], labels[:0]).shape == (0,)
+
+
+class TestProjection:
+    @pytest.mark.parametrize("value", [-3.0, 0.0, 2.0])
+    def test_constant_map(self, value):
+        labels = torch.zeros(2, 1, 7, 5)
+        labels[0, :, 2:5, 1:5] = 1  # 3 of 7 rows, 4 of 5 columns; the second box has no cell
+        found = projection_loss(torch.full((2, 1, 7, 5), value), labels)
+        s = 1 / (1 + math.exp(-value))
+        dice = [1 - 2 * s * inside / (s * s * size + inside) for inside, size in ((3, 7), (4, 5))]
+        assert found.tolist() == pytest.approx([sum(dice), 2], abs=2e-3)
+
+    def test_the_box_itself_costs_nothing_and_neither_does_a_diagonal(self):
+        labels = torch.zeros(1, 1, 8, 8)
+        labels[..., 2:6, 2:6] = 1
+        diagonal = torch.diag(torch.tensor([0.0, 0, 1, 1, 1, 1, 0, 0]))
+        for mask in (labels, diagonal.expand(1, 1, 8, 8)):
+            assert projection_loss(40 * mask - 20, labels).item() == pytest.approx(0, abs=1e-6)
+        shifted = projection_loss(40 * labels.roll(2, dims=3) - 20, labels)
+        assert shifted.item() == pytest.approx(0.5, abs=1e-5)  # half of the columns
+
+    def test_gradients(self):
+        logits = torch.randn(2, 1, 4, 6, dtype=torch.float64, requires_grad=True)
+        labels = torch.zeros(2, 1, 4, 6)
+        labels[:, :, 1:3, 1:5] = 1
+        projection_loss(logits, labels).sum().backward()
+        lines = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
+        for dim in (2, 3):
+            lines |= logits == logits.amax(dim=dim, keepdim=True)
+        assert not logits.grad[~lines].any() and logits.grad[lines].all()
+        outside = labels == 0
+        outside[:, :, 1:3] = outside[..., 1:5] = False  # no line through it meets the box
+        assert (logits.grad[outside] >= 0).all() and (logits.grad[labels == 1] <= 0).all()
+
+
+def test_colours_of_cielab():
+    pixels = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]).T[None, :, None]
+    expected = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20]]).T
+    assert torch.allclose(cielab(pixels)[0, :, 0], expected, atol=0.02)
 
 
 def plain_smoothness(logits):
@@ -146,3 +187,25 @@ class TestAffinity:
             far = 1e3 * colours(1, 3, 4, 4)
             assert affinity_loss(logits, far, labels(1, 1, 4, 4)).item() == 0
         assert affinity_loss(logits[..., :2], far[..., :2], labels(1, 1, 4, 2)).item() == 0
+
+
+def test_projection_and_affinity_alone_find_a_disc():
+    """The two losses of a box and the warm-up, nothing else, teach which of two colours is the object's."""
+    places = torch.stack(torch.meshgrid(*[torch.arange(28.0)] * 2, indexing="ij"))
+    disc = (places - 14).square().sum(dim=0) <= 81
+    bright = disc.float().expand(1, 1, 28, 28)
+    box = torch.zeros(1, 1, 28, 28)
+    box[..., 5:24, 5:24] = 1
+    classifier = torch.nn.Conv2d(1, 1, 1)
+    for parameter in classifier.parameters():
+        torch.nn.init.zeros_(parameter)
+    optimiser = torch.optim.Adam(classifier.parameters(), lr=0.1)
+    colours = (20 + 40 * bright).expand(1, 3, 28, 28)
+    for step in range(200):
+        optimiser.zero_grad()
+        logits = classifier(bright)
+        affinity = min(step / 100, 1) * affinity_loss(logits, colours, box)
+        loss = projection_loss(logits, box) + affinity
+        loss.sum().backward()
+        optimiser.step()
+    assert torch.equal(logits[0, 0] > 0, disc) and loss.item() < 0.1

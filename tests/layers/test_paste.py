@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
+import torch
+from detectron2.layers import paste_masks_in_image
 
 from tests.golden.reference import paste_bordered
 from tests.masks import needs_crf, overlap, rectangle
 from wsis.layers.dense_crf import DenseCRFParams
-from wsis.layers.paste import bordered_crop, byte_mask, minmax_normalise, place_crop, quantise
+from wsis.layers.paste import (
+    bordered_crop,
+    box_crop,
+    byte_mask,
+    minmax_normalise,
+    place_crop,
+    quantise,
+)
 from wsis.layers.paste_crf import paste_with_crf, saturate
 
 FULL = np.ones((28, 28), np.float32)
@@ -82,3 +91,20 @@ def test_crf_paste_of_degenerate_boxes_in_tiny_images():
         image = np.zeros((height, width, 3), dtype=np.uint8)
         for box in ([0, 0, 0, 0], [0, 0, width, height], [50, 50, 60, 60], [-9, -9, -8, -8]):
             assert paste_with_crf(image, FULL, box, params).shape == (height, width)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_a_crop_of_a_box_has_the_pixels_of_detectron2s_paste(threshold):
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(-4, (60, 44), (40, 2))
+    boxes = np.hstack([corners, corners + rng.uniform(0.2, 40, (40, 2))]).astype(np.float32)
+    boxes[0], boxes[1] = (0, 0, 64, 48), (63.5, 47.5, 64, 48)
+    maps = rng.random((40, 14, 14), dtype=np.float32)
+    whole = paste_masks_in_image(
+        torch.from_numpy(maps), torch.from_numpy(boxes), (48, 64), threshold
+    ).numpy()
+    assert whole.any(axis=(1, 2)).sum() > 30
+    for cells, box, expected in zip(maps, boxes, whole, strict=True):
+        mask, x0, y0 = box_crop(cells, box, 48, 64, threshold)
+        assert min(mask.shape) > 0 and (x0 + mask.shape[1], y0 + mask.shape[0]) <= (64, 48)
+        np.testing.assert_array_equal(place_crop(mask, x0, y0, 48, 64), expected)

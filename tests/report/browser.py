@@ -110,9 +110,11 @@ class Browser:
     def open(self, url: str) -> None:
         """Loads a page, to the end."""
         self.events.clear()
-        self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        for address, arrived in (("about:blank", "==="), (url, "!==")):
+            self.call("Page.navigate", url=address)
+            self.wait(
+                f"document.readyState === 'complete' && location.href {arrived} 'about:blank'"
+            )
 
     def js(self, expression: str) -> Any:
         """The value of a JavaScript expression, promises awaited."""
@@ -123,12 +125,17 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Waits until a JavaScript expression is true."""
+        """Waits until a JavaScript expression is true, on the next page if this one is about to go."""
         deadline = time.monotonic() + PATIENCE
-        while not self.js(expression):
-            if time.monotonic() > deadline:
-                raise TimeoutError(expression)
+        while time.monotonic() < deadline:
+            try:
+                if self.js(expression):
+                    return
+            except RuntimeError as error:
+                if "navigated" not in str(error):
+                    raise
             time.sleep(0.02)
+        raise TimeoutError(expression)
 
     def text(self, identity: str) -> str:
         """What an element says."""

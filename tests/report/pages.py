@@ -10,7 +10,11 @@ import cv2
 import numpy as np
 
 from tests.report.browser import by_id
+from wsis.data.source import CocoSource
+from wsis.structures import ScoreMaps
+from wsis.structures.pseudo_labels import label_path, write_manifest
 from wsis.structures.rle import encode_mask
+from wsis.structures.score_maps import KIND, SUFFIX, provenance_digest, write_score_maps
 
 SIZE = 64
 STATUSES = ("ok", "ok", "fallback", "empty")
@@ -61,6 +65,23 @@ def write_files(folder: Path, images: int = 4, each: int = 3) -> dict[str, Any]:
     (folder / "proxy.json").write_text(json.dumps(document))
     (folder / "gt.json").write_text(json.dumps({**document, "annotations": truth}))
     return document
+
+
+def write_maps(folder: Path, source: CocoSource, name: str) -> Path:
+    """Score maps of stride 8 of the classes of every image, as a teacher leaves them; returns their folder."""
+    provenance = {"method": name}
+    for image in source.images:
+        classes = {
+            source.id_to_contiguous[a["category_id"]] + 1
+            for a in source.annotations_of(image["id"])
+        }
+        size = image["height"], image["width"]
+        scores = np.ones((len(classes), *(-(-side // 8) for side in size)))
+        maps = ScoreMaps(np.array(sorted(classes)), scores, *size, 8)
+        path = label_path(folder, name, image["file_name"], SUFFIX)
+        write_score_maps(path, maps, image["file_name"], provenance_digest(provenance))
+    write_manifest(folder, provenance, [name], source.class_names, KIND)
+    return folder / name
 
 
 def shown(tab):

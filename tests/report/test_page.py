@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import Ended
-from tests.report.pages import SIZE, write_files
+from tests.report.pages import SIZE, write_files, write_maps
 from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
 from wsis.evaluation import proxy_quality
@@ -288,6 +288,26 @@ def test_strips_stand_in_the_page_once_for_each_image(strips, tmp_path, visualiz
     image = decoded(strip)
     assert image.size == (strip["width"], strip["height"]) == (1600, 160)
     assert np.asarray(image)[80, 400].max() < 10 < 190 < np.asarray(image)[80, 1200].min()
+
+
+def test_score_maps_are_strips_of_a_picture_for_each_image(tmp_path, document, visualize):
+    source = load_source(tmp_path / "proxy.json", tmp_path)
+    folders = [write_maps(tmp_path / name, source, name) for name in ("cam", "bas")]
+    (tmp_path / "2.png").write_bytes(b"no image")
+    maps = [f"{folder.name}={folder}" for folder in folders]
+    status, out, _ = visualize("--maps", *maps)
+    assert status == 3 and "12 masks in 4 images, 3 with a strip" in out
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    scripts = {a["id"]: json.loads(t) for a, t in Tags(text).scripts if "id" in a}
+    strips = [value for name, value in scripts.items() if name.startswith("s")]
+    assert [strip["titles"] for strip in strips] == ["image, cam, bas"] * 3
+    assert decoded(strips[0]).size[0] == 3 * (3 * SIZE + 4) + 4
+    for words, message in (
+        (["--strips", tmp_path], "--strips: expected one of --strips and --maps"),
+        (["--maps", "cam"], "--maps: found 'cam', expected NAME=DIR"),
+    ):
+        status, _, error = visualize("--maps", *maps, *words)
+        assert status == 2 and message in error
 
 
 def test_strips_of_other_images_or_broken_ones_are_refused(strips, tmp_path, page):

@@ -14,7 +14,7 @@ from wsis.data.source import load_source
 from wsis.report import page as page_module
 from wsis.report.page import write_page
 from wsis.report.pictures import Pictures
-from wsis.report.strip import write_strips
+from wsis.report.strip import StripMaker, write_strips
 from wsis.structures.pseudo_labels import write_label
 from wsis.structures.rle import decode_mask, encode_mask
 
@@ -156,8 +156,9 @@ def with_strips(folder):
         for name in ("y_crf", "y_ret", "prediction"):
             write_label(folder / name / image["file_name"], label.T if name == "y_ret" else label)
     labels = {name: folder / name for name in ("y_crf", "y_ret", "prediction")}
-    attention = {"background attention": np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)}
-    written = write_strips(source, labels, folder / "strips", 0, lambda entry, image: attention)
+    attention = np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)
+    maker = StripMaker(source, labels, {"background attention": lambda entry, image: attention})
+    written = write_strips(maker, folder / "strips")
     for path in written.paths:
         if path.stem not in ("3", "5"):
             path.unlink()

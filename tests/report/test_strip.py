@@ -10,12 +10,14 @@ from wsis.errors import DataError
 from wsis.report.strip import (
     LONGEST,
     TITLES,
+    StripMaker,
     difference_picture,
     heat_picture,
     label_picture,
     strip_columns,
     write_strips,
 )
+from wsis.structures import ScoreMaps
 from wsis.structures.pseudo_labels import write_label
 
 GREY = np.full((12, 16, 3), 100, dtype=np.uint8)
@@ -57,6 +59,18 @@ def test_a_strip_has_a_column_for_everything() -> None:
     assert [picture.shape for picture in alone.values()] == [(12, 16, 3)] * 3
 
 
+def test_a_strip_of_classes_names_them_and_has_neither_boxes_nor_differences() -> None:
+    grey, label = np.full((24, 40, 3), 100, np.uint8), np.full((24, 40), 255, np.uint8)
+    label[:, 30:] = 2
+    maps = {"cam": ScoreMaps([2], np.ones((1, 3, 5)), 24, 40, 8), "edges": np.zeros((24, 40))}
+    labels = {"irn": label, "prediction": np.zeros((24, 40), np.uint8)}
+    columns = strip_columns(grey, None, labels, maps, height=24, class_names=["cat", "dog"])
+    assert list(columns) == ["image", "cam", "edges", "irn", "prediction"]
+    chip = columns["cam"][1, 1]  # on the class's colour
+    assert (chip == (51, 255, 51)).all() and (columns["irn"][1, 1] == chip).all()
+    assert (columns["prediction"] == 100).all() and (columns["image"] == 100).all()
+
+
 def test_a_large_image_is_made_smaller_with_all_that_belongs_to_it() -> None:
     image = np.full((1000, 4 * LONGEST, 3), 100, dtype=np.uint8)
     label = np.zeros((1000, 4 * LONGEST), dtype=np.uint8)
@@ -81,9 +95,9 @@ def source(tmp_path):
 
 def test_strips_of_some_images_or_all(source, tmp_path) -> None:
     folders = {"label": tmp_path / "labels"}
-    some = write_strips(source, folders, tmp_path / "some", 2)
+    some = write_strips(StripMaker(source, folders, {}), tmp_path / "some", 2)
     assert [path.name for path in some.paths] == ["1.png", "4.png"] and some.unreadable == []
-    everything = write_strips(source, folders, tmp_path / "all", 0).paths
+    everything = write_strips(StripMaker(source, folders, {}), tmp_path / "all").paths
     assert [path.stem for path in everything] == ["1", "2", "3", "4"]
     with Image.open(everything[2]) as strip:
         assert strip.info[TITLES] == "image, boxes, label"
@@ -91,7 +105,7 @@ def test_strips_of_some_images_or_all(source, tmp_path) -> None:
 
 def test_an_unreadable_image_is_named_and_the_others_get_theirs(source, tmp_path) -> None:
     (tmp_path / "2.png").write_bytes(b"no image")
-    written = write_strips(source, {"label": tmp_path / "labels"}, tmp_path / "out", 0)
+    written = write_strips(StripMaker(source, {"label": tmp_path / "labels"}, {}), tmp_path / "out")
     assert [path.stem for path in written.paths] == ["1", "3", "4"]
     assert len(written.unreadable) == 1 and "2.png: cannot be read" in written.unreadable[0]
 
@@ -100,17 +114,17 @@ def test_nothing_given_is_written_over(source, tmp_path) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     for output in (tmp_path, tmp_path / "labels"):
         with pytest.raises(DataError, match="1.png: the strip of image '1.png' would take"):
-            write_strips(source, {"label": tmp_path / "labels"}, output, 0)
+            write_strips(StripMaker(source, {"label": tmp_path / "labels"}, {}), output)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
 def test_what_is_wrong_is_found_before_the_first_strip(source, tmp_path) -> None:
     (tmp_path / "labels/4.png").unlink()
     with pytest.raises(DataError, match=r"4.png: cannot be read as a label map"):
-        write_strips(source, {"label": tmp_path / "labels"}, tmp_path / "out", 0)
+        write_strips(StripMaker(source, {"label": tmp_path / "labels"}, {}), tmp_path / "out")
     with pytest.raises(DataError, match="gone: no such folder of label maps"):
-        write_strips(source, {"label": tmp_path / "gone"}, tmp_path / "out", 0)
+        write_strips(StripMaker(source, {"label": tmp_path / "gone"}, {}), tmp_path / "out")
     source.images[1]["file_name"] = "1.jpg"
     with pytest.raises(DataError, match="images '1.png' and '1.jpg' would have the same strip"):
-        write_strips(source, {}, tmp_path / "out", 0)
+        write_strips(StripMaker(source, {}, {}), tmp_path / "out")
     assert not (tmp_path / "out").exists()

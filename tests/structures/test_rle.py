@@ -7,6 +7,7 @@ import pytest
 
 from tests.masks import rectangle
 from wsis.structures.rle import (
+    decode_crop,
     decode_mask,
     encode_box,
     encode_crop,
@@ -79,3 +80,10 @@ def test_the_size_of_any_code_is_known_without_decoding_it():
         assert segmentation_to_rle(encode_mask(mask), 97, 203) == encode_mask(mask)
     big = encode_box((100, 200, 3000, 2500), 4000, 5000)
     assert segmentation_to_rle(big, 4000, 5000) == big
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])
+@pytest.mark.parametrize("window", [np.s_[0:7, 0:9], np.s_[2:5, 3:4], np.s_[6:7, 8:9]])
+def test_a_window_is_that_of_the_whole_mask(share, window):
+    mask = np.random.default_rng(3).random((7, 9)) < share
+    assert np.array_equal(decode_crop(encode_mask(mask), *window), mask[window])

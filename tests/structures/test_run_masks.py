@@ -54,6 +54,22 @@ def test_crop_and_resize_equals_the_plain_form(monkeypatch, share, cells):
     assert found.any() and not found.all()
 
 
+def test_values_at_points_are_those_of_the_pixels(masks):
+    index = torch.tensor([1, 0, 1, 2])
+    entries = RunMasks(masks)[index]
+    entries = RunMasks.cat([entries.union(RunMasks(masks)[index.flip(0)]), entries])  # runs overlap
+    height, width = masks.shape[1:]
+    points = torch.rand(8, 300, 2) * torch.tensor([width + 4.0, height + 4.0]) - 2
+    x, y = points.floor().long().unbind(-1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    at = torch.arange(8)[:, None], y.clamp(0, height - 1), x.clamp(0, width - 1)
+    expected = entries.tensor[at] & inside
+    assert torch.equal(entries.at(points), expected) and 0 < expected.sum() < inside.sum()
+    nothing = RunMasks(torch.zeros(2, 4, 5))
+    assert not nothing.at(torch.rand(2, 3, 2)).any()
+    assert nothing[:0].at(torch.rand(0, 3, 2)).shape == (0, 3)
+
+
 def test_as_many_boxes_as_masks(masks):
     with pytest.raises(ValueError, match="4 boxes for 5 masks"):
         RunMasks(masks).crop_and_resize(torch.zeros(4, 4), 14)

@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.projects.point_rend import add_pointrend_config
 
 from wsis.config import defaults as _defaults  # noqa: F401  # registration
 from wsis.config.params import add_keys
 from wsis.config.renamed import refuse_renamed
+from wsis.config.shipped import find_config
 from wsis.errors import ConfigError
 
 _MISMATCH = re.compile(
@@ -32,9 +34,18 @@ _KINDS = {
 }
 
 
-def get_cfg() -> CfgNode:
-    """Detectron2's default config plus the keys of wsis and of all methods."""
+def stock_cfg() -> CfgNode:
+    """Detectron2's default config with the model keys of its project PointRend."""
     cfg = get_detectron2_cfg()
+    theirs = cfg.clone()
+    add_pointrend_config(theirs)  # its keys of INPUT are not heeded here
+    cfg.MODEL = theirs.MODEL
+    return cfg
+
+
+def get_cfg() -> CfgNode:
+    """:func:`stock_cfg` plus the keys of wsis and of all methods."""
+    cfg = stock_cfg()
     add_keys(cfg)
     return cfg
 
@@ -43,7 +54,8 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     """A config from a YAML file and ``KEY VALUE`` pairs.
 
     Args:
-        config_file: YAML with optional ``_BASE_``; None for the defaults. Never runs code from the file.
+        config_file: YAML with optional ``_BASE_``, or the name of a config of wsis; None for the defaults. Never runs
+            code from the file.
         opts: keys and values in turn, as on the command line.
 
     Returns:
@@ -54,9 +66,7 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     """
     cfg = get_cfg()
     if config_file is not None:
-        path = os.fspath(config_file)
-        if not os.path.isfile(path):
-            raise ConfigError(f"{path or 'an empty name'}: no such config file")
+        path = find_config(config_file)
         try:
             refuse_renamed(path, flatten(CfgNode.load_yaml_with_base(path)))
             cfg.merge_from_file(path, allow_unsafe=False)
@@ -114,4 +124,4 @@ def flatten(cfg: dict[str, Any], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-__all__ = ["CfgNode", "flatten", "get_cfg", "load_cfg"]
+__all__ = ["CfgNode", "find_config", "flatten", "get_cfg", "load_cfg", "stock_cfg"]

@@ -51,6 +51,7 @@ class SharedParams:
             8 bits.
         num_classes: The number of classes comes from the dataset unless it is set: 0 = as the dataset says.
         retinanet_num_classes: As MODEL.ROI_HEADS.NUM_CLASSES, for one-stage detectors.
+        point_head_num_classes: As MODEL.ROI_HEADS.NUM_CLASSES, for the point head of PointRend.
         sem_seg_num_classes: As MODEL.ROI_HEADS.NUM_CLASSES, for semantic heads; the dataset's classes and background.
     """
 
@@ -73,4 +74,5 @@ class SharedParams:
     high_bit_depth: str = key("minmax", name="INPUT.HIGH_BIT_DEPTH")
     num_classes: int = key(0, name="MODEL.ROI_HEADS.NUM_CLASSES")
     retinanet_num_classes: int = key(0, name="MODEL.RETINANET.NUM_CLASSES")
+    point_head_num_classes: int = key(0, name="MODEL.POINT_HEAD.NUM_CLASSES")
     sem_seg_num_classes: int = key(0, name="MODEL.SEM_SEG_HEAD.NUM_CLASSES")

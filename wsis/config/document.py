@@ -7,9 +7,9 @@ from wsis.errors import ConfigError
 
 HEADER = """# Config keys
 
-wsis adds these keys to [Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html). Set them in a
-YAML file or as `KEY VALUE` on the command line of any tool. This page is made from the texts in the code by
-`python tools/document_config.py`; a test keeps it current.
+wsis adds these keys to [Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html) and those of
+its project PointRend. Set them in a YAML file or as `KEY VALUE` on the command line of any tool. This page is made from
+the texts in the code by `python tools/document_config.py`; a test keeps it current.
 """
 SHARED = "Shared keys"
 

@@ -17,13 +17,17 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from wsis.config.params import read
 from wsis.data.images import read_image
 from wsis.data.mask_transform import transform_masks
+from wsis.data.scale_jitter import ScaleJitterParams
 from wsis.errors import ConfigError, DataError
 from wsis.structures.run_masks import RunMasks
 from wsis.structures.shared_image import SharedImage
 
 _NOT_FOR_MODELS = ("annotations", "void")
+BOX_HEAD = "BoxMaskHead"
+"""The mask head that needs no masks, see :class:`wsis.modeling.box_mask_head.BoxMaskHead`."""
 
 
 class WsisDatasetMapper:
@@ -80,13 +84,16 @@ class WsisDatasetMapper:
         if is_train:
             _check_training_config(cfg)
         augmentations = build_augmentation(cfg, is_train)
+        jitter = read(cfg, ScaleJitterParams)
+        if is_train and jitter.size:
+            augmentations[:1] = jitter.augmentations()
         if is_train and cfg.INPUT.CROP.ENABLED:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
         return {
             "is_train": is_train,
             "augmentations": augmentations,
-            "use_masks": is_train and cfg.MODEL.MASK_ON,
-            "use_colours": cfg.MODEL.ROI_MASK_HEAD.SIMILARITY.WEIGHT > 0,
+            "use_masks": is_train and learns_masks(cfg),
+            "use_colours": _learns_colours(cfg.MODEL.ROI_MASK_HEAD),
             **image_options(cfg),
         }
 
@@ -259,18 +266,30 @@ def _add_masks(
         instances.gt_ignore_masks = masks[n:]
 
 
+def learns_masks(cfg: CfgNode) -> bool:
+    """Whether a model learns from masks: it has a mask head, which is not one of box losses alone."""
+    head = cfg.MODEL.ROI_MASK_HEAD
+    return bool(cfg.MODEL.MASK_ON and (head.NAME != BOX_HEAD or head.BOX.MASK_WEIGHT > 0))
+
+
+def _learns_colours(head: CfgNode) -> bool:
+    """Whether a mask head looks at the image's colours."""
+    of_boxes = head.NAME == BOX_HEAD and head.BOX.AFFINITY_WEIGHT > 0
+    return bool(of_boxes or head.SIMILARITY.WEIGHT > 0)
+
+
 def _check_training_config(cfg: CfgNode) -> None:
-    if cfg.MODEL.MASK_ON and cfg.WSIS.SUPERVISION not in ("proxy", "mask"):
+    if learns_masks(cfg) and cfg.WSIS.SUPERVISION not in ("proxy", "mask"):
         raise ConfigError(
             f"MODEL.MASK_ON: masks are needed, but WSIS.SUPERVISION is {cfg.WSIS.SUPERVISION!r}; "
-            "set WSIS.SUPERVISION proxy or mask"
+            f"set WSIS.SUPERVISION proxy or mask, or learn from boxes alone by MODEL.ROI_MASK_HEAD.NAME {BOX_HEAD}"
         )
     if cfg.WSIS.SUPERVISION == "image":
         raise ConfigError(
             "WSIS.SUPERVISION: found 'image', expected box, proxy or mask: MODEL.META_ARCHITECTURE "
             f"{cfg.MODEL.META_ARCHITECTURE} learns from boxes"
         )
-    if cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT != "bitmask":
+    if learns_masks(cfg) and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise ConfigError(f"INPUT.MASK_FORMAT: found {cfg.INPUT.MASK_FORMAT!r}, expected bitmask")
     for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
         if cfg.MODEL[key]:

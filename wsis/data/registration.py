@@ -50,14 +50,18 @@ def register_dataset(
         ConfigError: the name belongs to a dataset that something else registered.
     """
     place = _Place(json_file, image_root, dict(labels or {}))
-    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
-    taken = builtin or (name in DatasetCatalog.list() and name not in _places)
-    if taken and _places.get(name) != place:
+    if is_taken(name) and _places.get(name) != place:
         key = "DATASETS.CUSTOM_SEM_SEG" if labels else "DATASETS.CUSTOM"
         raise ConfigError(
             f"{key}: the name {name!r} is taken by another dataset; choose another name"
         )
     _register(name, place)
+
+
+def is_taken(name: str) -> bool:
+    """Whether it is a builtin dataset's name, or one that something else than wsis has registered."""
+    builtin = name in BUILTIN or name in BUILTIN_SEM_SEG
+    return builtin or (name in DatasetCatalog.list() and name not in _places)
 
 
 def _register(name: str, place: _Place) -> None:
@@ -196,7 +200,7 @@ def _location(name: str) -> tuple[str, str] | None:
     if name not in DatasetCatalog.list():
         known = ", ".join(sorted(_places))
         raise ConfigError(
-            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by DATASETS.CUSTOM"
+            f"DATASETS: no dataset is named {name!r}; known here: {known}; add yours by --json or DATASETS.CUSTOM"
         )
     if name in _places:
         return _places[name][:2]
@@ -256,9 +260,8 @@ def prepare_datasets(cfg: CfgNode, names: Iterable[str], trained: Categories | N
     if expected is None:
         return
     number = len(expected)
-    _resolve(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", number, owner)
-    _resolve(cfg.MODEL.RETINANET, "MODEL.RETINANET", number, owner)
-    _resolve(cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD", number + 1, owner)
+    for head, more in (("ROI_HEADS", 0), ("POINT_HEAD", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
+        _resolve(cfg.MODEL[head], f"MODEL.{head}", number + more, owner)
 
 
 def _with_classes(

@@ -5,6 +5,7 @@ The transforms are Detectron2's and torchvision's, in the order of the papers: s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,13 @@ from torchvision.transforms import ColorJitter
 
 from wsis.config.params import key, node, read
 from wsis.config.rules import Rule, at_least, either, one_of, pair
-from wsis.data.build import training_dicts
+from wsis.data.build import training_categories, training_dicts
+from wsis.data.classes import names_of
 from wsis.data.images import read_image
 from wsis.data.mapper import WsisDatasetMapper, image_options
 from wsis.errors import ConfigError, DataError, counted
+
+logger = logging.getLogger(__name__)
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -212,7 +216,8 @@ class TagMapper:
 
 def tag_records(cfg: CfgNode, *, one_tag: bool = False) -> list[dict[str, Any]]:
     """The images of ``DATASETS.TRAIN`` with their tags, and with nothing else that the files have. Images without tags
-    are left out, with a warning, unless ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is False.
+    are left out, with a warning, unless ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is False; classes that no image has are
+    named in another one.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
@@ -240,5 +245,14 @@ def tag_records(cfg: CfgNode, *, one_tag: bool = False) -> list[dict[str, Any]]:
         raise DataError(
             f"DATASETS.TRAIN: {names}: {counted(len(wrong), 'image')} without exactly one tag, the first is "
             f"{wrong[0]['file_name']} with {tags}; the loss wants one of each image"
+        )
+    seen = {tag for record in records for tag in record["image_labels"]}
+    classes = names_of(training_categories(cfg))
+    unseen = [name for number, name in enumerate(classes) if number not in seen]
+    if unseen:
+        some = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+        are = counted(len(unseen), "class is", "classes are")
+        logger.warning(
+            "DATASETS.TRAIN: %s: %s on no image and cannot be learnt: %s", names, are, some
         )
     return records

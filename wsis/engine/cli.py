@@ -20,7 +20,7 @@ from detectron2.utils.logger import setup_logger
 from torch import distributed as dist
 from torch import nn
 
-from wsis.config import load_cfg
+from wsis.config import find_config, load_cfg
 from wsis.data.build import training_categories
 from wsis.data.classes import CLASSES_FILE
 from wsis.engine.checkpoint import WsisCheckpointer
@@ -33,6 +33,7 @@ from wsis.engine.run_data import (
     leave_out_everywhere,
     prepare,
 )
+from wsis.engine.short_words import add_short_words, apply_short_words, given_path
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
@@ -42,13 +43,28 @@ from wsis.structures.proxy_file import write_json_atomic
 logger = logging.getLogger(__name__)
 
 
-def argument_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """Detectron2's arguments. Processes run on the CPU with ``MODEL.DEVICE cpu``, and those of one machine need no
-    ``--dist-url`` to find each other.
+def argument_parser(
+    description: str | None = None, training: bool = False
+) -> argparse.ArgumentParser:
+    """Detectron2's arguments and the short words. Processes run on the CPU with ``MODEL.DEVICE cpu``, and those of one
+    machine need no ``--dist-url`` to find each other.
+
+    Args:
+        description: the tool's docstring.
+        training: whether it trains.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_short_words(parser, training)
     add = parser.add_argument
-    add("--config-file", default="", metavar="FILE", help="YAML file of the run")
+    add("--output", dest="output_dir", type=given_path, metavar="DIR", help="OUTPUT_DIR")
+    add(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="YAML file of the run, or name of one of wsis",
+    )
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
     add(
@@ -75,13 +91,6 @@ def argument_parser(description: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def output_path(text: str) -> Path:
-    """The type of a tool's ``--output``: an empty one, as of a shell's unset variable, is not the present folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("found nothing, expected a path")
-    return Path(text)
-
-
 def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     """Makes the config and checks everything that can be checked before work starts. Writes nothing.
 
@@ -100,14 +109,21 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     Raises:
         ConfigError, DataError: the first thing that is wrong.
     """
+    if args.config_file:
+        args.config_file = find_config(args.config_file)  # Detectron2 logs the file
     cfg = load_cfg(args.config_file or None, args.opts)
+    apply_short_words(cfg, args)
     choose_device(cfg, args.opts)
     if purpose == "train":
         _check_solver(cfg, args)
     names = dataset_names(cfg, purpose)
     if not names:
-        key = "DATASETS.TEST" if purpose == "test" else "DATASETS.TRAIN"
-        raise ConfigError(f"{key}: found nothing, expected the name of a dataset")
+        key, word = "DATASETS.TRAIN", "--json"
+        if purpose == "test":
+            key, word = "DATASETS.TEST", "--val-json"
+        raise ConfigError(
+            f"{key}: found nothing, expected the name of a dataset, or {word} FILE --images DIR"
+        )
     prepare(cfg, args, purpose)
     args.left_out = {}
     if checks_here():

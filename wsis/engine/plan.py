@@ -57,8 +57,9 @@ class TrainingPlan:
     """What a training or a generation is called with.
 
     Its ``opts`` may name what stands before it: ``{dataset}``, ``{json}`` and ``{images}`` of the training data without
-    masks, ``{detector.weights}``, and of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
-    folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps).
+    masks, ``{detector.weights}``, of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
+    folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps), and of every
+    earlier row with the same images, under the name of its folder, ``{ROW.proxy}``, its proxy-mask file.
 
     Args:
         config: relative to the checkout.
@@ -110,7 +111,7 @@ class TeacherPlan(StagePlan):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compare. Paths are relative to the checkout.
+    """What to compare. Configs and commands are relative to the checkout, or to what is shipped in place of one.
 
     Args:
         title: of the table.
@@ -121,7 +122,7 @@ class Plan:
         student: config of the student.
         teachers: name of the row to the teacher, or to its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
-        custom: ``DATASETS.CUSTOM`` for data that has no builtin name.
+        custom: ``DATASETS.CUSTOM`` for data that has no builtin name; relative to the present folder.
         opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.
         segmentor: the semantic student, or its config's path alone. It learns from the labels of each row that names
@@ -179,6 +180,11 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8; no such date
         raise ConfigError(f"{path}: not plain YAML ({' '.join(str(error).split())})") from error
     plan = _read(f"{path}: ", document, Plan)
+    custom = [
+        [name, *(os.path.abspath(os.path.expanduser(place)) for place in places)]
+        for name, *places in plan.custom
+    ]
+    plan = dataclasses.replace(plan, custom=custom)
     if plan.segmentor:
         student = _read(f"{path}: segmentor: ", plan.segmentor, TrainingPlan)
         plan = dataclasses.replace(plan, segmentor=student)

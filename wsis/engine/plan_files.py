@@ -91,6 +91,8 @@ class PlanFiles:
         json_file, root = self.files(self.plan.train_boxes, images)
         places = {"dataset": boxes, "json": json_file, "images": root}
         places[f"{DETECTOR}.weights"] = final_weights(self.output / DETECTOR)
+        for earlier in self.earlier(row):
+            places[f"{self.folder(earlier).name}.proxy"] = str(self.proxy_file(earlier))
         for name in () if stage is None else self.plan.teachers[row].in_turn:
             if name == stage:
                 break
@@ -99,6 +101,21 @@ class PlanFiles:
             places[f"{name}.labels"] = str(made / "pseudo_labels" / boxes)
             places[f"{name}.score_maps"] = str(made / "score_maps" / boxes)
         return places
+
+    def earlier(self, row: str) -> list[str]:
+        """The rows of teachers before a row that have the same images."""
+        names = list(self.plan.teachers)
+        before = names[: names.index(row)] if row in names else []
+        return [name for name in before if self.images(name) == self.images(row)]
+
+    def needs(self, row: str) -> list[str]:
+        """The earlier rows whose proxy masks a row names."""
+        if row not in self.plan.teachers:
+            return []
+        opts = " ".join(
+            text for stage in self.plan.teachers[row].in_turn.values() for text in stage.opts
+        )
+        return [name for name in self.earlier(row) if f"{{{self.folder(name).name}.proxy}}" in opts]
 
     def made(self, row: str, stage: str) -> Path:
         """Where a stage puts what it generates."""

@@ -195,7 +195,7 @@ def _numbered(
     cfg: CfgNode, names: Sequence[str], ids: Mapping[int, int] = MappingProxyType({})
 ) -> Categories:
     """Categories 1, 2, ..., or of these ids by class, after a comparison with the class numbers."""
-    for key, number in (("ROI_HEADS", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
+    for key, number in (("ROI_HEADS", 0), ("POINT_HEAD", 0), ("RETINANET", 0), ("SEM_SEG_HEAD", 1)):
         node = cfg.MODEL[key]
         if node.NUM_CLASSES not in (0, len(names) + number):
             there = f"there {'is' if len(names) == 1 else 'are'} {counted(len(names), 'class', 'classes')}"

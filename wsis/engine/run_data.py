@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from wsis.data.build import dataset_source
@@ -25,6 +26,7 @@ from wsis.data.registration import (
 from wsis.engine.checkpoint import trained_categories
 from wsis.errors import DataError, counted
 from wsis.evaluation.build import check_evaluation
+from wsis.modeling.method import method_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,15 @@ def prepare(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     """Prepares the datasets of a run; where its weights know their classes, so do the datasets.
 
     Raises:
-        ConfigError, DataError: see :func:`wsis.data.registration.prepare_datasets`.
+        ConfigError, DataError: see :func:`wsis.data.registration.prepare_datasets` and
+            :meth:`wsis.modeling.method.Method.match_classes`.
     """
     names = dataset_names(cfg, purpose)
     resume = purpose != "generate" and args.resume
     trained: Categories | None = None
     if not cfg.DATASETS.CLASS_AGNOSTIC:
         trained = trained_categories(cfg, resume) or None
+    of_weights = names_of(trained or [])
     if trained is not None and (purpose == "generate" or (purpose == "train" and not resume)):
         # a teacher may know other classes than its boxes have, and pretrained weights be of anything
         register_custom(cfg)
@@ -62,6 +66,9 @@ def prepare(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
                 source.tell(f"the weights were trained with other classes {known}")
             trained = None
     prepare_datasets(cfg, names, trained)
+    if purpose != "train":
+        own = MetadataCatalog.get(names[0]).thing_classes
+        method_of(cfg).match_classes(cfg, own, of_weights)
 
 
 def check_data(cfg: CfgNode, names: Sequence[str], purpose: Purpose) -> dict[str, list[int | str]]:

@@ -61,7 +61,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
             image, image size, category or box.
     """
     _require_masks(proxy)
-    true_of = _matching_annotations(proxy, gt) if gt is not None else {}
+    true_of = matching_annotations(proxy, gt) if gt is not None else {}
     sizes = _image_sizes(proxy)
     void_of = _void_of_images(proxy if gt is None else gt)
     rows: list[tuple[Any, ...]] = []
@@ -72,7 +72,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
             num_crowd += 1
             continue
         size = sizes[annotation["image_id"]]
-        status, mask = _status_and_mask(annotation, size, proxy.json_file)
+        status, mask = status_and_mask(annotation, size, proxy.json_file)
         ignored = mask and _code(annotation, "ignore_segmentation", size, proxy.json_file)
         true_mask = gt and _code(truth, "segmentation", size, gt.json_file)
         class_index = proxy.id_to_contiguous[annotation["category_id"]]
@@ -130,7 +130,7 @@ def _void_of_images(source: CocoSource) -> dict[Any, RLE]:
     return {image_id: code for image_id, code in codes.items() if code is not None}
 
 
-def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotation]:
+def matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotation]:
     """Annotation id to the ground truth's annotation, after checking that both files speak of the same objects."""
     _require_masks(gt)
     true_of = {a["id"]: a for a in gt.annotations}
@@ -167,7 +167,7 @@ def _matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annota
     return true_of
 
 
-def _status_and_mask(
+def status_and_mask(
     annotation: Annotation, size: tuple[int, int], name: str
 ) -> tuple[str, RLE | None]:
     """The stated status, else ``ok`` or ``empty`` as the mask says; no mask where the status means that."""

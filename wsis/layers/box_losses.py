@@ -1,5 +1,5 @@
-"""Losses that need a box only: tightness of the box, nothing outside of it, and neighbours that agree: all of them
-(BBTP, BoxCaseg), or those of one colour (BoxInst).
+"""Losses that need a box only: tightness of the box (a bag of pixels per line, or the mask's projections), nothing
+outside of it, and neighbours that agree: all of them (BBTP, BoxCaseg), or those of one colour (BoxInst).
 """
 
 from __future__ import annotations
@@ -8,8 +8,14 @@ import math
 from typing import Any
 
 import torch
+from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
+
+from wsis.layers.pixel_losses import dice_loss
+
+PROJECTION_EPS = 1e-5
+"""Keeps the projection of an empty box from a division by 0."""
 
 
 def line_maxima(maps: Tensor) -> Tensor:
@@ -41,6 +47,28 @@ def tightness_loss(logits: Tensor, labels: Tensor) -> Tensor:
     bags = line_maxima(logits.float())
     targets = line_maxima(labels.float())
     return F.binary_cross_entropy_with_logits(bags, targets, reduction="none").mean(dim=1)
+
+
+def projection_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The projections of a mask on both axes are those of its box (Tian et al.: *BoxInst*, CVPR 2021).
+
+    L_n = dice(max over the rows) + dice(max over the columns), each against the same of the box; see
+    :func:`wsis.layers.pixel_losses.dice_loss`.
+
+    Args:
+        logits: (N, 1, H, W).
+        labels: (N, 1, H, W) in [0, 1], 1 inside of the box.
+
+    Returns:
+        (N,), in [0, 2). A gradient goes to one pixel of each line, as in :func:`line_maxima`.
+    """
+    sizes = [logits.shape[3], logits.shape[2]]
+    found, wanted = (line_maxima(maps.float()).split(sizes, dim=1) for maps in (logits, labels))
+    columns, rows = (
+        dice_loss(bags, targets, PROJECTION_EPS)
+        for bags, targets in zip(found, wanted, strict=True)
+    )
+    return columns + rows
 
 
 def smoothness_loss(logits: Tensor) -> Tensor:
@@ -91,6 +119,12 @@ def outside_loss(logits: Tensor, labels: Tensor) -> Tensor:
     outside = labels == 0
     loss = (F.softplus(logits.float()) * outside).sum(dim=(1, 2, 3))
     return loss / outside.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def cielab(pixels: Tensor) -> Tensor:
+    """(N, 3, h, w) RGB in [0, 1] to CIELAB, on the same device."""
+    colours = rgb2lab(pixels.detach().float().cpu().numpy(), channel_axis=1)
+    return torch.from_numpy(colours).float().to(pixels.device)
 
 
 def affinity_loss(

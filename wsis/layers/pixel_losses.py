@@ -24,15 +24,18 @@ def mean_cross_entropy(
     return total / (label != IGNORE).sum().clamp(min=1)
 
 
-def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - (2 sum s y + 1) / (sum s^2 + sum y^2 + 1), s = sigmoid of the logits (Milletari et al.: *V-Net*, 3DV 2016).
+def dice_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 1.0) -> torch.Tensor:
+    """1 - (2 sum s y + e) / (sum s^2 + sum y^2 + e), s = sigmoid of the logits (Milletari et al.: *V-Net*, 3DV 2016).
 
     Args:
         logits: (N, ...), of the pixels of one mask each.
         labels: same shape, in [0, 1].
+        smoothing: e.
 
     Returns:
         (N,), in [0, 1).
     """
     s, y = torch.sigmoid(logits.float()).flatten(1), labels.float().flatten(1)
-    return 1 - (2 * (s * y).sum(1) + 1) / (s.square().sum(1) + y.square().sum(1) + 1)
+    return 1 - (2 * (s * y).sum(1) + smoothing) / (
+        s.square().sum(1) + y.square().sum(1) + smoothing
+    )

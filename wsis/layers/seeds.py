@@ -147,14 +147,15 @@ def confident_labels(
 
 
 def affinity_labels(low: Tensor, high: Tensor, labels: Sequence[int]) -> Tensor:
-    """AffinityNet's labels of cells from two maps of probabilities, in which background is weak and strong.
+    """AffinityNet's labels of cells from two maps of probabilities, in which background has a low and a high power: the
+    lower it is, the more background there is, since (1 - score)^power falls with the power.
 
-    A cell has the class that wins over a weak background, is background where the strong one wins, and else 255, as is
-    a cell without any score (padding).
+    A cell has the class that wins over the background of the low power, is background where that of the high power
+    wins, and else 255, as is a cell without any score (padding).
 
     Args:
-        low: (K + 1, h, w) of the weak background, which is the first map; cells are means of their pixels.
-        high: likewise of the strong background.
+        low: (K + 1, h, w), the first map is the background; cells are means of their pixels.
+        high: likewise of the high power.
         labels: K values of the other maps.
 
     Returns:

@@ -7,5 +7,8 @@ from wsis.methods import bbam as _bbam  # noqa: F401  # registration
 from wsis.methods import boxcaseg as _boxcaseg  # noqa: F401  # registration
 from wsis.methods import cam as _cam  # noqa: F401  # registration
 from wsis.methods import external as _external  # noqa: F401  # registration
+from wsis.methods import fusion as _fusion  # noqa: F401  # registration
 from wsis.methods import icam as _icam  # noqa: F401  # registration
 from wsis.methods import irn as _irn  # noqa: F401  # registration
+from wsis.methods import sam as _sam  # noqa: F401  # registration
+from wsis.methods import student_teacher as _student_teacher  # noqa: F401  # registration

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor, build_backbone
 from torch import nn
 
+from wsis.config.params import read
 from wsis.data.build import Batches, Mapper, build_train_loader, check_training_data
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError
 
 Result = Literal["proxy", "instances", "sem_seg", "score_maps", "tags"]
+T = TypeVar("T")
 
 
 class Method(nn.Module):
@@ -67,6 +69,20 @@ class Method(nn.Module):
         """From the dict of an image to one input of eval mode; here without boxes."""
         return WsisDatasetMapper(cfg, is_train=False, keep_original=cls.needs_original_image)
 
+    @classmethod
+    def match_classes(cls, cfg: CfgNode, own: Sequence[str], known: Sequence[str]) -> None:
+        """Called before a trained model is built. A model that can do with weights of other classes than the data have
+        says so in its keys; here nothing happens, and such weights do not fit.
+
+        Args:
+            cfg: changed in place.
+            own: the classes of the data.
+            known: the classes of the weights; empty where these do not say.
+
+        Raises:
+            ConfigError: the weights know too little.
+        """
+
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]] | None:
         """Groups of the SGD optimizer with ``params``, ``lr`` and ``weight_decay``; None = Detectron2's."""
         return None
@@ -85,6 +101,18 @@ class Method(nn.Module):
         """Where the parameters are; the CPU if there are none."""
         tensors = itertools.chain(self.parameters(), self.buffers())
         return next(tensors, torch.empty(0)).device
+
+
+def parts_from_config(cfg: CfgNode, kind: type[T]) -> dict[str, Any]:
+    """What many constructors take: ``params`` of this kind, and by Detectron2's keys ``backbone``, ``pixel_mean`` and
+    ``pixel_std``.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    params = read(cfg, kind)
+    pixels = {"pixel_mean": cfg.MODEL.PIXEL_MEAN, "pixel_std": cfg.MODEL.PIXEL_STD}
+    return {"params": params, "backbone": build_backbone(cfg), **pixels}
 
 
 class StockDetector(Method):

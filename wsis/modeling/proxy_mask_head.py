@@ -28,7 +28,8 @@ class ScoreParams:
     """How the score of each mask enters the loss.
 
     Attributes:
-        score_mode: How the score of each proxy mask enters the loss of the mask head "ProxyMaskHead". "none": not at
+        score_mode: How the score of each proxy mask enters the loss of "ProxyMaskHead" and of the heads made of it.
+            "none": not at
             all, "weight": as the weight of the mask, "threshold": masks not above SCORE_THRESHOLD are left out. Masks
             of score 0 (status empty or failed) never enter it.
         score_threshold: Score that a mask must exceed to enter the mask loss with SCORE_MODE "threshold", in [0, 1).
@@ -36,6 +37,13 @@ class ScoreParams:
 
     score_mode: str = key("none", one_of(("none", "weight", "threshold")))
     score_threshold: float = key(0.0, at_least_below(0, 1))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """(B,) scores to (B,) weights of the masks in the loss."""
+        if self.score_mode == "weight":
+            return scores
+        threshold = self.score_threshold if self.score_mode == "threshold" else 0.0
+        return (scores > threshold).float()
 
 
 @node("MODEL.ROI_MASK_HEAD")
@@ -162,17 +170,43 @@ def mask_similarity_loss(
         return probabilities.sum() * 0.0
     size = probabilities.shape[-1]
     boxes = torch.cat([each.proposal_boxes.tensor for each in per_image]).float()
-    corners = torch.cat([each.gt_boxes.tensor for each in per_image]).float()
-    colours = torch.cat(
-        [each.gt_image.colours(each.proposal_boxes.tensor, size) for each in per_image]
-    )
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
+    inside = probabilities * cells_in_boxes(per_image, size)
+    y = torch.stack([inside, 1 - inside], dim=1)
+    return params.loss(y, cell_colours(per_image, size), CELL * size / sides.flip(1))
+
+
+def cells_in_boxes(instances: list[Instances], size: int) -> Tensor:
+    """Which cells of proposals have their centre in the object's box.
+
+    Args:
+        instances: per image, each with proposals, their `proposal_boxes` and `gt_boxes`.
+        size: M.
+
+    Returns:
+        (B, M, M) bool.
+    """
+    boxes = torch.cat([each.proposal_boxes.tensor for each in instances]).float()
+    corners = torch.cat([each.gt_boxes.tensor for each in instances]).float()
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
     centres = (torch.arange(size, device=boxes.device) + 0.5) / size
     places = boxes[:, :2, None] + sides[:, :, None] * centres  # (B, 2, M), x and y
     within = (places >= corners[:, :2, None]) & (places < corners[:, 2:, None])
-    inside = probabilities * (within[:, 1, :, None] & within[:, 0, None])
-    y = torch.stack([inside, 1 - inside], dim=1)
-    return params.loss(y, colours, CELL * size / sides.flip(1))
+    return within[:, 1, :, None] & within[:, 0, None]
+
+
+def cell_colours(instances: list[Instances], size: int) -> Tensor:
+    """What the image shows in the cells of proposals.
+
+    Args:
+        instances: per image, each with proposals, their `proposal_boxes` and `gt_image`.
+        size: M.
+
+    Returns:
+        (B, 3, M, M) in [0, 1], in the order of `INPUT.FORMAT`.
+    """
+    parts = [each.gt_image.colours(each.proposal_boxes.tensor, size) for each in instances]
+    return torch.cat(parts)
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -181,7 +215,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
 
     Layers and inference are Detectron2's. On masks without ignored pixels and scores the loss is
     Detectron2's too, so it also trains on true masks. A subclass with another loss overrides
-    :meth:`loss` and, if need be, :meth:`targets`.
+    :meth:`loss` and, if need be, :meth:`targets`; one with more or other losses :meth:`mask_losses`.
 
     Args:
         input_shape: shape of the RoI features.
@@ -222,21 +256,28 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         if not self.training:
             return super().forward(x, instances)
         logits = self.layers(x)
-        targets = self.targets(instances, logits.shape[-1])
-        weights = self.mask_weights(targets.scores)
-        _log_accuracy(logits.detach(), targets, weights)
-        losses = {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
+        losses = self.mask_losses(logits, instances)
         if self.similarity.weight > 0:
-            own = select_class(logits, targets.classes).float().sigmoid()
+            classes = torch.cat([each.gt_classes for each in instances])
+            own = select_class(logits, classes).float().sigmoid()
             losses["loss_mask_similarity"] = mask_similarity_loss(own, instances, self.similarity)
         return losses
 
+    def mask_losses(self, logits: Tensor, instances: list[Instances]) -> dict[str, Tensor]:
+        """The weighted losses of the masks of a batch, by name.
+
+        Args:
+            logits: (B, C, M, M) or (B, 1, M, M).
+            instances: see :func:`mask_targets`.
+        """
+        targets = self.targets(instances, logits.shape[-1])
+        weights = self.mask_weights(targets.scores)
+        log_accuracy(logits.detach(), targets, weights)
+        return {"loss_mask": self.loss(logits, targets, weights) * self.loss_weight}
+
     def mask_weights(self, scores: Tensor) -> Tensor:
-        """(B,) scores to (B,) weights of the masks in the loss."""
-        if self.score_mode == "weight":
-            return scores
-        threshold = self.score_threshold if self.score_mode == "threshold" else 0.0
-        return (scores > threshold).float()
+        """See :meth:`ScoreParams.weights`."""
+        return ScoreParams(self.score_mode, self.score_threshold).weights(scores)
 
     def targets(self, instances: list[Instances], mask_size: int) -> MaskTargets:
         """See :func:`mask_targets`."""
@@ -253,7 +294,7 @@ class ProxyMaskHead(MaskRCNNConvUpsampleHead):
         return proxy_mask_loss(logits, targets.classes, targets.masks, targets.ignore, weights)
 
 
-def _log_accuracy(logits: Tensor, targets: MaskTargets, weights: Tensor) -> None:
+def log_accuracy(logits: Tensor, targets: MaskTargets, weights: Tensor) -> None:
     """Detectron2's `mask_rcnn/*` numbers, over the cells that enter the loss."""
     kept = ~targets.ignore & (weights > 0)[:, None, None]
     wrong = ((select_class(logits, targets.classes) > 0) != targets.masks) & kept

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from torch import nn
 
 from wsis.config.params import key, node, read
 from wsis.config.rules import length, one_of
 from wsis.layers.tag_losses import TAG_LOSSES
-from wsis.modeling.method import Result
+from wsis.modeling.method import Result, parts_from_config
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.tag_learner import TagLearner
 
@@ -77,13 +77,8 @@ class TagClassifier(TagLearner):
         Raises:
             ConfigError: a value out of its range.
         """
-        return {
-            "backbone": build_backbone(cfg),
-            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, TagClassifierParams),
-        }
+        number = {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
+        return parts_from_config(cfg, TagClassifierParams) | number
 
     @classmethod
     def needs_one_tag(cls, cfg: CfgNode) -> bool:

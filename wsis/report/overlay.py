@@ -74,24 +74,40 @@ def overlay(
         rows, columns = box_to_slices(np.asarray(box) * scale, size[1], size[0])
         corners = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
         cv2.rectangle(out, *corners, PALETTE[i % len(PALETTE)].tolist(), 1)
-    return _with_labels(out, np.asarray(boxes) * scale, labels) if labels else out
+    return with_labels(out, np.asarray(boxes) * scale, labels) if labels else out
 
 
-def _with_labels(picture: np.ndarray, boxes: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Texts on their colour, kept inside the picture; boxes (N, 4) XYXY in its pixels."""
+def with_labels(
+    picture: np.ndarray,
+    corners: np.ndarray,
+    labels: Sequence[str],
+    colours: np.ndarray = PALETTE,
+    size: int = _LABEL_SIZE,
+) -> np.ndarray:
+    """Texts on their colour, kept inside the picture.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        corners: (N, 2) or more columns, x and y in its pixels; a text stands above and to the right.
+        labels: N texts.
+        colours: (M, 3) uint8 RGB, in turn.
+        size: of the letters in pixels.
+    """
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    for i, (x, y, *_) in reversed(list(enumerate(boxes.tolist()))):  # the first one on top
+    for i, (x, y, *_) in reversed(list(enumerate(corners.tolist()))):  # the first one on top
         label = composed(labels[i])  # Pillow measures one line only
-        font = font_for(label, _LABEL_SIZE)
+        font = font_for(label, size)
         if font is None:
             label = label.encode("ascii", "replace").decode()
-            font = font_for(label, _LABEL_SIZE)
-        width, height = draw.textlength(label, font=font) + 2, _LABEL_SIZE + 2
+            font = font_for(label, size)
+        width, height = draw.textlength(label, font=font) + 2, size + 2
         x = max(0, min(x, canvas.width - width))
         y = max(0, y - height)
-        draw.rectangle((x, y, x + width, y + height), fill=tuple(PALETTE[i % len(PALETTE)]))
-        draw.text((x + 1, y), label, fill="white", font=font)
+        red, green, blue = colour = colours[i % len(colours)].tolist()
+        ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 150 else "white"
+        draw.rectangle((x, y, x + width, y + height), fill=tuple(colour))
+        draw.text((x + 1, y), label, fill=ink, font=font)
     return np.array(canvas)
 
 

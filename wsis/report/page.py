@@ -17,7 +17,8 @@ from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError, counted
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks
 from wsis.evaluation.proxy_quality import measure_pairs
-from wsis.report.pictures import make_pictures, read_strips
+from wsis.report.pictures import Picture, draw_strips, make_pictures, read_strips
+from wsis.report.strip import StripMaker
 from wsis.structures.proxy_file import atomic_writer, remove_torn
 from wsis.structures.proxy_masks import STATUSES
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE_NAME = "index.html"
+SCRIPTS = ("draw.js", "page.js", "marks.js", "grid.js")
 SHOWN = 10_000
 """Masks on a page unless one says otherwise; more make the file large."""
 DIGITS = 4
@@ -68,7 +70,7 @@ def write_page(
     gt: CocoSource | None = None,
     shown: int = SHOWN,
     progress: Callable[[int], Callable[[], object]] | None = None,
-    strips: str | os.PathLike[str] | None = None,
+    strips: str | os.PathLike[str] | StripMaker | None = None,
 ) -> WrittenPage:
     """Writes ``index.html`` into a folder: the whole page, or nothing.
 
@@ -78,8 +80,8 @@ def write_page(
         gt: the same annotations with true masks, or None.
         shown: so many masks, the worst ones.
         progress: given the number of images, returns what is called after each.
-        strips: folder that :func:`wsis.report.strip.write_strips` wrote; an image that has a strip there shows it
-            beside its enlarged masks.
+        strips: folder that :func:`wsis.report.strip.write_strips` wrote, or what makes strips of the images; an image
+            that has a strip shows it beside its enlarged masks.
 
     Raises:
         DataError: see :func:`wsis.evaluation.proxy_pairs.pair_masks`; no image is there, or one has not the size that
@@ -95,7 +97,7 @@ def write_page(
     order = worst_first(values)[:shown]
     images = _images_of(proxy, pairs, order)
     data = page_data(proxy, pairs, values, order)
-    strip_of = read_strips(strips, data["files"]) if strips is not None else []
+    strip_of = _strips_of(strips, proxy, data["files"])
     data["strips"] = [int(strip is not None) for strip in strip_of]
     advance = progress(len(images)) if progress is not None else None
     pictures = make_pictures(proxy, pairs, order, advance)
@@ -103,7 +105,7 @@ def write_page(
         remove_torn(folder / PAGE_NAME)
         with atomic_writer(folder / PAGE_NAME) as stream:
             parts = {"data": data, "pictures": pictures.items, "strips": strip_of}
-            for text in template.generate(parts, **_inlined("draw.js", "page.js", "grid.js")):
+            for text in template.generate(parts, **_inlined(*SCRIPTS)):
                 stream.write(text)
     except OSError as error:
         raise DataError(
@@ -118,6 +120,18 @@ def write_page(
         pictures.unreadable,
         sum(data["strips"]),
     )
+
+
+def _strips_of(
+    strips: str | os.PathLike[str] | StripMaker | None, proxy: CocoSource, files: list[str]
+) -> list[Picture | None]:
+    """The strips of images of a file by their names."""
+    if strips is None:
+        return []
+    if not isinstance(strips, StripMaker):
+        return read_strips(strips, files)
+    entries = {image["file_name"]: image for image in proxy.images}
+    return draw_strips(strips, [entries[name] for name in files])
 
 
 def worst_first(values: dict[str, np.ndarray]) -> np.ndarray:
@@ -148,7 +162,7 @@ def page_data(
     Returns:
         ``columns``: name to M values, one per card, None where there is none; indices into ``classes``, ``statuses``
         and ``files``. ``measure``: what goes by "worst". ``total``, ``crowd``: masks and crowd regions of the file.
-        ``overall``: means over the whole file. ``title``, ``origin``: of the header.
+        ``overall``: means over the whole file. ``title``, ``origin``: of the header. ``sha256``: what marks belong to.
     """
     annotation_of = {a["id"]: a for a in proxy.annotations}
     images = {image["id"]: image for image in proxy.images}
@@ -169,6 +183,7 @@ def page_data(
     return {
         "title": _printable(Path(proxy.json_file).name),
         "origin": _printable(_origin(proxy)),
+        "sha256": proxy.sha256,
         "measure": "IoU" if "mIoU" in values else "box fit",
         "total": len(pairs.masks),
         "crowd": pairs.num_crowd,

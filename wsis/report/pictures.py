@@ -20,7 +20,7 @@ from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.source import CocoSource
 from wsis.errors import DataError, counted
 from wsis.evaluation.proxy_pairs import MaskPairs
-from wsis.report.strip import TITLES
+from wsis.report.strip import TITLES, StripMaker
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.pseudo_labels import label_path
 from wsis.structures.rle import RLE, decode_mask, encode_mask
@@ -211,6 +211,37 @@ def _read_strip(path: os.PathLike[str]) -> Picture | None:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise DataError(f"{path}: cannot be read as a strip ({reason})") from error
+    return _strip_record(strip, titles)
+
+
+def draw_strips(
+    maker: StripMaker, entries: Sequence[dict[str, Any]], threads: int = 4
+) -> list[Picture | None]:
+    """Strips made for a page, see :func:`read_strips`; None of an image that cannot be read.
+
+    Args:
+        maker: of the strips.
+        entries: images of its source.
+        threads: that draw at a time.
+
+    Raises:
+        ConfigError, DataError: see :meth:`wsis.report.strip.StripMaker.check`.
+    """
+    maker.check(entries)
+
+    def draw(entry: dict[str, Any]) -> Picture | None:
+        try:
+            image = read_image(maker.source.path_of(entry), entry["height"], entry["width"])
+        except UnreadableImageError:
+            return None
+        strip, titles = maker(entry, image)
+        return _strip_record(Image.fromarray(strip), ", ".join(titles))
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        return list(pool.map(draw, entries))
+
+
+def _strip_record(strip: Image.Image, titles: str) -> Picture:
     strip.thumbnail((STRIP_WIDTH, STRIP_WIDTH), Image.Resampling.BOX)
     width, height = strip.size
     webp = _webp(np.asarray(strip))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.labels import check_label_files, read_label
+from wsis.data.score_maps import ScoreMapReader, open_score_maps
 from wsis.data.source import CocoSource
-from wsis.errors import DataError
+from wsis.errors import ConfigError, DataError
+from wsis.report.class_pictures import letter_size, scores_picture, with_names
 from wsis.report.comparison import pick_images
+from wsis.report.fonts import drawable_names
 from wsis.report.overlay import contact_sheet, overlay
+from wsis.structures import ScoreMaps
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import atomic_writer, remove_torn
 from wsis.structures.pseudo_labels import IGNORE, label_path, voc_palette
@@ -73,52 +78,149 @@ def heat_picture(values: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
 
 
+OWN_TITLES = IMAGE, BOXES, DISAGREEMENT = ("image", "boxes", "disagreement")
+"""Of the columns that every strip may have."""
+MapMaker = Callable[[dict[str, Any], np.ndarray], np.ndarray | ScoreMaps]
+"""A map of an image entry of a source and its pixels: (H, W) in [0, 1], or scores of classes."""
+
+
 def strip_columns(
     image: np.ndarray,
-    boxes: Sequence[Sequence[float]],
+    boxes: Sequence[Sequence[float]] | None,
     labels: Mapping[str, np.ndarray],
-    maps: Mapping[str, np.ndarray] | None = None,
+    maps: Mapping[str, np.ndarray | ScoreMaps] | None = None,
     height: int = 200,
+    class_names: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """The pictures of a strip by title: image, boxes, maps, labels, and, after the first two labels, where these
-    differ.
+    differ. Without boxes there are neither them nor the differences, and score maps and labels name their classes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes: XYXY in pixels.
+        boxes: XYXY in pixels, or None.
         labels: title to (H, W) uint8, in the order of the columns.
-        maps: title to (H, W) values in [0, 1].
+        maps: title to (H, W) values in [0, 1] or score maps.
         height: pictures are enlarged by a whole number towards this many pixels; one of more than :data:`LONGEST` is
             made smaller.
+        class_names: of the data set, without background.
 
     Returns:
         Title to picture, uint8 RGB, all of one size.
     """
-    maps = maps or {}
-    share = LONGEST / max(image.shape[:2])
-    if share < 1:
-        size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        labels = {
-            k: cv2.resize(v, size, interpolation=cv2.INTER_NEAREST) for k, v in labels.items()
-        }
-        maps = {k: cv2.resize(v, size, interpolation=cv2.INTER_AREA) for k, v in maps.items()}
-        boxes = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * share).tolist()
-    columns = {"image": image, "boxes": overlay(image, boxes=boxes)}
-    columns |= {name: heat_picture(values) for name, values in maps.items()}
+    small, labels, given = _at_most_longest(image, labels, maps or {})
+    scale = max(1, round(height / small.shape[0]))
+
+    def column(picture: np.ndarray, values: Iterable[int] = ()) -> np.ndarray:
+        large = np.kron(picture, np.ones((scale, scale, 1), np.uint8))
+        return with_names(large, values, class_names) if boxes is None else large
+
+    columns = {IMAGE: column(small)}
+    if boxes is not None:
+        share = small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]
+        scaled = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * (*share, *share)
+        columns[BOXES] = column(overlay(small, boxes=scaled.tolist()))
+    for name, found in given.items():
+        if isinstance(found, ScoreMaps):
+            columns[name] = column(scores_picture(small, found), found.classes)
+        else:
+            columns[name] = column(heat_picture(found))
     names = list(labels)
     for number, name in enumerate(names, start=1):
-        columns[name] = label_picture(image, labels[name])
-        if number == 2:
+        columns[name] = column(label_picture(small, labels[name]), np.unique(labels[name]))
+        if number == 2 and boxes is not None:
             pair = labels[names[0]], labels[names[1]]
-            columns["disagreement"] = difference_picture(image, *pair)
-    scale = max(1, round(height / image.shape[0]))
-    block = np.ones((scale, scale, 1), np.uint8)
-    return {title: np.kron(picture, block) for title, picture in columns.items()}
+            columns[DISAGREEMENT] = column(difference_picture(small, *pair))
+    return columns
 
 
-MapMaker = Callable[[dict[str, Any], np.ndarray], Mapping[str, np.ndarray]]
-"""Titles and maps, (H, W) in [0, 1], of an image entry of a source and its pixels."""
+def _at_most_longest(
+    image: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    maps: Mapping[str, np.ndarray | ScoreMaps],
+) -> tuple[np.ndarray, Mapping[str, np.ndarray], Mapping[str, np.ndarray | ScoreMaps]]:
+    """The same with sides of at most :data:`LONGEST`; score maps fit every size."""
+    share = LONGEST / max(image.shape[:2])
+    if share >= 1:
+        return image, labels, maps
+    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
+    return (
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+        {k: cv2.resize(v, size, interpolation=cv2.INTER_NEAREST) for k, v in labels.items()},
+        {
+            k: v if isinstance(v, ScoreMaps) else cv2.resize(v, size, interpolation=cv2.INTER_AREA)
+            for k, v in maps.items()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class StripMaker:
+    """Draws the strips of a source's images.
+
+    Args:
+        source: the images and their boxes.
+        labels: title to folder of label maps.
+        maps: title to folder of score maps, or to what makes a map; they stand before the labels, in this order. With a
+            folder among them the strips are of classes: without boxes, with names.
+
+    Raises:
+        ConfigError: two columns have one title.
+    """
+
+    source: CocoSource
+    labels: Mapping[str, str | os.PathLike[str]]
+    maps: Mapping[str, str | os.PathLike[str] | MapMaker]
+
+    def __post_init__(self) -> None:
+        seen = set(OWN_TITLES)
+        for title in (*self.maps, *self.labels):
+            if title in seen:
+                raise ConfigError(f"{title!r} names two columns of a strip; name each otherwise")
+            seen.add(title)
+
+    @cached_property
+    def _readers(self) -> dict[str, ScoreMapReader]:
+        """Of the folders of score maps."""
+        names = self.source.class_names
+        return {
+            title: open_score_maps(self.source, found, names, same_source=False)
+            for title, found in self.maps.items()
+            if not callable(found)
+        }
+
+    def check(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Checks that everything but pixels is there for some images.
+
+        Raises:
+            ConfigError, DataError: a label or a score map is missing, cannot be read or has not its image's size.
+        """
+        part = replace(self.source, images=list(entries))
+        for folder in self.labels.values():
+            check_label_files(part, folder)
+        for reader in self._readers.values():
+            reader.check(part)
+
+    def __call__(self, entry: dict[str, Any], image: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """The strip of an image, uint8 RGB, and the titles of its columns."""
+        size = entry["height"], entry["width"]
+        labels = {
+            title: read_label(label_path(folder, "", entry["file_name"]), *size)
+            for title, folder in self.labels.items()
+        }
+        record = {**entry, "file_name": self.source.path_of(entry)}
+        maps = {
+            title: make(entry, image) if callable(make) else self._readers[title](record)
+            for title, make in self.maps.items()
+        }
+        boxes = None
+        if not self._readers:
+            annotations = [a for a in self.source.annotations_of(entry["id"]) if "bbox" in a]
+            boxes = [xywh_to_xyxy(a["bbox"]).tolist() for a in annotations]
+        names = [name for _, name in sorted(drawable_names(self.source.categories).items())]
+        columns = strip_columns(image, boxes, labels, maps, class_names=names)
+        letters = letter_size(columns[IMAGE], 15)
+        sheet = contact_sheet([list(columns.values())], list(columns), font_size=letters)
+        return sheet, list(columns)
 
 
 @dataclass(frozen=True)
@@ -135,51 +237,36 @@ class WrittenStrips:
 
 
 def write_strips(
-    source: CocoSource,
-    folders: Mapping[str, str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    count: int = 0,
-    maps: MapMaker | None = None,
+    maker: StripMaker, output: str | os.PathLike[str], count: int = 0
 ) -> WrittenStrips:
     """Writes the strips of some images of a source as PNG files. Everything but pixels is checked first.
 
     Args:
-        source: images and their boxes.
-        folders: title to folder of label maps.
+        maker: of the strips.
         output: folder that the files go to, under the images' names.
         count: number of images, spread evenly over the source; 0 = all.
-        maps: what else to show, before the labels.
 
     Raises:
-        DataError: a label is missing, cannot be read or has not its image's size; two strips would have one name, or
-            one would take the place of an image or a label.
+        ConfigError, DataError: see :meth:`StripMaker.check`; two strips would have one name, or one would take the
+            place of an image or a label.
     """
+    source = maker.source
     entries = pick_images(source, count) if count else source.images
-    part = replace(source, images=entries)
-    for folder in folders.values():
-        check_label_files(part, folder)
-    places = _places(part, folders, output)
+    maker.check(entries)
+    places = _places(replace(source, images=entries), maker.labels, output)
     remove_torn(*places)
     written = WrittenStrips([], [])
     for path, entry in zip(places, entries, strict=True):
-        size = entry["height"], entry["width"]
         try:
-            image = read_image(source.path_of(entry), *size)
+            image = read_image(source.path_of(entry), entry["height"], entry["width"])
         except UnreadableImageError as error:
             written.unreadable.append(str(error))
             continue
-        labels = {
-            title: read_label(label_path(folder, "", entry["file_name"]), *size)
-            for title, folder in folders.items()
-        }
-        annotations = [a for a in source.annotations_of(entry["id"]) if "bbox" in a]
-        boxes = [xywh_to_xyxy(a["bbox"]).tolist() for a in annotations]
-        columns = strip_columns(image, boxes, labels, maps(entry, image) if maps else None)
+        strip, titles = maker(entry, image)
         text = PngInfo()
-        text.add_text(TITLES, ", ".join(columns))
-        strip = Image.fromarray(contact_sheet([list(columns.values())], list(columns)))
+        text.add_text(TITLES, ", ".join(titles))
         with atomic_writer(path, "wb") as stream:
-            strip.save(stream, format="PNG", pnginfo=text)
+            Image.fromarray(strip).save(stream, format="PNG", pnginfo=text)
         written.paths.append(path)
     return written
 

@@ -76,6 +76,23 @@ def decode_mask(rle: RLE) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_crop(rle: RLE, rows: slice, columns: slice) -> np.ndarray:
+    """A window of a mask, without ever making the full image.
+
+    Args:
+        rle: with text counts.
+        rows, columns: of the window, inside the image.
+
+    Returns:
+        (h, w) bool.
+    """
+    height = rle["size"][0]
+    first, end = columns.start * height, columns.stop * height  # codes go column by column
+    lengths = np.diff(_counts_of([rle["counts"]])[0].cumsum().clip(first, end), prepend=first)
+    band = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return band.reshape(-1, height)[:, rows].T
+
+
 def rle_area(rle: RLE) -> int:
     """Number of pixels inside."""
     return int(coco_mask.area(rle))

@@ -168,6 +168,29 @@ class RunMasks(BitMasks):
         runs = Runs.cat([self.runs(pairs[0]), others.runs(pairs[1])])
         return RunMasks.from_runs(runs, pairs.shape[1], self.image_size)[index]
 
+    def at(self, points: Tensor) -> Tensor:
+        """Whether the pixels that points lie in belong to the masks.
+
+        Args:
+            points: (N, P, 2) x and y in pixels of the masks, of each entry.
+
+        Returns:
+            (N, P) bool; false for a point outside of the image.
+        """
+        height, width = self.image_size
+        x, y = points.to(self.device).floor().long().unbind(dim=-1)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not len(self.starts):
+            return torch.zeros_like(inside)
+        # pixels numbered down the columns, one mask after the other, so that a run is a span of numbers
+        owner = torch.arange(len(self.counts), device=self.device).repeat_interleave(self.counts)
+        first = (owner * width + self.starts % width) * height + self.starts // width
+        first, order = first.sort()
+        ends = (first + self.lengths[order]).cummax(dim=0).values
+        wanted = (self.index[:, None] * width + x) * height + y
+        before = torch.searchsorted(first, wanted, right=True) - 1
+        return inside & (before >= 0) & (ends[before.clamp(min=0)] > wanted)
+
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Each entry's mask inside its box, at the size of a mask head's output.
 

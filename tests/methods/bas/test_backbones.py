@@ -28,15 +28,16 @@ def build(name="resnet10t", indices=(-2, -1), stride=32, **tapped):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("name", "stride", "pool", "expected"),
+    ("name", "stride", "keys", "expected"),
     [
-        ("tf_efficientnet_lite0", 8, True, {"tap": (112, 8), "tail": (320, 16)}),
-        ("resnet10t", 32, False, {"tap": (256, 16), "tail": (512, 32)}),
-        ("convnext_atto", 32, False, {"tap": (160, 16), "tail": (320, 32)}),
+        ("tf_efficientnet_lite0", 8, {"POOL": True}, {"tap": (112, 8), "tail": (320, 16)}),
+        ("tf_efficientnet_lite0", 16, {"TAP": "blocks.5"}, {"tap": (192, 16), "tail": (320, 16)}),
+        ("resnet10t", 32, {}, {"tap": (256, 16), "tail": (512, 32)}),
+        ("convnext_atto", 32, {}, {"tap": (160, 16), "tail": (320, 32)}),
     ],
 )
-def test_a_timm_network_is_cut(name, stride, pool, expected):
-    backbone = build(name, stride=stride, POOL=pool)
+def test_a_timm_network_is_cut(name, stride, keys, expected):
+    backbone = build(name, stride=stride, **keys)
     shapes = {key: (shape.channels, shape.stride) for key, shape in backbone.output_shape().items()}
     assert shapes == expected
     maps = backbone.eval()(torch.zeros(1, 3, 64, 96))
@@ -52,6 +53,7 @@ def test_a_timm_network_is_cut(name, stride, pool, expected):
     ("keys", "line"),
     [
         ({"name": "hrnet_w18_small"}, "hrnet_w18_small is no chain of modules"),
+        ({"TAP": "blocks.9"}, "be cut after blocks.9"),
         ({"indices": (-1,)}, r"OUT_INDICES: found \[-1\], expected two maps"),
         ({"NETWORK": "alexnet"}, "MODEL.TAPPED.NETWORK: found 'alexnet', expected one of vgg16"),
         ({"tap_stride": 4}, "MODEL.TAPPED.TAP_STRIDE: found 4, expected 8 or 16"),

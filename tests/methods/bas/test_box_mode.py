@@ -113,7 +113,9 @@ def test_the_map_is_the_mean_with_its_mirror_image():
         params = BASParams(head_channels=0, top_k=top_k)
         model = BASBox(network=network, params=params, box=BASBoxParams(), **keys).eval()
         with torch.no_grad():
-            maps = model.maps(crops.flip(-1) if mirrored else crops, torch.tensor([0, 2]))
+            shown = crops.flip(-1) if mirrored else crops
+            features = network.backbone.trunk(torch.cat([shown, shown.flip(-1)]))
+            maps = model.maps(features, torch.tensor([0, 2]))
             every = network.foreground(network.backbone.trunk(crops))
             other = network.foreground(network.backbone.trunk(crops.flip(-1))).flip(-1)
         mean = (every + other) / 2
@@ -143,16 +145,22 @@ def make(tmp_path):
     return config
 
 
-def test_training_and_masks_of_boxes(make, tmp_path):
-    cfg = make(SOLVER__IMS_PER_BATCH=2)
-    torch.manual_seed(1)
-    model = WsisTrainer.build_model(cfg)
-    batch = next(iter(WsisTrainer.build_train_loader(cfg)))
+def test_crops_of_boxes(make):
+    batch = next(iter(WsisTrainer.build_train_loader(make(SOLVER__IMS_PER_BATCH=2))))
     assert [each["image"].shape for each in batch] == [(3, 32, 32)] * 2
     for each in batch:
         x0, y0, x1, y1 = each["box"].tolist()
         assert 0 < x0 < 0.2 and 0.8 < x1 < 1 and 0 < y0 < 0.2 and 0.8 < y1 < 1
         assert each["tags"].sum() == 1
+
+
+@pytest.mark.parametrize("region", ["crop", "shared"])
+def test_training_and_masks_of_boxes(make, tmp_path, region):
+    cfg = make(SOLVER__IMS_PER_BATCH=2, MODEL__BAS_BOX__REGION=region)
+    torch.manual_seed(1)
+    BASBox.check_training_data(cfg)
+    model = WsisTrainer.build_model(cfg)
+    batch = next(iter(WsisTrainer.build_train_loader(cfg)))
     losses = model.train()(batch)
     assert {"loss_outside", "loss_tightness", "loss_suppression"} <= losses.keys()
     sum(losses.values()).backward()
@@ -168,10 +176,11 @@ def test_training_and_masks_of_boxes(make, tmp_path):
 def test_what_it_does_not_take(make, tmp_path):
     with pytest.raises(DataError, match="found no box with sides of at least 40 pixels"):
         WsisTrainer.build_train_loader(make(MODEL__BAS_BOX__MIN_SIDE=40.0))
-    with pytest.raises(
-        ConfigError, match="SUPERVISION: found 'image', expected box: BASBox learns"
-    ):
-        WsisTrainer.build_train_loader(make(WSIS__SUPERVISION="image"))
+    for region in ("crop", "shared"):
+        cfg = make(WSIS__SUPERVISION="image", MODEL__BAS_BOX__REGION=region)
+        for refuse in (BASBox.check_training_data, WsisTrainer.build_train_loader):
+            with pytest.raises(ConfigError, match="SUPERVISION: found 'image', expected box: BAS"):
+                refuse(cfg)
     with pytest.raises(ConfigError, match=r"BAS_BOX.CONTEXT_RANGE: found \[1.5, 1.2\]"):
         WsisTrainer.build_model(make(MODEL__BAS_BOX__CONTEXT_RANGE=[1.5, 1.2]))
     assert json.loads((tmp_path / "data" / "boxes.json").read_text())["images"][0]["width"] == SIZE

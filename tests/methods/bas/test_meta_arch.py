@@ -141,9 +141,8 @@ def learned(seed, suppressed):
     solver = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, nesterov=True)
     for step in range(200):
         rows = torch.arange(20) + 20 * (step % 2)
-        losses, _ = training_losses(
-            network, images[rows], torch.eye(2)[classes[rows]], model.params
-        )
+        features = network.backbone.trunk(images[rows])
+        losses, _ = training_losses(network, features, torch.eye(2)[classes[rows]], model.params)
         if not suppressed:
             del losses["loss_suppression"]
         solver.zero_grad()

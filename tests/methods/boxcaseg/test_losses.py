@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from wsis.layers.box_losses import cielab
+from wsis.layers.feature_similarity import SimilarityParams, feature_similarity_loss
 from wsis.methods.boxcaseg.config import TermParams
-from wsis.methods.boxcaseg.losses import box_terms, lab, saliency_loss, upsample, weak_losses
+from wsis.methods.boxcaseg.losses import (
+    box_terms,
+    rgb,
+    saliency_loss,
+    upsample,
+    weak_losses,
+)
 from wsis.methods.boxcaseg.network import WeightTransfer
 from wsis.methods.boxcaseg.transforms import MEAN, STD
 
@@ -64,11 +72,37 @@ def test_terms_without_a_weight_are_not_there_and_others_have_it():
         assert twice[f"loss_{name}"] == pytest.approx(2 * once[f"loss_{name}"].item())
 
 
+def normalised(pixels):
+    return (pixels - torch.from_numpy(MEAN).view(3, 1, 1)) / torch.from_numpy(STD).view(3, 1, 1)
+
+
+def test_masks_follow_the_colours_inside_of_their_box():
+    """Bright from column 4 on, in a box of the columns 2 to 6 at half the labels' size."""
+    pixels, labels = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    pixels[..., 8:], labels[..., 4:14] = 1, 1
+    params = TermParams(similarity=SimilarityParams(weight=2.0))
+    follows, beside = torch.full((2, 1, 1, 8, 8), -8.0)
+    follows[..., 4:], beside[..., 5:] = 8, 8
+
+    def found(logits):
+        terms = box_terms(logits, labels, normalised(pixels), params)
+        assert list(terms) == ["loss_similarity"]
+        return terms["loss_similarity"]
+
+    assert found(follows) < found(beside)
+    small = torch.zeros(1, 3, 8, 8)
+    small[..., 4:] = 1
+    own = follows.sigmoid() * (torch.arange(8) >= 2) * (torch.arange(8) < 7)
+    expected = 2 * feature_similarity_loss(torch.cat([own, 1 - own], 1), small)
+    torch.testing.assert_close(found(follows), expected)
+    logits = torch.randn(1, 1, 8, 8).requires_grad_()
+    found(logits).backward()
+    assert (logits.grad[0, 0].any(dim=0) == torch.tensor([0, 0, 1, 1, 1, 1, 1, 0]).bool()).all()
+
+
 def test_colours_are_cielab():
     """White, black, and a red that every table has."""
     pixels = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]).T.reshape(1, 3, 1, 3)
-    found = lab(
-        (pixels - torch.from_numpy(MEAN).view(3, 1, 1)) / torch.from_numpy(STD).view(3, 1, 1)
-    )
+    found = cielab(rgb(normalised(pixels)))
     expected = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]])
     assert torch.allclose(found[0, :, 0].T, expected, atol=0.05)

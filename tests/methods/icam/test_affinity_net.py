@@ -20,7 +20,6 @@ from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError, DataError
 from wsis.layers.affinity import pair_offsets
 from wsis.methods.icam import AffinityNet
-from wsis.methods.icam.affinity_loader import AffinityMapper
 from wsis.methods.icam.affinity_net import cell_scores
 from wsis.structures import ScoreMaps
 from wsis.structures.pseudo_labels import write_manifest
@@ -74,18 +73,18 @@ def test_cells_have_the_class_that_both_maps_agree_on(make, monkeypatch):
         "wsis.data.crop_loader.draw_sample", lambda params: Draw(1.0, 0.0, 0.0, False)
     )
     cfg = make()
-    mapper = AffinityMapper.from_cfg(cfg)
+    mapper = AffinityNet.training_parts(cfg)[1]
     mapper.check(cfg)
     sample = mapper(tag_records(cfg)[0])
     assert sample["image"].shape == (3, SIZE, SIZE)
     expected = np.zeros((8, 8))  # the strong background is stronger than the object
     np.testing.assert_array_equal(sample["cells"], expected)
     cfg = make(low=0.2, high=0.4)
-    sample = AffinityMapper.from_cfg(cfg)(tag_records(cfg)[0])
+    sample = AffinityNet.training_parts(cfg)[1](tag_records(cfg)[0])
     expected[2:5, 2:5] = 2
     np.testing.assert_array_equal(sample["cells"], expected)
     empty = {"file_name": str(Path(tag_records(cfg)[0]["file_name"]).with_name("3.png"))}
-    sample = AffinityMapper.from_cfg(cfg)(empty | {"height": SIZE, "width": SIZE})
+    sample = AffinityNet.training_parts(cfg)[1](empty | {"height": SIZE, "width": SIZE})
     assert not sample["cells"].any()
 
 
@@ -172,7 +171,7 @@ def test_mistakes_are_one_line(make, tmp_path):
         AffinityNet.check_training_data(cfg)
     cfg = make(MODEL__AFFINITY_NET__HIGH="icam")
     with pytest.raises(DataError, match=r"1\.png: .* of the classes \[0, 2\] and \[2\], expected"):
-        AffinityMapper.from_cfg(cfg)(tag_records(cfg)[0])
+        AffinityNet.training_parts(cfg)[1](tag_records(cfg)[0])
     (tmp_path / "maps" / "crf_alpha2" / "2.npz").unlink()
     with pytest.raises(DataError, match=r"2\.npz: no such file of score maps"):
         AffinityNet.check_training_data(cfg)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.generating import by_id, generate
 from tests.masks import rectangle
 from tests.methods.icam import tiny
-from tests.methods.icam.test_boxes import BOX
 from tests.tiny import write_dataset
+from wsis.data.crop_transform import CropTransform, Draw
+from wsis.engine import WsisTrainer
+from wsis.errors import DataError
 from wsis.layers.affinity import feature_affinities, fitting_radius, pair_offsets
 from wsis.layers.random_walk import random_walk
+from wsis.methods.icam import AffinityNetBox
+from wsis.methods.icam.affinity_loader import BoxAffinityMapper, scores_of_boxes
 from wsis.methods.icam.box_walk import BoxWalkRefiner
 from wsis.methods.icam.boxes import pairs_in_window
 from wsis.methods.icam.config import AffinityNetParams
-from wsis.structures import Seed
+from wsis.structures import ScoreMaps, Seed
 from wsis.structures.rle import decode_mask
 
 
@@ -65,10 +70,41 @@ def test_scores_walk_to_cells_that_belong_together():
     assert made.status == ["ok"] and 0.5 < made.scores[0] <= 1
 
 
+def test_cells_have_the_number_of_the_box_that_has_the_larger_score():
+    """Two boxes of one class that overlap in the columns 24 to 32; the second one's score there is the larger one."""
+    scores = np.full((1, 64, 64), 0.05, np.float32)
+    scores[0, 8:40, :24], scores[0, 8:40, 32:56] = 0.8, 0.4
+    scores[0, 8:40, 24:32] = 0.38
+    boxes = [(np.array([0.0, 8, 32, 40]), 2), (np.array([24.0, 8, 64, 40]), 2)]
+    maps = ScoreMaps(np.array([3]), scores, 64, 64)
+    own = scores_of_boxes(maps, boxes)
+    assert own.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1], abs=1e-3)
+    assert not own[0, :, 32:].any() and not own[1, :, :24].any()
+    record = {"file_name": "a", "height": 64, "width": 64}
+    record["annotations"] = [
+        {"bbox": box, "category_id": kind, "iscrowd": 0} for box, kind in boxes
+    ]
+    mapper = BoxAffinityMapper(None, (lambda record: maps,), 8)
+    whole = CropTransform((64, 64), (64, 64), Draw(1.0, 0.0, 0.0, False))
+    cells = mapper.cells(record, whole).numpy()
+    expected = np.zeros((8, 8), np.uint8)
+    expected[1:5, :3], expected[1:5, 3:7] = 1, 2
+    assert (cells == expected).all()
+    scores[0, 8:40, 24:32] = 0.8  # each box's best is there: nobody's
+    maps.scores = scores
+    cells = mapper.cells(record, whole).numpy()
+    assert (cells[1:5, 3] == 255).all() and (cells[1:5, :3] == 1).all()
+    assert not mapper.cells(record | {"annotations": []}, whole).any()
+    record["annotations"][0]["category_id"] = 0
+    with pytest.raises(
+        DataError, match=r"of the classes \[3\], expected those of all its boxes, \[1\]"
+    ):
+        mapper.cells(record, whole)
+
+
 def test_maps_of_boxes_walk_by_the_weights_of_affinity_net(tmp_path):
     write_dataset(tmp_path / "data", number=3)
-    keys = {name: value for name, value in tiny.NETWORK.items() if "MIN_SIZE" not in name}
-    cfg = tiny.make_cfg(tmp_path / "box", tmp_path / "data", keys | BOX)
+    cfg = tiny.make_cfg(tmp_path / "box", tmp_path / "data", tiny.BOX)
     tiny.save_weights(cfg, tmp_path / "box.pth")
     assert generate(cfg).exit_status == 0
     affinity = tiny.AFFINITY | {"WSIS__SUPERVISION": "box"}
@@ -78,6 +114,11 @@ def test_maps_of_boxes_walk_by_the_weights_of_affinity_net(tmp_path):
     cfg = tiny.make_cfg(tmp_path / "walk", tmp_path / "data", affinity | more)
     folder = tmp_path / "box" / "out" / "score_maps" / "tiny" / "icam"
     cfg.DATASETS.CUSTOM_SCORE_MAPS = [["tiny", "icam", str(folder)]]
+    AffinityNetBox.check_training_data(cfg)
+    batch = next(iter(WsisTrainer.build_train_loader(cfg)))
+    assert {1, 0} <= set(torch.stack([each["cells"] for each in batch]).unique().tolist())
+    losses = WsisTrainer.build_model(cfg).train()(batch)
+    assert losses["loss_background"] > 0 and losses["loss_different"] > 0
     cfg.MODEL.WEIGHTS = str(tmp_path / "affinity.pth")
     result = generate(cfg)
     assert result.exit_status == 0

@@ -25,12 +25,6 @@ from wsis.methods.icam.losses import expected_importance_loss
 from wsis.methods.icam.maps import condition
 from wsis.structures.rle import decode_mask
 
-BOX = {
-    "MODEL__META_ARCHITECTURE": "ICAMBox",
-    "MODEL__ICAM_BOX": {"CHANNELS": [4, 8], "DROPOUT": 0.0, "TIGHTNESS_WEIGHT": 0.5},
-    "WSIS__SUPERVISION": "box",
-}
-
 
 def test_coverage_is_the_share_of_a_cell_and_never_nothing():
     boxes = torch.tensor([[0.5, 1, 2, 2.25], [3, 3, 3, 3], [-5, -5, 9, 9], [9, 9, 9, 9]])
@@ -104,8 +98,7 @@ def test_masks_share_no_pixel_and_each_box_has_one():
 def make(tmp_path):
     """``make(**keys)``: a config of ICAMBox on the tiny boxes."""
     write_dataset(tmp_path / "data", number=3)
-    keys = {name: value for name, value in tiny.NETWORK.items() if "MIN_SIZE" not in name}
-    return lambda **more: tiny.make_cfg(tmp_path / "run", tmp_path / "data", keys | BOX, **more)
+    return lambda **more: tiny.make_cfg(tmp_path / "run", tmp_path / "data", tiny.BOX, **more)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])

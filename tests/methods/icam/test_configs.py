@@ -16,6 +16,7 @@ from wsis.methods.icam.losses import LossParams
 KINDS = {
     "icam_box": "ICAMBox",
     "icam": "ICAM",
+    "affinity_net_box": "AffinityNetBox",
     "affinity_net": "AffinityNet",
     "deeplab_v1": "Segmentor",
 }
@@ -85,8 +86,8 @@ def test_defaults_are_the_published_values():
     params, walk = ICAMParams(), AffinityNetParams()
     assert params.losses == LossParams() and params.losses.similarity.weight == 0.5
     assert (params.losses.importance_weight, params.losses.samples) == (0.8, 100)
-    assert (params.channels, params.second_scale) == ((64, 128), 0.3)
-    assert params.scales == (0.5, 1, 1.5, 2) and params.crf_alphas == (2, 4)
+    assert (params.cam.channels, params.cam.second_scale) == ((64, 128), 0.3)
+    assert params.cam.scales == (0.5, 1, 1.5, 2) and params.crf_alphas == (2, 4)
     assert params.crf == DenseCRFParams(3, 3, 10, 80, 13, iterations=10)
     assert (walk.radius, walk.alpha, walk.beta, walk.steps, walk.cell) == (5, 6, 8, 64, 8)
     assert walk.channels == (64, 128, 256)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
 
 from tests.tiny import SIZE, write_config, write_dataset, write_json
 from wsis.config import get_cfg, load_cfg
@@ -29,6 +30,11 @@ ICAM = NETWORK | {
     "MODEL__META_ARCHITECTURE": "ICAM",
     "MODEL__ICAM": {"CHANNELS": [4, 8], "DROPOUT": 0.0, "CRF_ALPHAS": [], "LOSS": {"SAMPLES": 20}},
     "INPUT__TAG_CROP": {"RESIZE": SIZE, "SIZE": SIZE, "TEST": "whole"},
+}
+BOX = {name: value for name, value in NETWORK.items() if "MIN_SIZE" not in name} | {
+    "MODEL__META_ARCHITECTURE": "ICAMBox",
+    "MODEL__ICAM_BOX": {"CHANNELS": [4, 8], "DROPOUT": 0.0, "TIGHTNESS_WEIGHT": 0.5},
+    "WSIS__SUPERVISION": "box",
 }
 AFFINITY = NETWORK | {
     "MODEL__META_ARCHITECTURE": "AffinityNet",
@@ -78,3 +84,14 @@ def make_batch() -> list[dict[str, torch.Tensor]]:
     tags = torch.tensor([[1.0, 0], [1, 1]])
     samples = zip(images, tags, cells.to(torch.uint8), strict=True)
     return [{"image": i, "tags": t, "cells": c} for i, t, c in samples]
+
+
+def make_box_batch() -> list[dict[str, Any]]:
+    """The same images with one and two boxes."""
+    parts = [[[4, 6, 40, 50]], [[0, 0, 30, 20], [10, 12, 60, 64]]]
+    batch = []
+    for sample, boxes in zip(make_batch(), parts, strict=True):
+        instances = Instances((SIZE, SIZE), gt_boxes=Boxes(torch.tensor(boxes).float()))
+        instances.gt_classes = torch.arange(len(boxes))
+        batch.append({"image": sample["image"], "instances": instances})
+    return batch

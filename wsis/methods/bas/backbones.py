@@ -41,11 +41,14 @@ class TappedParams:
     Attributes:
         network: The networks "vgg16", "mobilenet_v1", "resnet50" and "inception_v3" have the strides and taps of BAS;
             "timm" is the network of MODEL.TIMM, whose OUT_INDICES are the tap and the last map.
+        tap: Of "timm": the name of the module that is tapped, such as "blocks.5"; "" = the one of the first of
+            MODEL.TIMM.OUT_INDICES.
         tap_stride: Of "resnet50": 8 (localisation: layers 3 and 4 do not stride) or 16 (semantic seeds: layer 4).
         pool: Of "resnet50" and "timm": a max pool halves the tapped map before the tail.
     """
 
     network: str = key("resnet50", one_of(NETWORKS))
+    tap: str = key("")
     tap_stride: int = key(8, Rule("8 or 16", lambda value: value in (8, 16)))
     pool: bool = key(True)
 
@@ -211,18 +214,18 @@ def _tapped_timm(cfg: CfgNode, input_shape: ShapeSpec, params: TappedParams) -> 
         )
     whole = build_timm_backbone(cfg, input_shape)
     info = [whole.net.feature_info[i]["module"] for i in whole.indices]
-    (_, tap), (_, last) = whole.output_shape().items()
+    info[0] = params.tap or info[0]
     training, _ = whole.training, whole.eval()
     image = torch.randn(1, input_shape.channels, _PROBE, _PROBE)
     with torch.no_grad():
-        expected = list(whole(image).values())
+        expected = list(whole(image).values())[bool(params.tap) :]
         try:
             trunk, tail = cut(whole.net, *info)
             features = trunk(image)
-            found = [features, tail(features)]
+            found = [features, tail(features)][bool(params.tap) :]
         except (TypeError, KeyError, RuntimeError, NotImplementedError):
             found = []
-    if len(found) != 2 or not all(map(torch.allclose, found, expected)):
+    if not found or not all(map(torch.allclose, found, expected)):
         raise ConfigError(
             f"MODEL.TIMM.NAME: {timm.name} is no chain of modules that could be cut after {info[0]}; expected one "
             "such as resnet50, efficientnet_lite0 or convnext_tiny"
@@ -230,7 +233,7 @@ def _tapped_timm(cfg: CfgNode, input_shape: ShapeSpec, params: TappedParams) -> 
     whole.train(training)
     if params.pool:
         tail = _pooled(tail)
-    return TappedBackbone(trunk, tail, stride=tap.stride)
+    return TappedBackbone(trunk, tail, stride=_PROBE // features.shape[-1])
 
 
 def cut(
@@ -277,8 +280,16 @@ def _nested(chain: list[tuple[str, nn.Module]]) -> nn.Sequential:
     return nn.Sequential(modules)
 
 
+class Halving(nn.Module):
+    """A max pool of 2 x 2; a side of one cell stays, so that images of any size have a last map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, h / 2, w / 2), rounded down, and at least 1."""
+        return functional.max_pool2d(x, [min(2, side) for side in x.shape[2:]])
+
+
 def _pooled(tail: nn.Sequential) -> nn.Sequential:
-    return nn.Sequential(OrderedDict([("pool", nn.MaxPool2d(2)), *tail.named_children()]))
+    return nn.Sequential(OrderedDict([("pool", Halving()), *tail.named_children()]))
 
 
 def xavier_(module: nn.Module) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
+from numpy.typing import ArrayLike
 
 from wsis.config.params import read
 from wsis.data.build import training_dicts
 from wsis.data.crops import context_windows, padded_crop
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
-from wsis.errors import ConfigError, DataError
+from wsis.errors import DataError
 from wsis.methods.bas.config import BASBoxParams
 
 
@@ -25,13 +26,8 @@ def box_records(cfg: CfgNode) -> list[dict[str, Any]]:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
 
     Raises:
-        ConfigError: ``WSIS.SUPERVISION`` keeps the boxes from it.
         DataError: a file is wrong, or there is no such box.
     """
-    if cfg.WSIS.SUPERVISION == "image":
-        raise ConfigError(
-            f"WSIS.SUPERVISION: found 'image', expected box: {cfg.MODEL.META_ARCHITECTURE} learns from boxes"
-        )
     least = read(cfg, BASBoxParams).min_side
     records = []
     for record in training_dicts(cfg):
@@ -67,6 +63,13 @@ def cropped(
     turned = image if image_format == "RGB" else image[:, :, ::-1]
     crops = np.stack([padded_crop(turned, window, size, colour) for window in windows])
     return torch.from_numpy(crops.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def in_windows(boxes: ArrayLike, windows: ArrayLike) -> torch.Tensor:
+    """Boxes (N, 4) XYXY in units of the sides of their windows, which are (N, 4) XYXY, too."""
+    corners, around = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, windows))
+    near, sides = around[:, :2], around[:, 2:] - around[:, :2]
+    return torch.from_numpy((corners - np.tile(near, 2)) / np.tile(sides, 2)).float()
 
 
 class BoxCropMapper:
@@ -120,8 +123,7 @@ class BoxCropMapper:
         image = read_image(record["file_name"], *size, self.high_bit_depth)
         args = self.params.size, self.padding, self.image_format
         (crop,) = cropped(image, window[None], *args)
-        near, sides = window[[0, 1, 0, 1]], (window[2:] - window[:2])[[0, 1, 0, 1]]
-        box = torch.as_tensor((np.array(record["box"]) - near) / sides, dtype=torch.float32)
+        (box,) = in_windows(record["box"], window)
         if draw[1] < 0.5:
             crop, box = crop.flip(-1), torch.stack([1 - box[2], box[1], 1 - box[0], box[3]])
         tags = torch.zeros(self.num_classes)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from wsis.config.params import key, node, part
 from wsis.config.rules import (
     Rule,
+    above,
     above_at_most,
     at_least,
     at_least_below,
     each,
+    either,
     length,
     one_of,
     pair,
@@ -29,6 +31,8 @@ class BASParams:
     Attributes:
         head_channels: Channels of the two 3x3 convolutions of the classifier's head; 0 = the head is a 1x1 convolution,
             and neither it nor the generator has a bias (semantic seeds).
+        gain: The features are multiplied by it before the map's convolution. Where they are large (a standard deviation
+            of 7 in EfficientNet-Lite0), maps are 0 or 1 from the first step on and learn nothing.
         loss: The classifier's loss is "cross_entropy" (images of one tag each), "exclusive" or "soft_margin" (of any
             tags). Of several tags one is drawn anew in each step, and the map of this class learns.
         guidance_weight: Weight alpha of the cross-entropy of the foreground region; 0 leaves it out.
@@ -48,6 +52,7 @@ class BASParams:
     """
 
     head_channels: int = key(1024, at_least(0))
+    gain: float = key(1.0, above(0))
     loss: str = key("cross_entropy", one_of(TAG_LOSSES))
     guidance_weight: float = key(0.5, at_least(0))
     detach_guidance: bool = key(False)
@@ -68,21 +73,27 @@ class BASBoxParams:
     """Meta-architecture "BASBox", BAS on crops of boxes; network and losses are :class:`BASParams`.
 
     Attributes:
-        size: Side in pixels of the square that a crop becomes, whatever its form.
+        region: Of each box the network sees a "crop" of the image, or the trunk sees the whole image once ("shared"),
+            as INPUT.MIN_SIZE_TRAIN and the like say, and the tapped features are cut out around its boxes. Small boxes
+            have blurry features then; SOLVER.IMS_PER_BATCH counts images and not boxes.
+        size: Side in pixels of the square that a crop becomes, whatever its form; features that are cut out have as
+            many cells as those of such a crop.
         context: Factor of a box's sides for the crop that its mask is made of; the rest is the background that the map
             is told from.
         context_range: Lowest and highest such factor in training.
-        min_side: Boxes with a shorter side in pixels are not trained on.
+        min_side: Boxes with a shorter side in pixels (with REGION "shared", of the resized image) are not trained on.
         outside_weight: Weight of the mean of the foreground map outside of the box.
         tightness_weight: Weight of the multiple-instance loss of a tight box: each of its rows and columns has
             foreground.
-        boxes_per_batch: Largest number of boxes in one pass of the network.
+        boxes_per_batch: Largest number of boxes in one pass of the network; in training with REGION "shared", of an
+            image, drawn anew in each step.
         threshold: Of the stretched map in the box, where the mask begins; 0 = the highest one of 0.05, 0.1, ... whose
             mask still fills its box, which needs no true mask.
         fit: Least IoU of the mask's tight box with the given one, in units of the largest one, for that rule.
         refine: A dense CRF refines the mask inside its box.
     """
 
+    region: str = key("crop", either("crop", "shared"))
     size: int = key(224, at_least(32))
     context: float = key(1.3, at_least(1))
     context_range: tuple[float, float] = key(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from torchvision.transforms.functional import ten_crop
 
 from wsis.config.params import read
@@ -28,6 +28,7 @@ from wsis.methods.bas.network import BASNetwork, combined
 from wsis.methods.bas.refiner import BAS_MAP, BASRefiner
 from wsis.methods.bas.training import training_losses
 from wsis.modeling.class_maps import maps_over_scales
+from wsis.modeling.method import parts_from_config
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.tag_learner import TagLearner
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
@@ -41,21 +42,16 @@ def network_from_config(cfg: CfgNode) -> dict[str, Any]:
     Raises:
         ConfigError: a value out of its range, or a backbone without a tap.
     """
-    params, number = read(cfg, BASParams), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    parts, number = parts_from_config(cfg, BASParams), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    params, backbone = parts["params"], parts.pop("backbone")
     if params.top_k > number:
         raise ConfigError(f"MODEL.BAS.TOP_K: found {params.top_k}, expected at most {number}")
-    backbone = build_backbone(cfg)
     if not isinstance(backbone, TappedBackbone):
         raise ConfigError(
             f"MODEL.BACKBONE.NAME: found {cfg.MODEL.BACKBONE.NAME!r}, expected build_tapped_backbone: BAS taps a "
             "middle feature"
         )
-    return {
-        "network": BASNetwork(backbone, number, params.head_channels),
-        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-        "pixel_std": cfg.MODEL.PIXEL_STD,
-        "params": params,
-    }
+    return parts | {"network": BASNetwork(backbone, number, params.head_channels, params.gain)}
 
 
 @META_ARCH_REGISTRY.register()
@@ -145,7 +141,8 @@ class BAS(TagLearner, TagTeacher):
         if self.training:
             images = torch.stack([self.normalise(each["image"]) for each in batched_inputs])
             tags = torch.stack([each["tags"] for each in batched_inputs]).to(images.device)
-            return training_losses(self.network, images, tags, self.params)[0]
+            features = self.network.backbone.trunk(images)
+            return training_losses(self.network, features, tags, self.params)[0]
         with torch.no_grad():
             return [self._view(inputs) for inputs in batched_inputs]
 

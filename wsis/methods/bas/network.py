@@ -37,12 +37,18 @@ class BASNetwork(nn.Module):
         num_classes: K.
         head_channels: of the two 3x3 convolutions before the last one; 0 = the head is a 1x1 convolution, and neither
             it nor the generator has a bias (the network of semantic seeds).
+        gain: of the tapped features before the generator.
     """
 
     def __init__(
-        self, backbone: TappedBackbone, num_classes: int, head_channels: int = 1024
+        self,
+        backbone: TappedBackbone,
+        num_classes: int,
+        head_channels: int = 1024,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
+        self.gain = gain
         self.backbone = backbone
         shapes = backbone.output_shape()
         channels = shapes[TAIL].channels
@@ -90,16 +96,16 @@ class BASNetwork(nn.Module):
             (B, 1, H, W) or (B, K, H, W).
         """
         if classes is None:
-            return self.generator(features).sigmoid()
+            return self.class_maps(features, slice(None))
         bias = self.generator.bias
-        logits = class_convolution(features, self.generator.weight[classes])
+        logits = class_convolution(features, self.gain * self.generator.weight[classes])
         return (logits if bias is None else logits + bias[classes].view(-1, 1, 1, 1)).sigmoid()
 
-    def class_maps(self, features: Tensor, classes: Sequence[int]) -> Tensor:
+    def class_maps(self, features: Tensor, classes: Sequence[int] | slice) -> Tensor:
         """The maps of some classes in every sample: (B, C, H, W) to (B, T, H, W) in (0, 1)."""
         weight, bias = self.generator.weight[classes], self.generator.bias
         bias = bias if bias is None else bias[classes]
-        return functional.conv2d(features, weight, bias, padding=1).sigmoid()
+        return functional.conv2d(features, self.gain * weight, bias, padding=1).sigmoid()
 
     def placed(self, weights: Mapping[str, Any]) -> dict[str, Any] | None:
         """Weights of the original release, or of the backbone's network by torchvision or timm, under our names.

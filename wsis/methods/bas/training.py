@@ -13,13 +13,13 @@ from wsis.methods.bas.network import BASNetwork
 
 
 def training_losses(
-    network: BASNetwork, images: Tensor, tags: Tensor, params: BASParams
+    network: BASNetwork, features: Tensor, tags: Tensor, params: BASParams
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The weighted losses.
 
     Args:
         network: in training mode.
-        images: (B, 3, h, w), normalised.
+        features: (B, C, h, w), tapped.
         tags: (B, K) multi-hot, one 1 in each row at least; of several one is drawn.
         params: of the losses.
 
@@ -27,7 +27,7 @@ def training_losses(
         Losses by name, and the foreground maps (B, 1, H, W) of the drawn classes.
     """
     classes = torch.multinomial(tags, 1)
-    found = network(network.backbone.trunk(images), classes[:, 0])
+    found = network(features, classes[:, 0])
     logits, foreground = found.logits.float(), found.foreground.float()
     scores = logits.mean(dim=(2, 3))
     erased = found.erased.float().mean(dim=(2, 3)).gather(1, classes)

@@ -25,7 +25,8 @@ from wsis.methods.bbam.perturb import make_fill
 from wsis.methods.bbam.refiner import LABEL, BBAMRefiner
 from wsis.methods.bbam.targets import size_of
 from wsis.methods.bbam.windows import Window, same_size, window_of
-from wsis.modeling.teacher import Maker, Refiner, Teacher, seed_from_inputs
+from wsis.modeling.detector_teacher import DetectorTeacher, named_detector
+from wsis.modeling.teacher import Refiner, seed_from_inputs
 from wsis.structures import Seed
 
 MAX_CLASSES = 254
@@ -33,14 +34,9 @@ MAX_CLASSES = 254
 
 
 @META_ARCH_REGISTRY.register()
-class BBAM(Teacher):
-    """Bounding box attribution maps of a detector (Lee et al., CVPR 2021).
+class BBAM(DetectorTeacher):
+    """Bounding box attribution maps of a detector (Lee et al., CVPR 2021): in eval mode it explains the given boxes."""
 
-    It has the detector's children, parameters and buffers under the detector's own names, so that
-    checkpoints go both ways. In training mode it is the detector; in eval mode it explains the given boxes.
-    """
-
-    detector: nn.Module
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
     result_packages = ("pydensecrf",)
     location_keys = ("MODEL.BBAM.MCG_FOLDERS",)
@@ -66,13 +62,8 @@ class BBAM(Teacher):
         Raises:
             ConfigError: the detector cannot be explained, or no dense CRF is installed.
         """
-        super().__init__()
+        super().__init__(detector)
         self.check_requirements()
-        # not a child: the detector and this module have the same children, each under one name
-        self.__dict__["detector"] = detector
-        self._parameters, self._buffers = detector._parameters, detector._buffers
-        self._non_persistent_buffers_set = detector._non_persistent_buffers_set
-        self._modules = detector._modules
         self.view = explainable(detector, params.inclusive_boxes)
         self.image_format = image_format
         self.params = params
@@ -117,18 +108,6 @@ class BBAM(Teacher):
             "sem_seg": cfg.PROXY.SEM_SEG,
             "high_bit_depth": cfg.INPUT.HIGH_BIT_DEPTH,
         }
-
-    def train(self, mode: bool = True) -> BBAM:
-        """Also switches the detector."""
-        self.detector.train(mode)
-        self.training = mode
-        return self
-
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """The detector's losses in training mode, else see :meth:`Teacher.forward`."""
-        if self.training:
-            return self.detector(batched_inputs)
-        return super().forward(batched_inputs)
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`Teacher.propose`; map i of a seed is the attribution of box i, (h, w) float in [0, 1]."""
@@ -208,19 +187,9 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     Raises:
         ConfigError: no meta-architecture has this name, or it is a teacher.
     """
-    name = cfg.MODEL.META_ARCHITECTURE
-    if name == BBAM.__name__:
-        name = cfg.MODEL.BBAM.DETECTOR
-    known = {key: kind for key, kind in META_ARCH_REGISTRY if not _is_teacher(kind)}
-    if name not in known:
-        raise ConfigError(
-            f"MODEL.BBAM.DETECTOR: found {name!r}, expected one of {', '.join(sorted(known))}"
-        )
-    return known[name](cfg)
-
-
-def _is_teacher(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Maker)
+    own = BBAM.__name__ == cfg.MODEL.META_ARCHITECTURE
+    name = cfg.MODEL.BBAM.DETECTOR if own else cfg.MODEL.META_ARCHITECTURE
+    return named_detector(cfg, name, "MODEL.BBAM.DETECTOR")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from wsis.config.rules import (
     within,
 )
 from wsis.errors import ConfigError
+from wsis.layers.feature_similarity import SimilarityParams
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class TermParams:
     affinity_weight: float = key(0.0, at_least(0))
     dice_weight: float = key(0.0, at_least(0))
     full_samples: str = key("salient", either("salient", "all"))
+    similarity: SimilarityParams = part(
+        SimilarityParams(weight=0.0),
+        "SIMILARITY",
+        'The map is that of the logits of a crop, in its box; needs NORMALISATION "unified".',
+    )
 
 
 @node("MODEL.BOXCASEG")
@@ -159,6 +165,7 @@ class BoxCasegParams:
         asking = {
             "TRUNK backbone": self.network.trunk == "backbone",
             "AFFINITY_WEIGHT": self.terms.affinity_weight > 0,
+            "SIMILARITY.WEIGHT": self.terms.similarity.weight > 0,
         }
         normalisation = self.samples.normalisation
         for name in (name for name, asks in asking.items() if asks and normalisation != "unified"):

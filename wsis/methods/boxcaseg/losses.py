@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsis.layers.box_losses import affinity_loss, outside_loss, smoothness_loss, tightness_loss
+from wsis.layers.box_losses import (
+    affinity_loss,
+    cielab,
+    outside_loss,
+    smoothness_loss,
+    tightness_loss,
+)
 from wsis.methods.boxcaseg.config import BoxCasegParams, TermParams
 from wsis.methods.boxcaseg.transforms import MEAN, STD
 
@@ -71,16 +76,22 @@ def box_terms(
     if params.outside_weight:
         outside = outside_loss(upsample(logits, labels.shape[-2:]), labels).mean()
         terms["loss_outside"] = params.outside_weight * outside
-    if params.affinity_weight:
+    if params.affinity_weight or params.similarity.weight:
         size = logits.shape[-2:]
-        colours = lab(F.interpolate(images, size=size, mode="area"))
-        loss = affinity_loss(logits, colours, F.adaptive_max_pool2d(labels, size)).mean()
+        colours = rgb(F.interpolate(images, size=size, mode="area"))
+        inside = F.adaptive_max_pool2d(labels, size)
+    if params.affinity_weight:
+        loss = affinity_loss(logits, cielab(colours), inside).mean()
         terms["loss_affinity"] = params.affinity_weight * loss
+    if params.similarity.weight:
+        # outside of the box a mask is background, so that the box's border is no edge
+        foreground = logits.float().sigmoid() * inside
+        y = torch.cat([foreground, 1 - foreground], dim=1)
+        terms["loss_similarity"] = params.similarity.loss(y, colours)
     return terms
 
 
-def lab(images: Tensor) -> Tensor:
-    """(N, 3, h, w) of the "unified" normalisation to CIELAB, on the same device."""
-    mean, std = (torch.from_numpy(each).view(3, 1, 1) for each in (MEAN, STD))
-    pixels = (images.detach().cpu() * std + mean).clamp(0, 1).numpy()
-    return torch.from_numpy(rgb2lab(pixels, channel_axis=1)).float().to(images.device)
+def rgb(images: Tensor) -> Tensor:
+    """(N, 3, h, w) of the "unified" normalisation to colours in [0, 1]."""
+    mean, std = (torch.from_numpy(each).to(images).view(3, 1, 1) for each in (MEAN, STD))
+    return (images.detach() * std + mean).clamp(0, 1)

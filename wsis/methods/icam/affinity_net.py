@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.tag_loader import tag_records
@@ -26,9 +26,10 @@ from wsis.layers.affinity import (
 from wsis.layers.deeplab import resize_scores
 from wsis.layers.random_walk import pairs_of_window, random_walk
 from wsis.layers.seeds import label_map, power_background
-from wsis.methods.icam.affinity_loader import AffinityMapper
+from wsis.methods.icam.affinity_loader import AffinityMapper, CellMapper
 from wsis.methods.icam.config import AffinityNetParams
 from wsis.methods.icam.network import last_maps
+from wsis.modeling.method import parts_from_config
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Maker, MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ImageMaps, ScoreMaps, Seed
@@ -131,17 +132,61 @@ class AffinityModel(Maker):
         Raises:
             ConfigError: a value out of its range.
         """
+        return parts_from_config(cfg, AffinityNetParams)
+
+    @classmethod
+    @abstractmethod
+    def training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], CellMapper]:
+        """What it trains on, and from it to samples.
+
+        Raises:
+            ConfigError, DataError: the config or the data are not to be trained on.
+        """
+
+    @classmethod
+    def check_training_data(cls, cfg: CfgNode) -> None:
+        """Raises ConfigError or DataError where the training would."""
+        _, mapper = cls.training_parts(cfg)
+        mapper.check(cfg)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Batches:
+        """Endless batches of :class:`wsis.methods.icam.affinity_loader.CellMapper`.
+
+        Raises:
+            ConfigError, DataError: see :meth:`training_parts`.
+        """
+        return build_loader(cfg, *cls.training_parts(cfg))
+
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
+        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """In training the losses of the three kinds of pairs, else see :meth:`Maker.forward`.
+
+        Args:
+            batched_inputs: in training as :class:`wsis.methods.icam.affinity_loader.CellMapper` makes them; else as
+                :meth:`propose` takes them.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = self.normalise(torch.stack([inputs["image"] for inputs in batched_inputs]))
+        cells = torch.stack([inputs["cells"] for inputs in batched_inputs]).to(images.device)
+        size = (cells.shape[1], cells.shape[2])
+        radius = fitting_radius(self.params.radius, *size)
+        affinity = feature_affinities(self.network(images, size), radius)
+        losses = affinity_losses(affinity, pair_labels(cells, radius))
         return {
-            "backbone": build_backbone(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, AffinityNetParams),
+            "loss_background": losses.background / 4,
+            "loss_foreground": losses.foreground / 4,
+            "loss_different": losses.different / 2,
         }
 
 
 @META_ARCH_REGISTRY.register()
 class AffinityNet(AffinityModel, TagTeacher):
-    """In training mode it learns affinities of cells from score maps with a weak and a strong background. In eval mode
+    """In training mode it learns affinities of cells from score maps with much background and with little. In eval mode
     score maps walk along its affinities; the label is named "rw", and so are the maps.
     """
 
@@ -159,44 +204,10 @@ class AffinityNet(AffinityModel, TagTeacher):
         return (cfg.MODEL.AFFINITY_NET.MAPS,)
 
     @classmethod
-    def check_training_data(cls, cfg: CfgNode) -> None:
-        """Raises ConfigError or DataError where the training would."""
-        tag_records(cfg)
-        AffinityMapper.from_cfg(cfg).check(cfg)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Batches:
-        """Endless batches of :class:`wsis.methods.icam.affinity_loader.AffinityMapper`.
-
-        Raises:
-            ConfigError, DataError: see there, and :func:`wsis.data.tag_loader.tag_records`.
-        """
-        return build_loader(cfg, tag_records(cfg), AffinityMapper.from_cfg(cfg))
-
-    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
-        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
-
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """In training the losses of the three kinds of pairs, else see :meth:`TagTeacher.forward`.
-
-        Args:
-            batched_inputs: in training as :class:`wsis.methods.icam.affinity_loader.AffinityMapper` makes them; else as
-                :meth:`propose` takes them.
-        """
-        if not self.training:
-            return super().forward(batched_inputs)
-        images = self.normalise(torch.stack([inputs["image"] for inputs in batched_inputs]))
-        cells = torch.stack([inputs["cells"] for inputs in batched_inputs]).to(images.device)
-        size = (cells.shape[1], cells.shape[2])
-        radius = fitting_radius(self.params.radius, *size)
-        affinity = feature_affinities(self.network(images, size), radius)
-        losses = affinity_losses(affinity, pair_labels(cells, radius))
-        return {
-            "loss_background": losses.background / 4,
-            "loss_foreground": losses.foreground / 4,
-            "loss_different": losses.different / 2,
-        }
+    def training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], CellMapper]:
+        """See :class:`AffinityModel`."""
+        names = cfg.MODEL.AFFINITY_NET.LOW, cfg.MODEL.AFFINITY_NET.HIGH
+        return tag_records(cfg), AffinityMapper.from_cfg(cfg, names)
 
     def propose(self, batched_inputs: list[dict[str, Any]]) -> list[Seed]:
         """See :meth:`TagTeacher.propose`; a seed has affinities and scores on the grid of the original image."""

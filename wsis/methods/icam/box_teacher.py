@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from torch import Tensor
 
-from wsis.config.params import key, node, part, read
-from wsis.config.rules import (
-    above,
-    above_at_most,
-    at_least,
-    each,
-    either,
-    length,
-    positive,
-    within,
-)
-from wsis.layers.deeplab import resize_scores
+from wsis.config.params import key, node, part
+from wsis.config.rules import at_least, either, within
 from wsis.layers.feature_similarity import SimilarityParams, colours_at
 from wsis.layers.seeds import strided_sum
 from wsis.methods.icam.boxes import (
@@ -36,12 +24,12 @@ from wsis.methods.icam.boxes import (
     inside_loss,
     outside_loss,
 )
+from wsis.methods.icam.cam_model import CamModel
+from wsis.methods.icam.config import CamParams
 from wsis.methods.icam.losses import Maps, equivariance_losses
 from wsis.methods.icam.maps import condition
-from wsis.methods.icam.network import CamNetwork
 from wsis.methods.icam.refiner import ICAM_MAP
 from wsis.modeling.class_maps import maps_over_scales
-from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import ProxyMasks, ScoreMaps, Seed
 
@@ -52,32 +40,17 @@ class ICAMBoxParams:
     """The meta-architecture "ICAMBox", which trains as a detector does (INPUT.MIN_SIZE_TRAIN and the like).
 
     Attributes:
-        channels: As MODEL.ICAM.CHANNELS.
-        dropout: As MODEL.ICAM.DROPOUT.
-        gain: As MODEL.ICAM.GAIN.
-        second_scale: As MODEL.ICAM.SECOND_SCALE.
-        lr_factors: As MODEL.ICAM.LR_FACTORS.
         activation: Probabilities of the classes are a "sigmoid" of each, as boxes of several classes may overlap, or a
             "softmax" over all and background.
         tightness_weight: Weight of the loss of rows and columns of a box in which nothing is found; 0 leaves it out.
-        scales: As MODEL.ICAM.SCALES.
         stride: Stride in pixels of the grid on which the maps are made.
         threshold: A pixel is in the mask of its box above this, where the largest value in the box is 1.
     """
 
-    channels: tuple[int, int] = key((64, 128), each("two numbers above 0", positive, 2))
-    dropout: float = key(0.5, within(0, 1))
-    gain: float = key(1.0, above(0))
-    second_scale: float = key(0.3, above_at_most(0, 1))
-    lr_factors: tuple[float, float, float] = key(
-        (2.0, 10.0, 20.0), length(3, "three numbers: bias, new weight, new bias")
-    )
+    cam: CamParams = part(CamParams())
     activation: str = key("sigmoid", either("sigmoid", "softmax"))
     tightness_weight: float = key(0.0, at_least(0))
     similarity: SimilarityParams = part(SimilarityParams(weight=0.5), "SIMILARITY")
-    scales: tuple[float, ...] = key(
-        (0.5, 1.0, 1.5, 2.0), each("one or more numbers above 0", positive)
-    )
     stride: int = key(4, at_least(1))
     threshold: float = key(0.5, within(0, 1))
 
@@ -106,55 +79,14 @@ class BoxRefiner:
 
 
 @META_ARCH_REGISTRY.register()
-class ICAMBox(Teacher):
+class ICAMBox(CamModel, Teacher):
     """ICAM that is told boxes: each is a bag of its own, outside of all boxes of a class it is certainly not, and each
     box's largest probability is what the pixels of its mask are measured by.
     """
 
     map_names = (ICAM_MAP,)
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        num_classes: int,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        params: ICAMBoxParams,
-    ) -> None:
-        """
-        Args:
-            backbone: its last three maps are used.
-            num_classes: C.
-            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
-            params: of the network, its training and its masks.
-        """
-        super().__init__()
-        self.network = CamNetwork(
-            backbone, num_classes, params.channels, params.dropout, params.gain
-        )
-        self.num_classes, self.params = num_classes, params
-        self.set_normalisation(pixel_mean, pixel_std)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.ICAM_BOX``, ``MODEL.ROI_HEADS.NUM_CLASSES`` and Detectron2's keys of the backbone.
-
-        Raises:
-            ConfigError: a value out of its range.
-        """
-        return {
-            "backbone": build_backbone(cfg),
-            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, ICAMBoxParams),
-        }
-
-    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
-        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
+    params_type = ICAMBoxParams
+    params: ICAMBoxParams
 
     def activate(self, logits: Tensor) -> Tensor:
         """(N, C + 1, h, w) logits to probabilities; with sigmoids the background is what no class is."""
@@ -185,9 +117,9 @@ class ICAMBox(Teacher):
     def losses(self, images: Tensor, batch: BoxBatch) -> dict[str, Tensor]:
         """Of normalised images (N, 3, H, W): sums over both sizes, and over maps and refined maps."""
         params, size = self.params, (images.shape[2], images.shape[3])
-        small = [max(1, int(params.second_scale * side)) for side in size]
-        scales = [self.network(images), self.network(resize_scores(images, (small[0], small[1])))]
-        scales = [Maps(self.activate(m.plain), self.activate(m.refined)) for m in scales]
+        scales = [
+            Maps(self.activate(m.plain), self.activate(m.refined)) for m in self.both_sizes(images)
+        ]
         losses = {name: images.new_zeros(()) for name in ("loss_inside", "loss_outside")}
         if params.tightness_weight > 0:
             losses["loss_tightness"] = images.new_zeros(())
@@ -232,8 +164,8 @@ class ICAMBox(Teacher):
                 return condition(found, allowed)[:, present + 1]
             return (found * allowed)[:, present + 1]
 
-        maps = maps_over_scales(prior, self.normalise(inputs["image"]), params.scales)
-        mean = strided_sum(maps, *size, params.stride) / (2 * len(params.scales))
+        maps = maps_over_scales(prior, self.normalise(inputs["image"]), params.cam.scales)
+        mean = strided_sum(maps, *size, params.stride) / (2 * len(params.cam.scales))
         return seed_from_inputs(inputs, {ICAM_MAP: mean.clamp(min=0).cpu().numpy()})
 
     def refiner(self) -> Refiner:

@@ -13,9 +13,11 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional
 
+from wsis.data.build import training_dicts
 from wsis.layers.affinity import fitting_radius
 from wsis.layers.random_walk import pairs_of_window, random_walk
 from wsis.layers.seeds import EPS
+from wsis.methods.icam.affinity_loader import BoxAffinityMapper, CellMapper
 from wsis.methods.icam.affinity_net import AFFINITY, AffinityModel, image_affinities
 from wsis.methods.icam.boxes import disjoint_masks, pairs_in_window
 from wsis.methods.icam.config import AffinityNetParams
@@ -94,9 +96,16 @@ class BoxWalkRefiner:
 
 @META_ARCH_REGISTRY.register()
 class AffinityNetBox(AffinityModel, Teacher):
-    """Masks of boxes by the affinities of a trained :class:`wsis.methods.icam.AffinityNet`, whose weights it takes: in
-    a box and a few cells around it the box's score, of ICAMBox' maps, walks along with a background.
+    """Masks of boxes by affinities: in a box and a few cells around it the box's score, of ICAMBox' maps, walks along
+    with a background. In training mode it learns them from these maps, by which two boxes of one class are different;
+    the weights of :class:`wsis.methods.icam.AffinityNet` fit, too.
     """
+
+    @classmethod
+    def training_parts(cls, cfg: CfgNode) -> tuple[list[dict[str, Any]], CellMapper]:
+        """See :class:`AffinityModel`."""
+        cls.check_supervision(cfg)
+        return training_dicts(cfg), BoxAffinityMapper.from_cfg(cfg, (MAPS,))
 
     @classmethod
     def maps_needed(cls, cfg: CfgNode) -> Sequence[str]:

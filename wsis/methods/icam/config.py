@@ -18,14 +18,12 @@ from wsis.config.rules import (
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.icam.losses import LossParams
 
-_CHANNELS = each("two numbers above 0", positive, 2)
 _FACTORS = length(3, "three numbers: bias, new weight, new bias")
 
 
-@node("MODEL.ICAM")
 @dataclass(frozen=True)
-class ICAMParams:
-    """The meta-architecture "ICAM"; what it trains on is :class:`wsis.data.tag_loader.TagCropParams`.
+class CamParams:
+    """The network of ICAM's maps, of tags and of boxes.
 
     Attributes:
         channels: Channels of the features of the backbone's two lower maps by which pixels are compared.
@@ -36,6 +34,24 @@ class ICAMParams:
         lr_factors: Learning rate of the backbone's biases, of the new layers' weights and of their biases, in units of
             SOLVER.BASE_LR.
         scales: Factors of the image's size; the maps are means over the scaled images and their mirror images.
+    """
+
+    channels: tuple[int, int] = key((64, 128), each("two numbers above 0", positive, 2))
+    dropout: float = key(0.5, at_least_below(0, 1))
+    gain: float = key(1.0, above(0))
+    second_scale: float = key(0.3, above_at_most(0, 1))
+    lr_factors: tuple[float, float, float] = key((2.0, 10.0, 20.0), _FACTORS)
+    scales: tuple[float, ...] = key(
+        (0.5, 1.0, 1.5, 2.0), each("one or more numbers above 0", positive)
+    )
+
+
+@node("MODEL.ICAM")
+@dataclass(frozen=True)
+class ICAMParams:
+    """The meta-architecture "ICAM"; what it trains on is :class:`wsis.data.tag_loader.TagCropParams`.
+
+    Attributes:
         stride: Stride in pixels of the grid that the score maps have.
         tags: Maps are made of the classes that are "given" with the image, or of those that are "predicted".
         min_probability: A class is predicted from this probability on, and the best class always.
@@ -43,15 +59,8 @@ class ICAMParams:
             maps crf_alpha<exponent>. AffinityNet needs two.
     """
 
-    channels: tuple[int, int] = key((64, 128), _CHANNELS)
-    dropout: float = key(0.5, at_least_below(0, 1))
-    gain: float = key(1.0, above(0))
-    second_scale: float = key(0.3, above_at_most(0, 1))
-    lr_factors: tuple[float, float, float] = key((2.0, 10.0, 20.0), _FACTORS)
+    cam: CamParams = part(CamParams())
     losses: LossParams = part(LossParams(), "LOSS")
-    scales: tuple[float, ...] = key(
-        (0.5, 1.0, 1.5, 2.0), each("one or more numbers above 0", positive)
-    )
     stride: int = key(1, at_least(1))
     tags: str = key("given", either("given", "predicted"))
     min_probability: float = key(0.5, above_at_most(0, 1))
@@ -62,12 +71,12 @@ class ICAMParams:
 @node("MODEL.AFFINITY_NET")
 @dataclass(frozen=True)
 class AffinityNetParams:
-    """The meta-architecture "AffinityNet", which trains on crops as INPUT.SCALED_CROP says.
+    """The meta-architectures "AffinityNet" and "AffinityNetBox", which train on crops as INPUT.SCALED_CROP says.
 
     Attributes:
-        low: Name of the score maps (DATASETS.CUSTOM_SCORE_MAPS) with a weak background, whose objects are trusted in
-            training.
-        high: Name of those with a strong background, whose background is trusted.
+        low: Name of the score maps (DATASETS.CUSTOM_SCORE_MAPS) whose background has a low power: there is much of it,
+            and what is an object all the same is trusted in training.
+        high: Name of those whose background has a high power; where it wins all the same, it is trusted.
         maps: Name of the score maps that walk.
         channels: Channels of the features of the backbone's three maps; a pair's affinity is that of all together.
         cell: Side in pixels of the cells that pairs are made of.

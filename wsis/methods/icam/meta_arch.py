@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
-from wsis.config.params import read
-from wsis.layers.deeplab import resize_scores
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.layers.feature_similarity import colours_at
+from wsis.methods.icam.cam_model import CamModel
 from wsis.methods.icam.config import ICAMParams
 from wsis.methods.icam.losses import map_losses, probability_logit
 from wsis.methods.icam.maps import mean_maps
-from wsis.methods.icam.network import CamNetwork
 from wsis.methods.icam.refiner import ICAM_LABEL, ICAM_MAP, ICAMRefiner, crf_names
 from wsis.modeling.method import Result
-from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.segmentor import number_of_classes
 from wsis.modeling.tag_learner import TagLearner
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
@@ -28,69 +24,43 @@ from wsis.structures import Seed
 
 
 @META_ARCH_REGISTRY.register()
-class ICAM(TagLearner, TagTeacher):
+class ICAM(CamModel, TagLearner, TagTeacher):
     """A classifier of pixels that is told the tags of whole images. In training mode, and where it is scored, it is a
     classifier of images; its score maps are "icam" and those of dense CRFs.
     """
 
     returns: Result = "tags"
     result_keys = ("MODEL", "INPUT", "PROXY.SEM_SEG")
+    params_type = ICAMParams
+    params: ICAMParams
 
     @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        num_classes: int,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        params: ICAMParams,
-        sem_seg: bool = False,
-    ) -> None:
+    def __init__(self, *, sem_seg: bool = False, **cam: Any) -> None:
         """
         Args:
-            backbone: its last three maps are used.
-            num_classes: C, background not included.
-            pixel_mean, pixel_std: per channel, in ``INPUT.FORMAT``.
-            params: of the network, its training and its maps.
             sem_seg: also make labels.
+            cam: see :class:`wsis.methods.icam.cam_model.CamModel`.
         """
-        super().__init__()
-        self.network = CamNetwork(
-            backbone, num_classes, params.channels, params.dropout, params.gain
-        )
-        self.params = params
-        self.map_names = (ICAM_MAP, *crf_names(params.crf_alphas))
+        super().__init__(**cam)
+        alphas = self.params.crf_alphas
+        self.map_names = (ICAM_MAP, *crf_names(alphas))
         self.label_names = (ICAM_LABEL,) if sem_seg else ()
-        self.result_packages = ("pydensecrf",) if params.crf_alphas else ()
-        self.set_normalisation(pixel_mean, pixel_std)
+        self.result_packages = ("pydensecrf",) if alphas else ()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Reads ``MODEL.ICAM``, ``MODEL.ROI_HEADS.NUM_CLASSES``, ``PROXY.SEM_SEG`` and Detectron2's keys of the
-        backbone.
+        """Reads ``PROXY.SEM_SEG``, too.
 
         Raises:
             ConfigError: a value out of its range, or more classes than a label in one byte can name.
         """
         number_of_classes(cfg)
-        return {
-            "backbone": build_backbone(cfg),
-            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": read(cfg, ICAMParams),
-            "sem_seg": cfg.PROXY.SEM_SEG,
-        }
+        return super().from_config(cfg) | {"sem_seg": cfg.PROXY.SEM_SEG}
 
     @classmethod
     def needs_tags(cls, cfg: CfgNode) -> bool:
         """See :meth:`wsis.modeling.teacher.TagTeacher.needs_tags`."""
         return bool(cfg.MODEL.ICAM.TAGS == "given")
-
-    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """Backbone and new layers, weights and biases, see :mod:`wsis.modeling.parameter_groups`."""
-        return parameter_groups(self, self.network.backbone, cfg.SOLVER, self.params.lr_factors)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """The losses in training mode, else the scores of the tags.
@@ -106,8 +76,7 @@ class ICAM(TagLearner, TagTeacher):
             return [{"tags": self.tag_scores(inputs["image"])} for inputs in batched_inputs]
         images = self.normalise(torch.stack([inputs["image"] for inputs in batched_inputs]))
         tags = torch.stack([inputs["tags"] for inputs in batched_inputs]).to(images)
-        height, width = (max(1, int(self.params.second_scale * n)) for n in images.shape[2:])
-        scales = self.network(images), self.network(resize_scores(images, (height, width)))
+        scales = self.both_sizes(images)
         size = (scales[0].plain.shape[2], scales[0].plain.shape[3])
         colours = colours_at(images, self.pixel_mean, self.pixel_std, size)
         return map_losses(scales, tags, colours, self.params.losses)
@@ -135,7 +104,7 @@ class ICAM(TagLearner, TagTeacher):
         size = inputs["height"], inputs["width"]
         image = self.normalise(inputs["image"])
         maps = mean_maps(
-            self.probabilities, image, inputs["tags"], params.scales, size, params.stride
+            self.probabilities, image, inputs["tags"], params.cam.scales, size, params.stride
         )
         return seed_from_inputs(inputs, {ICAM_MAP: maps.cpu().numpy()})
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from torch import Tensor
 from torch.nn import functional
 
-from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.label_loader import LabelMapper, training_records
@@ -30,6 +29,7 @@ from wsis.layers.seeds import EPS, label_map
 from wsis.methods.irn.config import IRNParams, WalkParams
 from wsis.methods.irn.network import FINE, IRNetHead
 from wsis.modeling.backbones.timm_backbone import freeze
+from wsis.modeling.method import parts_from_config
 from wsis.modeling.seed_reader import KEY, SeedReader
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs
 from wsis.structures import ImageMaps, ScoreMaps, Seed
@@ -113,15 +113,10 @@ class IRN(TagTeacher):
             ConfigError: a value out of its range, or maps that the backbone does not have.
             ConfigError, DataError: see :meth:`wsis.modeling.seed_reader.SeedReader.from_cfg`.
         """
-        params = read(cfg, IRNParams)
-        given = cfg.DATASETS.CUSTOM_SCORE_MAPS
-        return {
-            "backbone": build_backbone(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "params": params,
-            "reader": SeedReader.from_cfg(cfg, params.maps) if given else None,
-        }
+        parts = parts_from_config(cfg, IRNParams)
+        if cfg.DATASETS.CUSTOM_SCORE_MAPS:
+            parts["reader"] = SeedReader.from_cfg(cfg, parts["params"].maps)
+        return parts
 
     @classmethod
     def needs_tags(cls, cfg: CfgNode) -> bool:

@@ -23,13 +23,15 @@ function valueText(i) {
 
 function altText(i) {
   const name = data.classes[columns.class[i]], status = data.statuses[columns.status[i]];
-  return `${name}, annotation ${columns.id[i]} in ${data.files[columns.file[i]]}: ${valueText(i)}, ${status}`;
+  const mark = marks.of(i) ? `, ${marks.of(i)}` : "";
+  return `${name}, annotation ${columns.id[i]} in ${data.files[columns.file[i]]}: ${valueText(i)}, ${status}${mark}`;
 }
 
 /** Fills a .picture element of so many CSS pixels a side; `weight` is that of its lines. */
 function showPicture(element, side, i, picture, weight = 1) {
   const image = element.querySelector("img"), canvas = element.querySelector("canvas");
   element.classList.toggle("missing", picture === null);
+  element.dataset.mark = marks.of(i);
   if (!picture) {
     image.removeAttribute("src");
     image.alt = picture === null ? `${altText(i)}; the image cannot be read` : altText(i);
@@ -143,9 +145,9 @@ const grid = (() => {
     if (focused) focus();
   }
 
-  /** Draws all cells again: other layers. */
-  function redraw() {
-    for (const cell of cells.values()) cell.drawn = false;
+  /** Draws cells again: all of them (other layers), or that of a mask. */
+  function redraw(i = null) {
+    for (const [place, cell] of cells) if (i === null || rows[place] === i) cell.drawn = false;
     fill();
   }
 
@@ -239,9 +241,11 @@ const large = (() => {
     show();
   }
 
-  function move(step) {
-    if (place + step < 0 || place + step >= rows.length) return;
-    place += step;
+  const move = (step) => go(place + step);
+
+  function go(target) {
+    if (target < 0 || target >= rows.length) return;
+    place = target;
     show();
   }
 
@@ -250,11 +254,12 @@ const large = (() => {
   byId("previous").addEventListener("click", () => move(-1));
   byId("next").addEventListener("click", () => move(1));
   byId("close").addEventListener("click", () => dialog.close());
-  return { dialog, open, move, draw, show };
+  return { dialog, open, move, go, draw, show, place: () => place };
 })();
 
 // ---- keys
 
+const MARKING = { a: "accepted", x: "rejected" };
 const JUMPS = { f: "class", "/": "find", o: "order" };
 
 function toggleLayer(layer) {
@@ -271,8 +276,10 @@ function onKey(event) {
   const name = event.key, layer = LAYERS[Number(name) - 1];
   const inControl = event.target.matches("input, select");
   if (inControl && name !== "Escape") return;
-  if (large.dialog.open) {
-    if (name === "ArrowLeft" || name === "ArrowUp") large.move(-1);
+  if (name === "u" && !inControl) marks.undo();
+  else if (large.dialog.open) {
+    if (name in MARKING) marks.set(large.place(), MARKING[name]);
+    else if (name === "ArrowLeft" || name === "ArrowUp") large.move(-1);
     else if (name === "ArrowRight" || name === "ArrowDown") large.move(1);
     else if (layer) toggleLayer(layer);
     else return;
@@ -284,8 +291,9 @@ function onKey(event) {
   else if (name === "r") reset();
   else if (name === "?") byId("help").showModal();
   else if (grid.list.contains(event.target)) {
-    if (!grid.key(name)) return;
-  } else if (event.target === document.body && name.startsWith("Arrow")) grid.enter();
+    if (name in MARKING) marks.set(current, MARKING[name]);
+    else if (!grid.key(name)) return;
+  } else if (event.target === document.body && (name.startsWith("Arrow") || name in MARKING)) grid.enter();
   else return;
   event.preventDefault();
 }
@@ -301,6 +309,7 @@ function start() {
       ? `the ${number.toLocaleString("en")} worst of ${count(data.total, "mask")} (${overall} over all of them)${left}`
       : `${count(number, "mask")} in ${files}${left}`;
   byId("histogram-title").textContent = data.measure === "IoU" ? "IoU with the true mask" : "Box fit: IoU of the mask's tight box with the given box";
+  marks.start();
   readHash();
   buildForm();
   buildClassTable();

@@ -42,7 +42,7 @@ let current = 0; // place in rows
 
 function emptyState() {
   return {
-    class: -1, statuses: new Set(data.statuses.keys()), order: "worst", find: "", strip: false,
+    class: -1, statuses: new Set(data.statuses.keys()), order: "worst", find: "", marked: "", strip: false,
     measure: [0, 1], score: [0, 1], layers: Object.fromEntries(LAYERS.map((layer) => [layer, true])),
   };
 }
@@ -58,6 +58,7 @@ function passes(i, needle) {
     within(measured[i], state.measure) &&
     within(columns.score[i], state.score) &&
     (!state.strip || hasStrip(i)) &&
+    (!state.marked || (marks.of(i) || "none") === state.marked) &&
     (!needle || String(columns.id[i]) === needle || data.files[columns.file[i]].toLowerCase().includes(needle))
   );
 }
@@ -171,9 +172,11 @@ function buildForm() {
   byId("strips").append(checkbox("with strip", false, (on) => { state.strip = on; update(); }, "strip"));
   byId("strips").hidden = new Set(data.strips).size < 2; // all images have one, or none
   byId("order").append(...Object.entries(ORDERS).map(([value, [text]]) => make("option", { value, textContent: text })));
+  byId("marked").append(...Object.entries(MARKED).map(([value, textContent]) => make("option", { value, textContent })));
   byId("measure-legend").textContent = data.measure === "IoU" ? "IoU" : "Box fit";
   byId("class").addEventListener("change", (event) => { state.class = Number(event.target.value); update(); });
-  byId("order").addEventListener("change", (event) => { state.order = event.target.value; update(); });
+  for (const name of ["order", "marked"])
+    byId(name).addEventListener("change", (event) => { state[name] = event.target.value; update(); });
   byId("find").addEventListener("input", (event) => { state.find = event.target.value; update(); });
   for (const name of ["measure", "score"])
     ["low", "high"].forEach((end, k) =>
@@ -193,6 +196,7 @@ const usedLayers = () => LAYERS.filter((layer) => (layer !== "truth" || hasTruth
 function fillForm() {
   byId("class").value = state.class;
   byId("order").value = state.order;
+  byId("marked").value = state.marked;
   byId("find").value = state.find;
   for (const name of ["measure", "score"])
     ["low", "high"].forEach((end, k) => { byId(`${name}-${end}`).value = state[name][k] === k ? "" : state[name][k]; });
@@ -215,6 +219,7 @@ function writeHash() {
   for (const name of ["measure", "score"])
     if (state[name][0] > 0 || state[name][1] < 1) parts.set(name, state[name].join("-"));
   if (state.find) parts.set("find", state.find);
+  if (state.marked) parts.set("marks", state.marked);
   if (state.strip) parts.set("strip", "1");
   if (state.order !== "worst") parts.set("order", state.order);
   const hidden = LAYERS.filter((layer) => !state.layers[layer]);
@@ -236,6 +241,7 @@ function readHash() {
     if (parts.has(name) && range.length === 2 && range.every(Number.isFinite)) state[name] = range;
   }
   state.find = parts.get("find") || "";
+  if (Object.hasOwn(MARKED, parts.get("marks") || "")) state.marked = parts.get("marks") || "";
   state.strip = parts.has("strip");
   if (Object.hasOwn(ORDERS, parts.get("order") || "")) state.order = parts.get("order");
   for (const layer of (parts.get("hide") || "").split(",")) if (layer in state.layers) state.layers[layer] = false;

@@ -21,6 +21,7 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from wsis.config import get_cfg, load_cfg
+from wsis.data.advice import advice
 from wsis.data.inspection import DatasetReport, inspect_file, inspect_images
 from wsis.data.registration import prepare_datasets, register_custom
 from wsis.engine import apply_short_words, run_tool
@@ -150,6 +151,9 @@ def print_report(name: str, report: DatasetReport) -> None:
             stream.write(f"{label}: {len(lines) - SHOWN} more; --json-output FILE has all\n")
     problems = counted(len(report.problems), "problem")
     print(f"{name}: {problems}, {counted(len(report.unreadable), 'unreadable image')}")
+    line = "" if report.exit_status else advice(report.facts)
+    if line:
+        print(f"next: {line}; docs/choosing.md says why")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

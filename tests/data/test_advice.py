@@ -1,0 +1,49 @@
+"""What the checker says to begin with."""
+
+import pytest
+
+from tests.tiny import write_dataset, write_json
+from wsis.data.advice import advice
+from wsis.data.inspection import inspect_file
+
+
+def _tags(document):
+    document["annotations"] = [
+        {key: a[key] for key in ("id", "image_id", "category_id")} for a in document["annotations"]
+    ]
+
+
+def _boxes(document, masks=0, side=None):
+    for number, a in enumerate(document["annotations"]):
+        if number >= masks:
+            a["segmentation"] = None
+        if side:
+            a["bbox"] = [0, 0, side, side]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (_tags, "photos/cam_lite0_photos.yaml"),
+        (_boxes, "baselines/box_crf.yaml"),
+        (lambda d: _boxes(d, side=60), "side of 60 pixels: begin with baselines/grabcut.yaml"),
+        (lambda d: _boxes(d, masks=1), "1 of 4 annotations have masks: a student of these"),
+        (lambda d: d.update(info={"wsis": {"method": "x"}}), "these masks were made"),
+        (lambda d: d.update(images=[], annotations=[]), ""),
+    ],
+)
+def test_advice_names_a_config(tmp_path, change, found):
+    document = write_dataset(tmp_path)
+    change(document)
+    write_json(tmp_path, document)
+    report = inspect_file(str(tmp_path / "boxes.json"), str(tmp_path), need_boxes=False)
+    line = advice(report.facts)
+    assert found in line if found else line == ""
+
+
+def test_the_tool_tells_it_where_nothing_is_wrong(tmp_path, tool):
+    write_dataset(tmp_path)
+    words = ("--json", tmp_path / "boxes.json", "--images", tmp_path)
+    assert "next: " in tool("check_dataset", *words).out
+    (tmp_path / "1.png").unlink()
+    assert "next: " not in tool("check_dataset", *words).out

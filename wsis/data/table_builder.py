@@ -135,12 +135,10 @@ class TableBuilder:
         self, keys: list[tuple[str, ...]], crowds: Sequence[int], bits: np.ndarray
     ) -> np.ndarray:
         """(N,) int32, the place of each annotation's layout among all."""
-        kinds = {kind: i for i, kind in enumerate(dict.fromkeys(keys))}
-        numbers = {crowd: i for i, crowd in enumerate(dict.fromkeys(crowds))}
         code = bits
-        pairs: tuple[tuple[Sequence[Any], dict[Any, int]], ...]
-        pairs = (keys, kinds), (crowds, numbers)
-        for values, known in pairs:
+        of_all: list[Sequence[Any]] = [keys, crowds]
+        for values in of_all:
+            known = {value: i for i, value in enumerate(dict.fromkeys(values))}
             if len(known) > 1:
                 code = code * len(known) + np.array([known[value] for value in values])
         _, first, which = np.unique(code, return_index=True, return_inverse=True)

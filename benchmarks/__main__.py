@@ -34,6 +34,7 @@ from benchmarks.seeds import (
     benchmark_seed_sweep,
     benchmark_walk,
 )
+from benchmarks.source import benchmark_source
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -58,6 +59,7 @@ PARTS: dict[str, Part] = {
     "scale": benchmark_scale,
     "walk": benchmark_walk,
     "pairs": benchmark_pairs,
+    "source": benchmark_source,
     "seed_sweep": benchmark_seed_sweep,
     "score_maps": benchmark_score_maps,
 }

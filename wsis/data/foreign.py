@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _BOXES = "turn it into boxes.json by datasets/prepare_boxes.py --from {}"
@@ -94,7 +95,7 @@ def _of_object(document: dict[str, Any]) -> str:
     if isinstance(value, dict) and {"filename", "regions"} <= value.keys():
         return "VGG Image Annotator (VIA)"
     annotations = document.get("annotations")
-    entry = annotations[0] if isinstance(annotations, list) and annotations else None
+    entry = next(iter(annotations), None) if isinstance(annotations, Iterable) else None
     if isinstance(entry, dict):
         if "segments_info" in entry:
             return "COCO panoptic"

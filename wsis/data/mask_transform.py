@@ -7,7 +7,7 @@ import torch
 from detectron2.data import transforms as T
 from torch import Tensor
 
-from wsis.structures.run_masks import RunMasks, spans
+from wsis.structures.run_masks import RunMasks, Runs, spans
 
 _PACKED = 8
 
@@ -23,7 +23,7 @@ def transform_masks(
         shape: height and width after it.
     """
     if not len(masks.starts):
-        return RunMasks.from_runs(*masks.runs(masks.index), len(masks), shape)
+        return RunMasks.from_runs(masks.runs(masks.index), len(masks), shape)
     axes = source_axes(transforms, masks.image_size, shape)
     return _packed(masks, transforms, shape) if axes is None else _mapped(masks, *axes)
 
@@ -74,13 +74,12 @@ def _mapped(masks: RunMasks, rows: Tensor, columns: Tensor) -> RunMasks:
     seen = (bottom > top) & (right > left)
     top, bottom, left, right, owner = (each[seen] for each in (top, bottom, left, right, owner))
     copies = right - left
-    return RunMasks.from_runs(
+    runs = Runs(
         spans(top * len(columns) + left, copies),
         (bottom - top).repeat_interleave(copies),
         owner.repeat_interleave(copies),
-        len(masks),
-        (len(rows), len(columns)),
     )
+    return RunMasks.from_runs(runs, len(masks), (len(rows), len(columns)))
 
 
 def _places(axis: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

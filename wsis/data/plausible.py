@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from wsis.data.source import Annotation, CocoSource, Image
+from wsis.data.source import CocoSource, Image
+from wsis.data.table import Annotation, AnnotationTable
+from wsis.data.table_builder import table_of
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
@@ -32,7 +34,7 @@ def no_object(source: CocoSource) -> str:
     number = len(source.annotations)
     if not number:
         return "there is no annotation; draw a box around each object"
-    crowds = sum(bool(a.get("iscrowd")) for a in source.annotations)
+    crowds = int(source.table.crowds.sum())
     every = "the only annotation is" if number == 1 else f"all {number} annotations are"
     if crowds == number:
         what = "a crowd" if number == 1 else "crowds"
@@ -43,7 +45,7 @@ def no_object(source: CocoSource) -> str:
 
 def doubts(
     images: Iterable[Image],
-    annotations: Iterable[Annotation],
+    annotations: Sequence[Annotation],
     masks: bool = True,
     made_by_teacher: bool = False,
 ) -> list[str]:
@@ -55,27 +57,31 @@ def doubts(
         made_by_teacher: masks and areas are a teacher's, and so say nothing of the boxes.
     """
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
-    objects = [a for a in annotations if not a.get("iscrowd") and a.get("bbox") is not None]
-    if not objects:
+    table = annotations
+    if not isinstance(table, AnnotationTable):
+        table = table_of(annotations, list(sizes))
+    table = table.take(~table.crowds & table.has("bbox") & ~table.is_odd)
+    if not len(table):
         return []
-    boxes = np.array([a["bbox"] for a in objects], dtype=np.float64)
-    limits = np.array([sizes[a["image_id"]] for a in objects], dtype=np.float64)
+    boxes, areas = table.columns.boxes, table.columns.areas
+    limits = np.array([sizes.get(i, (0, 0)) for i in table.image_ids], dtype=np.float64)
+    limits = limits[table.columns.images]
     if made_by_teacher:
-        return _box_doubts(objects, boxes, limits, np.full(len(objects), np.nan))
-    areas = np.array([a.get("area", math.nan) for a in objects], dtype=np.float64)
-    lines = _box_doubts(objects, boxes, limits, areas)
+        return _box_doubts(table, boxes, limits, np.full(len(table), np.nan))
+    areas = np.where(table.has("area"), areas, math.nan)
+    lines = _box_doubts(table, boxes, limits, areas)
     if not lines:
         larger = np.flatnonzero(areas > 1.05 * boxes[:, 2:].prod(axis=1) + 4)
-        if len(larger) > SOME * len(objects):
+        if len(larger) > SOME * len(table):
             lines.append(
-                f"{len(larger)} of {len(objects)} areas are larger than their boxes, the first is of "
-                f"annotation {objects[larger[0]]['id']}: are boxes and areas of one size of the images?"
+                f"{len(larger)} of {len(table)} areas are larger than their boxes, the first is of "
+                f"annotation {table[larger[0]]['id']}: are boxes and areas of one size of the images?"
             )
-    return lines + (_mask_doubts(objects, sizes) if masks else [])
+    return lines + (_mask_doubts(table, sizes) if masks else [])
 
 
 def _box_doubts(
-    objects: list[Annotation], boxes: np.ndarray, limits: np.ndarray, areas: np.ndarray
+    objects: Sequence[Annotation], boxes: np.ndarray, limits: np.ndarray, areas: np.ndarray
 ) -> list[str]:
     """Boxes that are no x, y, width, height in pixels.
 
@@ -129,10 +135,11 @@ def _share_equal(areas: np.ndarray, sides: np.ndarray) -> float:
     return float((np.abs(areas - sides.prod(axis=1)) <= 0.01 * areas + 1).mean())
 
 
-def _mask_doubts(objects: list[Annotation], sizes: dict[Any, tuple[int, int]]) -> list[str]:
+def _mask_doubts(table: AnnotationTable, sizes: dict[Any, tuple[int, int]]) -> list[str]:
     """Masks that are their box, or of something else."""
-    masked = [a for a in objects if a.get("segmentation")]
-    looked_at = masked[:: math.ceil(len(masked) / _LOOKED_AT) or 1]
+    masked = np.flatnonzero(table.has("segmentation"))
+    step = math.ceil(len(masked) / _LOOKED_AT) or 1
+    looked_at = [a for a in table.rows(masked[::step]) if a.get("segmentation")]
     filled, strange = [], []
     for annotation in looked_at:
         width, height = sizes[annotation["image_id"]]

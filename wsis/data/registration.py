@@ -308,7 +308,10 @@ def _without_failed(source: CocoSource) -> CocoSource:
     """
     failed: set[int | str] = set()
     fine: set[int | str] = set()
-    for annotation in source.annotations:
+    table = source.table
+    if not table.has("status").any():
+        return source
+    for annotation in table:
         (failed if annotation.get("status") == "failed" else fine).add(annotation["image_id"])
     failed -= fine
     if not failed:

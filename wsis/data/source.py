@@ -4,24 +4,26 @@ relied upon, or one line says what is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wsis.data.foreign import recognised_text
+from wsis.data.json_objects import UnfitError, parse, parse_lazily, without_collector
 from wsis.data.source_checks import LISTS, Problem, document_problems, told
+from wsis.data.table import Annotation, AnnotationTable
+from wsis.data.table_builder import table_of
 from wsis.data.tidy import tidy
 from wsis.errors import DataError, counted
 
 logger = logging.getLogger(__name__)
 
-Annotation = dict[str, Any]
 Image = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ class CocoSource:
     json_file: str
     image_root: str
     images: list[Image]
-    annotations: list[Annotation]
+    annotations: Sequence[Annotation]
     categories: list[dict[str, Any]]
     sha256: str
     info: dict[str, Any] = field(default_factory=dict)
@@ -86,13 +88,21 @@ class CocoSource:
     def without_images(self, image_ids: Collection[int | str]) -> CocoSource:
         """The source without some images and their annotations."""
         images = [image for image in self.images if image["id"] not in image_ids]
-        annotations = [a for a in self.annotations if a["image_id"] not in image_ids]
+        annotations = self.table.without_images(image_ids)
         return replace(self, images=images, annotations=annotations)
+
+    @cached_property
+    def table(self) -> AnnotationTable:
+        """The annotations as columns."""
+        if isinstance(self.annotations, AnnotationTable):
+            return self.annotations
+        return table_of(self.annotations, [image["id"] for image in self.images])
 
     @cached_property
     def has_masks(self) -> bool:
         """Whether any annotation (crowds aside) carries a ``segmentation``."""
-        return any(a.get("segmentation") and not a.get("iscrowd") for a in self.annotations)
+        masked = self.table.where(self.table.has("segmentation") & ~self.table.crowds)
+        return any(a.get("segmentation") for a in masked)
 
     @property
     def class_names(self) -> list[str]:
@@ -104,16 +114,9 @@ class CocoSource:
         """Category id of the file to contiguous index, 0-based."""
         return {c: i for i, c in enumerate(sorted(c["id"] for c in self.categories))}
 
-    @cached_property
-    def _by_image(self) -> dict[Any, list[Annotation]]:
-        grouped: dict[Any, list[Annotation]] = {image["id"]: [] for image in self.images}
-        for annotation in self.annotations:
-            grouped[annotation["image_id"]].append(annotation)
-        return grouped
-
     def annotations_of(self, image_id: int | str) -> list[Annotation]:
         """The annotations of one image, in the file's order."""
-        return self._by_image[image_id]
+        return self.table.of_image(image_id)
 
     def path_of(self, image: Image) -> str:
         """Where the image lies on disk."""
@@ -138,12 +141,21 @@ def load_source(
         DataError: the first thing that is wrong, with file, key or id, what was found and what was expected.
     """
     path, root = os.fspath(json_file), os.fspath(image_root)
-    document, sha256 = read_document(path, root)
-    return check_document(document, path, root, sha256, bad_box=bad_box, need_boxes=need_boxes)
+    for lazily in (True, False):
+        document, sha256 = read_document(path, root, lazily)
+        with contextlib.suppress(UnfitError), without_collector():
+            return check_document(
+                document, path, root, sha256, bad_box=bad_box, need_boxes=need_boxes
+            )
+    raise AssertionError("a document that is read at once fits")
 
 
-def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
+def read_document(json_file: str, image_root: str, lazily: bool = False) -> tuple[Any, str]:
     """What the JSON parser makes of a file, and the SHA-256 of its bytes in hex.
+
+    Args:
+        json_file, image_root: see :func:`load_source`.
+        lazily: the annotations may be :class:`wsis.data.json_objects.JsonObjects`.
 
     Raises:
         DataError: the file cannot be read or is not JSON, or there is no such image folder.
@@ -161,8 +173,12 @@ def read_document(json_file: str, image_root: str) -> tuple[Any, str]:
                 "swap JSON file and image folder" if swapped else "name the JSON file in it"
             )
         raise DataError(f"{json_file}: cannot be read ({reason}){cure}") from error
+    document = None
+    if lazily:
+        with contextlib.suppress(UnfitError):
+            document = parse_lazily(content, "annotations")
     try:
-        document = json.loads(content)
+        document = parse(content) if document is None else document
     except (ValueError, RecursionError) as error:
         foreign = recognised_text(content)
         text = foreign or f"not valid JSON ({error}); write or download the file again"

@@ -5,16 +5,19 @@ of them, who checks one collects them all. :mod:`wsis.data.tidy` comes first and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
+
 from wsis.data.foreign import recognised
+from wsis.data.json_objects import JsonObjects
+from wsis.data.table import AnnotationTable, Columns, Layout
 from wsis.errors import counted
 
 LISTS = ("images", "annotations", "categories")
-_NUMBERS = frozenset((int, float))
 SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 BAD_BOX_CURE = "set DATASETS.BAD_BOX skip to leave such boxes out"
 _CURES = {
@@ -94,7 +97,7 @@ def document_problems(document: Any, name: str, image_root: str) -> Iterator[Pro
     whole = True
     for key in LISTS:
         value = document.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        if not are_objects(value):
             whole = False
             text = f"{name}: key '{key}': expected a list of objects, found {show(value)}"
             yield Problem(text, "list")
@@ -111,6 +114,13 @@ def document_problems(document: Any, name: str, image_root: str) -> Iterator[Pro
     yield from _category_problems(categories, name)
     yield from _image_problems(images, name, image_root, ids if whole else None)
     yield from _annotation_problems(annotations, images, ids if whole else None, name)
+
+
+def are_objects(value: Any) -> bool:
+    """Whether it is a list of objects."""
+    if isinstance(value, AnnotationTable | JsonObjects):
+        return True
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def show(value: Any) -> str:
@@ -147,7 +157,7 @@ def is_number(value: Any) -> bool:
 
 def is_integer(value: Any) -> bool:
     """Whether a JSON value is an integer that an array of int64 can hold; truth values are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def is_image_id(value: Any) -> bool:
@@ -162,17 +172,34 @@ def is_file_name(value: Any) -> bool:
 
 def is_side(value: Any) -> bool:
     """Whether a JSON value can be the height or width of an image."""
-    return is_integer(value) and 1 <= value < 2**31
+    return type(value) is int and 1 <= value < 2**31
+
+
+def has_size(image: dict[str, Any]) -> bool:
+    """Whether an entry has a height and a width."""
+    return is_side(image.get("height")) and is_side(image.get("width"))
+
+
+def all_have_sizes(images: Sequence[dict[str, Any]]) -> bool:
+    """Whether :func:`has_size` says yes to all, in few steps."""
+    for side in ("height", "width"):
+        found: list[Any] = [image.get(side) for image in images]
+        if set(map(type, found)) != {int} or not (is_side(min(found)) and is_side(max(found))):
+            return False
+    return True
 
 
 def _id_problems(items: Iterable[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
-    """Ids that are missing, of another type, or there twice."""
+    """Ids that are missing, of another type, or there twice; mostly none, which takes few steps to see."""
+    values: list[Any] = [item.get("id") for item in items]
+    unique = set(map(type, values)) == {int} and len(set(values)) == len(values)
+    if unique and is_integer(min(values)) and is_integer(max(values)):
+        return
     kind, valid, expected = SINGULAR[key], is_integer, "an integer of 64 bits"
     if key == "images":
         valid, expected = is_image_id, "an integer of 64 bits or text"
     seen = set()
-    for position, item in enumerate(items):
-        value = item.get("id")
+    for position, value in enumerate(values):
         if not valid(value):
             text = f"{kind} number {position}: key 'id': found {show(value)}, expected {expected}"
             yield Problem(f"{name}: {text}", "id", (key, position))
@@ -205,9 +232,20 @@ def _image_problems(
 ) -> Iterator[Problem]:
     yield from _id_problems(images, "images", name)
     for position, image in enumerate(images):
+        if (
+            has_size(image)
+            and "image_labels" not in image
+            and not _is_wrong_name(image, image_root)
+        ):
+            continue
         where = "images", position
         for cause, text in _image_breaches(image, image_root, category_ids):
             yield Problem(f"{_label(image, where, name)}: {text}", cause, where)
+
+
+def _is_wrong_name(image: dict[str, Any], image_root: str) -> bool:
+    name: Any = image.get("file_name")
+    return not is_file_name(name) or bool(image_root and leaves_root(name))
 
 
 def _image_breaches(
@@ -236,20 +274,27 @@ def _image_breaches(
 
 
 def _annotation_problems(
-    annotations: list[dict[str, Any]],
+    annotations: Sequence[dict[str, Any]],
     images: list[dict[str, Any]],
     category_ids: set[Any] | None,
     name: str,
 ) -> Iterator[Problem]:
-    yield from _id_problems(annotations, "annotations", name)
-    sizes: dict[Any, tuple[int, int] | None] = {}
-    for image in images:
-        if is_image_id(image.get("id")):
-            size: tuple[Any, Any] = image.get("height"), image.get("width")
-            sizes[image["id"]] = size if all(map(is_side, size)) else None
-    for position, annotation in enumerate(annotations):
-        if _is_plain(annotation, sizes, category_ids):
-            continue
+    suspects: Sequence[int] | np.ndarray = range(len(annotations))
+    ids_are_fine = False
+    if isinstance(annotations, AnnotationTable):
+        ids_are_fine = annotations.has_unique_ids
+        suspects = np.flatnonzero(~annotations.columns.vouched)
+    if not ids_are_fine:
+        yield from _id_problems(annotations, "annotations", name)
+    if not len(suspects):
+        return
+    sizes: dict[Any, tuple[int, int] | None] = {
+        image["id"]: (image["height"], image["width"]) if has_size(image) else None
+        for image in images
+        if is_image_id(image.get("id"))
+    }
+    for position in map(int, suspects):
+        annotation = annotations[position]
         where = "annotations", position
         for cause, text in _breaches(annotation, sizes, category_ids):
             bad_box = annotation.get("id") if cause == "bad box" else None
@@ -258,32 +303,35 @@ def _annotation_problems(
             yield Problem(f"{label}: {text}", cause, where, bad_box, no_box)
 
 
-def _is_plain(
-    annotation: dict[str, Any],
-    sizes: dict[Any, tuple[int, int] | None],
-    category_ids: set[Any] | None,
-) -> bool:
-    """Whether there is nothing wrong, in as few steps as possible: files have millions of annotations. Where this says
-    no, :func:`_breaches` decides.
+def plain(
+    columns: Columns,
+    layouts: list[Layout],
+    scores: Sequence[float],
+    sizes: np.ndarray,
+    category_ids: set[int],
+) -> np.ndarray:
+    """Annotations with which nothing is wrong, found at once: files have millions. Of others :func:`_breaches` decides.
+
+    Args:
+        columns: of N annotations.
+        layouts: those that the columns name.
+        scores: N numbers, or nothing where no annotation has one.
+        sizes: (N, 2) height and width of their images, 0 where they are wrong.
+        category_ids: those there are.
+
+    Returns:
+        (N,) bool.
     """
-    image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-    box, crowd = annotation.get("bbox"), annotation.get("iscrowd", 0)
-    if type(image_id) is not int or type(category_id) is not int or type(box) is not list:
-        return False
-    if len(box) != 4 or not _NUMBERS.issuperset(map(type, box)) or "score" in annotation:
-        return False
-    x, y, w, h = box
-    height, width = sizes.get(image_id) or (0, 0)
-    return (
-        category_ids is not None
-        and category_id in category_ids
-        and type(crowd) is int
-        and 0 <= crowd <= 1
-        and w > 0 < h
-        and w * h < 1e300
-        and -w < x < width
-        and -h < y < height
-    )
+    whole = ["bbox" in k and ("iscrowd" not in k or crowd in (0, 1)) for k, crowd, _ in layouts]
+    near, sides = columns.boxes[:, :2], columns.boxes[:, 2:]
+    fits = (sides > 0) & (near > -sides) & (near < sizes[:, ::-1])
+    out = np.array(whole, dtype=bool)[columns.layouts] & fits.all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out &= sides.prod(axis=1) < 1e300
+    out &= np.isin(columns.categories, list(category_ids))
+    if len(scores):
+        out &= np.array([0 <= score <= 1 for score in scores])
+    return np.asarray(out)
 
 
 def _breaches(

@@ -5,54 +5,71 @@ right in silence; what leaves something out, or was guessed, is counted in one l
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from wsis.data.image_names import find_names
 from wsis.data.images import read_header
-from wsis.data.source_checks import LISTS, is_file_name, is_image_id, is_integer, is_number
+from wsis.data.source_checks import (
+    LISTS,
+    all_have_sizes,
+    are_objects,
+    has_size,
+    is_file_name,
+    is_image_id,
+    is_integer,
+    is_number,
+    plain,
+)
+from wsis.data.table import AnnotationTable, Columns, Layout
+from wsis.data.table_builder import TableBuilder, Values, chunks, table_of
 from wsis.errors import DataError, counted
 
 Item = dict[str, Any]
 _NO_SIZE = (None, 0, "", "0")
+_IGNORE = "ignore_segmentation"
 
 
 def tidy(document: Any, image_root: str) -> tuple[Any, list[str]]:
-    """A parsed COCO JSON file with every value in the form that the rules know, and what was done in counted lines.
+    """A parsed COCO JSON file with every value in the form that the rules know, its annotations as a table, and what
+    was done in counted lines.
 
     Args:
-        document: what the JSON parser made of the file; left as it is, and shared where nothing changes. A file without
-            the three lists comes back as it is.
+        document: what the JSON parser made of the file; left as it is. A file without the three lists comes back as it
+            is.
         image_root: folder of the images; "" = the names in the file are paths as they stand.
     """
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(key), list)
-        and all(isinstance(item, dict) for item in document[key])
-        for key in LISTS
-    ):
+    if not isinstance(document, dict) or not all(are_objects(document.get(key)) for key in LISTS):
         return document, []
     remarks: list[str] = []
     categories = [_changed(category, _of_category(category)) for category in document["categories"]]
-    images = [_changed(image, _of_image(image)) for image in document["images"]]
+    images = [
+        image if _is_fine_image(image) else _changed(image, _of_image(image))
+        for image in document["images"]
+    ]
     images = _without_twins(images, remarks)
     if image_root:
         images = find_names(images, image_root, remarks)
     images, unsized = _with_sizes(images, image_root, remarks)
     annotations = document["annotations"]
     if unsized:
-        annotations = [a for a in annotations if a.get("image_id") not in unsized]
+        found = ((a, a.get("image_id")) for a in annotations)
+        annotations = (a for a, of in found if not (is_image_id(of) and of in unsized))
     mender = _AnnotationMender(images, categories)
-    annotations = mender.mend(annotations)
+    table = mender.mend(annotations)
     remarks += mender.remarks()
     return {
         **document,
         "images": images,
         "categories": categories,
-        "annotations": annotations,
+        "annotations": table,
     }, remarks
 
 
@@ -78,6 +95,13 @@ def _of_category(category: Item) -> Item:
     return changes
 
 
+def _is_fine_image(image: Item) -> bool:
+    """Whether nothing has to be done, in few steps."""
+    get = image.get
+    kinds = type(get("height")), type(get("width")), type(get("file_name"))
+    return kinds == (int, int, str) and type(get("id")) is not float
+
+
 def _of_image(image: Item) -> Item:
     changes: Item = {}
     if isinstance(image.get("id"), float):
@@ -96,6 +120,9 @@ def _of_image(image: Item) -> Item:
 
 def _without_twins(images: list[Item], remarks: list[str]) -> list[Item]:
     """Each image once, where an entry is there again with the same id and file."""
+    with contextlib.suppress(TypeError):  # an id that is a list
+        if len({image.get("id") for image in images}) == len(images):
+            return images
     seen = set()
     kept = []
     for image in images:
@@ -118,8 +145,8 @@ def _with_sizes(
     without = [
         i
         for i, image in enumerate(images)
-        if is_file_name(image.get("file_name"))
-        and any(image.get(side) in _NO_SIZE for side in ("height", "width"))
+        if (image.get("height") in _NO_SIZE or image.get("width") in _NO_SIZE)
+        and is_file_name(image.get("file_name"))
     ]
     if not without:
         return images, set()
@@ -147,7 +174,7 @@ def _with_sizes(
             f"out with all annotations, the first: {error}"
         )
     kept = [_changed(image, sizes.get(i, {})) for i, image in enumerate(images) if i not in failed]
-    return kept, {images[i].get("id") for i in failed}
+    return kept, {images[i]["id"] for i in failed if is_image_id(images[i].get("id"))}
 
 
 class _AnnotationMender:
@@ -159,25 +186,54 @@ class _AnnotationMender:
 
     def __init__(self, images: list[Item], categories: list[Item]) -> None:
         self.images = images
-        self.image_ids = {i["id"] for i in images if is_image_id(i.get("id"))}
+        sized = all_have_sizes(images)
+        self.sizes = {
+            i["id"]: (i["height"], i["width"]) if sized or has_size(i) else (0, 0)
+            for i in images
+            if is_image_id(i.get("id"))
+        }
+        self._size_column = np.array(list(self.sizes.values()), dtype=np.int64).reshape(-1, 2)
         self.category_ids = {c["id"] for c in categories if is_integer(c.get("id"))}
         self.counts: Counter[str] = Counter()
         self.first: dict[str, Any] = {}
         self._names: dict[str, Any] | None = None
 
-    def mend(self, annotations: list[Item]) -> list[Item]:
+    def mend(self, annotations: Iterable[Item]) -> AnnotationTable:
         """The annotations in form, without those of images that are not listed, unless that are all of them."""
-        mended = [a if self._is_fine(a) else self._mended(a) for a in annotations]
-        if 0 < self.counts["orphan"] < len(mended):
-            mended = [a for a in mended if not self._is_orphan(a.get("image_id"))]
+        number = len(annotations) if isinstance(annotations, Sized) else 0
+        builder = TableBuilder(self.sizes, number)
+        for chunk in chunks(annotations):
+            if not builder.add_regular(chunk, self._vouch):
+                builder.add([a if self._is_fine(a) else self._mended(a) for a in chunk])
+        table = builder.table()
+        if 0 < self.counts["orphan"] < len(table):
+            keep = np.ones(len(table), dtype=bool)
+            lost = np.flatnonzero(table.columns.images < 0)
+            keep[lost] = [not self._is_orphan(a.get("image_id")) for a in table.rows(lost)]
+            table = table.take(keep)
         else:
             del self.counts["orphan"]
-        kinds = {type(a.get("id")) for a in mended}
-        if kinds == {str} or (kinds == {type(None)} and not any("id" in a for a in mended)):
-            self.counts["numbered"] = len(mended)
-            self.first["numbered"] = mended[0].get("id")
-            mended = [{**a, "id": number} for number, a in enumerate(mended, start=1)]
-        return mended
+        if not table.is_odd.all():
+            return table
+        kinds = {type(a.get("id")) for a in table}
+        if kinds == {str} or (kinds == {type(None)} and not any("id" in a for a in table)):
+            self.counts["numbered"] = len(table)
+            self.first["numbered"] = table[0].get("id")
+            numbered = ({**a, "id": number} for number, a in enumerate(table, start=1))
+            return table_of(numbered, list(self.sizes))
+        return table
+
+    def _vouch(self, values: Values, layouts: list[Layout], columns: Columns) -> np.ndarray | None:
+        """Which annotations the rules need not look at; None if something has to be mended, see :meth:`_is_fine`."""
+        if (
+            not np.isfinite(columns.areas).all()
+            or not {type(score) for score in values.get("score", ())} <= {int, float}
+            or not {type(mask) for mask in values.get(_IGNORE, ())} <= {dict}
+            or not all(map(_is_mask, values.get("segmentation", ())))
+        ):
+            return None
+        sizes = self._size_column[columns.images]
+        return plain(columns, layouts, values.get("score", ()), sizes, self.category_ids)
 
     def remarks(self) -> list[str]:
         """What was left out or guessed, one line each."""
@@ -206,26 +262,23 @@ class _AnnotationMender:
         return [line(key, *form) for key, form in forms.items() if self.counts[key]]
 
     def _is_orphan(self, image_id: Any) -> bool:
-        return is_image_id(image_id) and image_id not in self.image_ids
+        return is_image_id(image_id) and image_id not in self.sizes
 
     def _is_fine(self, annotation: Item) -> bool:
         """Whether nothing has to be done, in as few steps as possible: files have millions of annotations."""
         get = annotation.get
-        image_id, mask, area = get("image_id"), get("segmentation"), get("area", 0)
+        image_id, area = get("image_id"), get("area", 0)
         return (
             type(get("id")) is int
             and (type(image_id) is int or type(image_id) is str)
-            and image_id in self.image_ids
+            and image_id in self.sizes
             and type(get("category_id")) is int
             and type(get("iscrowd", 0)) is int
             and (type(area) is int or (type(area) is float and area - area == 0))
-            and (mask is None or type(mask) is dict or (type(mask) is list and _are_polygons(mask)))
+            and _is_mask(get("segmentation"))
             and get("bbox", 0) is not None
             and type(get("score", 1)) in (int, float)
-            and (
-                "ignore_segmentation" not in annotation
-                or type(annotation["ignore_segmentation"]) is dict
-            )
+            and type(get(_IGNORE, {})) is dict
         )
 
     def _mended(self, annotation: Item) -> Item:
@@ -246,7 +299,7 @@ class _AnnotationMender:
         for key in ("score", "bbox"):
             if key in out and out[key] is None:
                 del out[key]
-        for key in ("segmentation", "ignore_segmentation"):
+        for key in ("segmentation", _IGNORE):
             if key in out:
                 out[key] = self._mask(out[key], annotation)
         return {k: v for k, v in out.items() if k in annotation or v not in (None, 0)}
@@ -256,7 +309,7 @@ class _AnnotationMender:
         given = annotation.get("image_id")
         other = str(given) if is_integer(given) else whole(given)
         for image_id in (given, other, str(other)):
-            if type(image_id) in (int, str) and image_id in self.image_ids:
+            if type(image_id) in (int, str) and image_id in self.sizes:
                 return image_id
         if not isinstance(given, str):
             return given
@@ -291,6 +344,11 @@ def usable_mask(mask: Any) -> tuple[Any, int]:
         return mask, 0
     kept = [part for part in parts if len(part) >= 6 and not len(part) % 2]
     return kept or None, len(parts) - len(kept)
+
+
+def _is_mask(mask: Any) -> bool:
+    """Whether there is nothing to mend."""
+    return mask is None or type(mask) is dict or (type(mask) is list and _are_polygons(mask))
 
 
 def _are_polygons(mask: list[Any]) -> bool:

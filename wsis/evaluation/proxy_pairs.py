@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,7 @@ def pair_masks(proxy: CocoSource, gt: CocoSource | None = None) -> MaskPairs:
     )
 
 
-def segmentation_kind(annotations: list[Annotation]) -> str | None:
+def segmentation_kind(annotations: Iterable[Annotation]) -> str | None:
     """How masks are given, crowds aside: "raster", "polygon", "mixed", or None where there is none."""
     kinds = {
         "raster" if isinstance(a["segmentation"], dict) else "polygon"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.layers import ROIAlign
@@ -14,6 +14,25 @@ from wsis.structures.rle import runs_of
 
 _CELLS = 2**24
 """Pixels that are dense at a time when masks are cut out: 64 MB."""
+
+
+class Runs(NamedTuple):
+    """Pieces of columns of masks, in any order; those of one mask may overlap.
+
+    Attributes:
+        starts: (S,) int64, row x width + column of the first pixel.
+        lengths: (S,) int64, pixels from there down, at least 1.
+        owner: (S,) int64, which mask the run belongs to.
+    """
+
+    starts: Tensor
+    lengths: Tensor
+    owner: Tensor
+
+    @staticmethod
+    def cat(parts: Iterable[Runs]) -> Runs:
+        """Those of several in one."""
+        return Runs(*map(torch.cat, zip(*parts, strict=True)))
 
 
 class RunMasks(BitMasks):
@@ -33,11 +52,10 @@ class RunMasks(BitMasks):
         owner, column, row = (columns & ~beside[..., :-2]).nonzero(as_tuple=True)
         last = (columns & ~beside[..., 2:]).nonzero(as_tuple=True)[2]
         size = masks.shape[1], masks.shape[2]
-        self._set(row * size[1] + column, last - row + 1, owner, len(masks), size)
+        self._set(Runs(row * size[1] + column, last - row + 1, owner), len(masks), size)
 
-    def _set(
-        self, starts: Tensor, lengths: Tensor, owner: Tensor, number: int, size: tuple[int, int]
-    ) -> None:
+    def _set(self, runs: Runs, number: int, size: tuple[int, int]) -> None:
+        starts, lengths, owner = runs
         order = owner.argsort(stable=True)
         self.image_size = size
         self.starts, self.lengths = starts[order], lengths[order]
@@ -45,20 +63,16 @@ class RunMasks(BitMasks):
         self.index = torch.arange(number, device=owner.device)
 
     @classmethod
-    def from_runs(
-        cls, starts: Tensor, lengths: Tensor, owner: Tensor, number: int, size: tuple[int, int]
-    ) -> RunMasks:
-        """Masks of runs in any order; those of one mask may overlap.
+    def from_runs(cls, runs: Runs, number: int, size: tuple[int, int]) -> RunMasks:
+        """Masks of runs.
 
         Args:
-            starts: (S,) int64, row x width + column of the first pixel.
-            lengths: (S,) int64, pixels from there down, at least 1.
-            owner: (S,) int64, which mask the run belongs to.
-            number: G, of masks.
-            size: height and width.
+            runs: of all masks.
+            number: of masks.
+            size: their height and width.
         """
         out = cls.__new__(cls)
-        out._set(starts, lengths, owner, number, size)
+        out._set(runs, number, size)
         return out
 
     @classmethod
@@ -77,20 +91,20 @@ class RunMasks(BitMasks):
         )
         top = torch.where(column == left, first % height, 0)
         bottom = torch.where(column == right, last % height, height - 1)
-        runs = top * width + column, bottom - top + 1
-        return cls.from_runs(*runs, owner, len(segmentations), (height, width))
+        runs = Runs(top * width + column, bottom - top + 1, owner)
+        return cls.from_runs(runs, len(segmentations), (height, width))
 
     @classmethod
     def of(cls, masks: BitMasks) -> RunMasks:
         """Any bit masks in this form."""
         return masks if isinstance(masks, RunMasks) else cls(masks.tensor)
 
-    def runs(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Starts, lengths and owners, as for :meth:`from_runs`, of some masks; an owner is a position in ``which``."""
+    def runs(self, which: Tensor) -> Runs:
+        """Those of some masks; an owner is a position in ``which``."""
         counts = self.counts[which]
         picked = spans((self.counts.cumsum(0) - self.counts)[which], counts)
         owner = torch.arange(len(which), device=which.device).repeat_interleave(counts)
-        return self.starts[picked], self.lengths[picked], owner
+        return Runs(self.starts[picked], self.lengths[picked], owner)
 
     def _dense(self, which: Tensor, dtype: torch.dtype) -> Tensor:
         """(N, H, W): some masks as 1 in 0."""
@@ -139,10 +153,9 @@ class RunMasks(BitMasks):
         parts, number = [], 0
         for each in masks:
             starts, lengths, owner = each.runs(each.index)
-            parts.append((starts, lengths, owner + number))
+            parts.append(Runs(starts, lengths, owner + number))
             number += len(each)
-        runs = (torch.cat(part) for part in zip(*parts, strict=True))
-        return RunMasks.from_runs(*runs, number, masks[0].image_size)
+        return RunMasks.from_runs(Runs.cat(parts), number, masks[0].image_size)
 
     def union(self, other: BitMasks) -> RunMasks:
         """Entry by entry; made once where a pair of masks is there several times.
@@ -152,9 +165,8 @@ class RunMasks(BitMasks):
         """
         others = RunMasks.of(other)
         pairs, index = torch.stack([self.index, others.index]).unique(dim=1, return_inverse=True)
-        runs = zip(self.runs(pairs[0]), others.runs(pairs[1]), strict=True)
-        out = RunMasks.from_runs(*map(torch.cat, runs), pairs.shape[1], self.image_size)
-        return out[index]
+        runs = Runs.cat([self.runs(pairs[0]), others.runs(pairs[1])])
+        return RunMasks.from_runs(runs, pairs.shape[1], self.image_size)[index]
 
     def at(self, points: Tensor) -> Tensor:
         """Whether the pixels that points lie in belong to the masks.

@@ -266,9 +266,9 @@ def judged(status: int | None, printed: str, out: Path) -> str:
     if status in (0, 3):
         return "fine"
     lines = printed.strip().splitlines()
-    if status == 2 and "wrong:" in printed.lower():
-        return "refused"
-    if status != 2 or not lines or not lines[-1].startswith("error: "):
+    told = [number for number, line in enumerate(lines, 1) if line.startswith("error: ")]
+    # the checker tells all that is wrong and then counts it
+    if status != 2 or not told or (told[-1] < len(lines) and " problem" not in lines[-1]):
         return f"status {status} without an error line"
     left = [path for path in out.rglob("*") if path.name.startswith(".") and path.is_file()]
     return f"left {left[0].name}" if [p for p in left if p.name != ".lock"] else "refused"

@@ -26,13 +26,13 @@ def fuse(rule, *votes, weights=None, fits=None):
         np.ones(n) if weights is None else np.array(weights),
         np.zeros(n) if fits is None else np.array(fits),
     )
-    return fused.inside[seen.index], fused.agreement[seen.index]
+    return fused.inside[seen.where], fused.agreement[seen.where]
 
 
 def test_patterns_are_the_votes_again():
     votes = RNG.integers(-1, 2, (4, 12, 15)).astype(np.int8)
     seen = patterns(votes)
-    assert np.array_equal(seen.votes[seen.index].transpose(2, 0, 1), votes)
+    assert np.array_equal(seen.votes[seen.where].transpose(2, 0, 1), votes)
     assert seen.pixels.sum() == 180 and len(np.unique(seen.votes, axis=0)) == len(seen.votes) <= 81
 
 
@@ -91,7 +91,7 @@ def test_staple_is_the_papers():
     belief, p, q = plain_staple(votes, 400)
     seen = patterns(votes)
     found, sensitivity, specificity = staple_rates(seen)
-    assert np.abs(found[seen.index] - belief).max() < 1e-5
+    assert np.abs(found[seen.where] - belief).max() < 1e-5
     assert np.abs(sensitivity - p).max() < 1e-5 and np.abs(specificity - q).max() < 1e-5
 
 
@@ -100,7 +100,7 @@ def test_staple_finds_who_is_right():
     third = noisy(0.3)
     seen = patterns(np.stack([TRUTH, third, TRUTH]))
     belief, p, q = staple_rates(seen)
-    assert np.array_equal(belief[seen.index] > 0.5, TRUTH == 1)
+    assert np.array_equal(belief[seen.where] > 0.5, TRUTH == 1)
     assert p == pytest.approx([1, third[TRUTH == 1].mean(), 1], abs=1e-3)
     assert q == pytest.approx([1, 1 - third[TRUTH == 0].mean(), 1], abs=1e-3)
 
@@ -138,5 +138,5 @@ def test_the_mean_overlap_is_on_pixels_that_have_a_vote():
     label = np.zeros((2, 4), dtype=bool)
     label[0] = label[1, 3] = True
     inside = np.zeros(len(seen.votes), dtype=bool)
-    inside[seen.index[label]] = True
+    inside[seen.where[label]] = True
     assert mean_iou(seen, inside) == pytest.approx((4 / 5 + 2 / 5) / 2)

@@ -43,7 +43,7 @@ def test_a_stage_builds_and_learns_from_tags_or_labels(name):
     assert supervision == cfg.WSIS.SUPERVISION
     assert (cfg.MODEL.PIXEL_MEAN[0] == 127.5) == name.startswith("photos")
     groups = model.parameter_groups(cfg)
-    assert len({group["lr"] for group in groups}) > 1
+    assert (len({group["lr"] for group in groups}) == 1) == (cfg.MODEL.WEIGHTS == "")
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     if "resnet38" in name:
         assert bool(norms) == (stage == "Segmentor")

@@ -87,7 +87,7 @@ class FusionRefiner:
         fused = RULES[self.rule](seen, scores[voters], box_iou(xywh_to_xyxy(tight), box[None]))
         sure = fused.agreement >= self.min_agreement
         score = mean_iou(seen, fused.inside) * len(voters) / len(scores)
-        inside, unsure = (fused.inside & sure)[seen.index], ~sure[seen.index]
+        inside, unsure = (fused.inside & sure)[seen.where], ~sure[seen.where]
         return placed(inside), placed(unsure), score
 
 

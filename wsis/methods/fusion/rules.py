@@ -38,12 +38,12 @@ class Patterns(NamedTuple):
     Attributes:
         votes: (K, R) int8.
         pixels: (K,) int64, how many pixels have them.
-        index: (h, w) int64, which of them a pixel has.
+        where: (h, w) int64, which of them a pixel has.
     """
 
     votes: np.ndarray
     pixels: np.ndarray
-    index: np.ndarray
+    where: np.ndarray
 
 
 def patterns(votes: np.ndarray) -> Patterns:

@@ -59,7 +59,7 @@ class SAM(Teacher):
             )
         return {"promptable": load_promptable(params.path), "params": params}
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Nothing: the weights belong to the folder that they were read from, and no checkpoint has them."""
         return {}
 

@@ -205,7 +205,7 @@ def doors(root: Path) -> dict[str, tuple[list[Any], str]]:
         more = [] if form == "coco-polygons" else ["--images", data]
         found[f"export {form}"] = ([*words, *more], "made/proxy/*.json")
     shutil.copytree(data, root / "f/animal", ignore=shutil.ignore_patterns("*.json"))
-    for form, make in FORMS.items():
+    for form, make in trees.FORMS.items():
         tree = root / form
         trees.write_images(tree / "images")
         source = make(tree)
@@ -215,16 +215,6 @@ def doors(root: Path) -> dict[str, tuple[list[Any], str]]:
             words += ["--classes", tree / "codes.csv"]
         found[f"boxes of {form}"] = (words, f"{form}/**/*")
     return found
-
-
-FORMS = {
-    "yolo": trees.yolo,
-    "labelme": trees.labelme,
-    "cvat": trees.cvat,
-    "openimages": trees.open_images,
-    "via": trees.via,
-    "voc": trees.voc,
-}
 
 
 def ended(words: list[Any], log: Path) -> tuple[int | None, str]:

@@ -169,3 +169,14 @@ def png(window: np.ndarray) -> str:
 def turn(path: Path) -> None:
     """Makes an image one that is stored on its side, of the size that OBJECTS mean when it is upright."""
     save_turned(path, np.zeros((WIDTH, HEIGHT, 3), dtype=np.uint8), 6)
+
+
+FORMS = {
+    "yolo": yolo,
+    "labelme": labelme,
+    "cvat": cvat,
+    "openimages": open_images,
+    "via": via,
+    "voc": voc,
+}
+"""The trees by the name that the converter has for their form."""

@@ -12,15 +12,6 @@ from tests.masks import rectangle
 from wsis.data.source import load_source
 from wsis.structures.rle import decode_mask, segmentation_to_rle
 
-FORMS = {
-    "yolo": trees.yolo,
-    "labelme": trees.labelme,
-    "cvat": trees.cvat,
-    "openimages": trees.open_images,
-    "via": trees.via,
-    "voc": trees.voc,
-}
-
 
 def objects_of(document):
     """In the form of OBJECTS."""
@@ -34,9 +25,9 @@ def objects_of(document):
     return found
 
 
-@pytest.mark.parametrize("form", [*FORMS, "via_csv"])
+@pytest.mark.parametrize("form", [*trees.FORMS, "via_csv"])
 def test_six_forms_are_one_document(root, convert, form):
-    source = FORMS.get(form, trees.via_csv)(root)
+    source = trees.FORMS.get(form, trees.via_csv)(root)
     more = ("--classes", root / "codes.csv") if form == "openimages" else ()
     status, document, out, err = convert(form.partition("_")[0], source, *more)
     assert (status, err) == (0, "")
@@ -56,7 +47,7 @@ def test_six_forms_are_one_document(root, convert, form):
 @pytest.mark.parametrize("form", ["yolo", "labelme", "cvat", "via"])
 @pytest.mark.parametrize("masks", [False, True])
 def test_polygons_are_boxes_and_on_request_masks(root, convert, form, masks):
-    source = FORMS[form](root, polygons=True)
+    source = trees.FORMS[form](root, polygons=True)
     _, document, out, _ = convert(form, source, *["--masks"][: int(masks)])
     assert objects_of(document) == OBJECTS
     assert ("4 with mask" in out) == masks
@@ -72,7 +63,7 @@ def test_polygons_are_boxes_and_on_request_masks(root, convert, form, masks):
 @pytest.mark.parametrize("form", ["yolo", "cvat", "labelme", "via"])
 def test_an_independent_reader_finds_the_same_boxes(root, form):
     globox = pytest.importorskip("globox")
-    source, images = FORMS[form](root), root / "images"
+    source, images = trees.FORMS[form](root), root / "images"
     read = globox.AnnotationSet
     found = {
         "yolo": lambda: read.from_yolo_v5(
@@ -309,6 +300,6 @@ def test_photographs_on_their_side_and_files_that_are_no_images(root, convert):
     assert objects_of(convert("yolo", trees.yolo(root))[1]) == OBJECTS
     (root / "images/sub/b.jpg").write_bytes(b"no image")
     for form in ("cvat", "labelme", "yolo", "via", "openimages"):
-        status, document, _, err = convert(form, FORMS[form](root))
+        status, document, _, err = convert(form, trees.FORMS[form](root))
         assert status == 3 and len(document["annotations"]) == 2
         assert err.startswith("left out: images that cannot be read: 1, the first is ")

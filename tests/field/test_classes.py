@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import nn
 
-from tests.tiny import TinyTeacher, write_config, write_json
+from tests.tiny import SIZE, TinyTeacher, write_config, write_json
 from wsis.config import load_cfg
 from wsis.data.classes import same_names
+from wsis.data.registration import prepare_datasets
+from wsis.evaluation import InstanceEvaluator
 from wsis.structures import ProxyMasks, ScoreMaps
-from wsis.structures.rle import encode_box
+from wsis.structures.boxes import xywh_to_xyxy
+from wsis.structures.rle import decode_mask, encode_box
 from wsis.structures.score_maps import read_score_maps
 
 LABEL = "label"
@@ -106,6 +110,33 @@ def test_generation_finds_the_classes_of_the_weights(
     maps = read_score_maps(tmp_path / "out/score_maps/tiny/label/1.npz")
     assert maps.classes.tolist() == [0, 1, 2]
     assert maps.scores[1:, 0, 0] == pytest.approx([scores[3], scores[7]], abs=0.01)
+
+
+def test_scores_and_results_have_the_files_ids(tmp_path, data, caplog):
+    document = json.loads((data / "boxes.json").read_text())
+    document["categories"] = [{"id": 7, "name": "Tall"}, {"id": 3, "name": "wide"}]
+    document["categories"] += [{"id": 1, "name": "nobody uses it"}]
+    write_json(data, document)
+    trained = [{"id": i, "name": name} for i, name in enumerate(("tall", "round", "wide"), start=1)]
+    cfg = load_cfg(write_config(tmp_path, data))
+    with caplog.at_level(logging.WARNING):
+        prepare_datasets(cfg, ["tiny"], trained)
+    assert "its classes (nobody uses it, wide, Tall) are matched by name with those" in caplog.text
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3
+    evaluator = InstanceEvaluator("tiny", str(tmp_path), distributed=False)
+    evaluator.reset()
+    for annotation in document["annotations"]:
+        found = Instances((SIZE, SIZE))
+        found.pred_boxes = Boxes(torch.tensor([xywh_to_xyxy(annotation["bbox"])]))
+        found.pred_masks = torch.tensor(decode_mask(annotation["segmentation"]))[None]
+        tall = annotation["category_id"] == 7
+        found.pred_classes = torch.tensor([0 if tall else 1])  # what is wide is not round
+        found.scores = torch.tensor([0.9])
+        evaluator.process([{"image_id": annotation["image_id"]}], [{"instances": found}])
+    segm = evaluator.evaluate()["segm"]
+    assert (segm["AP-Tall"], segm["AP-wide"]) == (100, 0) and np.isnan(segm["AP-round"])
+    results = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert [each["category_id"] for each in results] == [7, 8, 7, 8]
 
 
 UNKNOWN = {

@@ -16,6 +16,7 @@ from wsis.data import registration
 from wsis.engine import argument_parser, setup
 from wsis.engine.checkpoint import trained_categories
 from wsis.engine.prediction import resolve_categories
+from wsis.engine.run_data import remember_data
 from wsis.errors import ConfigError, DataError
 from wsis.modeling.teacher import is_teacher
 
@@ -226,6 +227,33 @@ def test_a_file_with_other_ids_is_matched_with_the_weights(again, tmp_path, capl
     registration._sources.clear()
     with pytest.raises(ConfigError, match="of which not both have round, .*the same list"):
         setup(argument_parser().parse_args([*config, *opts]), purpose)
+
+
+def test_images_to_score_on_that_are_trained_on(data, document, checked):
+    val = json.loads(json.dumps(document))
+    val["images"] = [*val["images"][:1], {**val["images"][1], "file_name": "./2.png"}]
+    val["annotations"] = val["annotations"][:2]
+    shutil.copy(data / "1.png", data / "other.png")
+    val["images"][0]["file_name"] = "other.png"
+    checked(document, **with_val(data, val))
+    assert (
+        "1 of 2 images in DATASETS.TEST is trained on, too"
+        in registration._sources["v"].has_told[-1]
+    )
+
+
+def test_a_training_that_goes_on_with_another_file(again, tmp_path, caplog):
+    document = json.loads((tmp_path / "data/boxes.json").read_text())
+    words = ["--config-file", str(again({3: 3, 7: 7})), "--resume"]
+    for number, told in ((4, False), (3, True), (3, False)):
+        part = {**document, "annotations": document["annotations"][:number]}
+        write_json(tmp_path / "data", part)
+        registration._sources.clear()
+        caplog.clear()
+        args = argument_parser().parse_args(words)
+        with caplog.at_level(logging.WARNING):
+            remember_data(setup(args, "train"), resume=True)
+        assert ("goes on with another file than it began with" in caplog.text) == told
 
 
 def test_a_finished_training_says_so(again, tmp_path, caplog):

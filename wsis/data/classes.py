@@ -57,14 +57,16 @@ def matched(source: CocoSource, categories: Categories) -> CocoSource | None:
         categories: of another source or of weights; may be more than the source has.
 
     Returns:
-        The source itself where the order of its classes is the same; None where a class is not among the categories, or
-        a name is there twice.
+        The source itself where the order of its classes is the same; None where a class that it uses is not among the
+        categories, or a name is there twice.
     """
-    own, wanted = source.class_names, names_of(categories)
-    if own == wanted:
+    own, wanted = [category["name"] for category in source.categories], names_of(categories)
+    if source.class_names == wanted:
         return source
     meant = same_names(own, wanted)
-    if len(meant) < len(own) or len(set(wanted)) < len(wanted):
+    if len(set(own)) < len(own) or len(set(wanted)) < len(wanted) or not meant:
+        return None
+    if any(c["name"] not in meant for c in source.categories if c["id"] in source.used_ids):
         return None
     named = {theirs: name for name, theirs in meant.items()}
     return replace(source, classes=tuple(named.get(name, name) for name in wanted))

@@ -44,7 +44,8 @@ def to_dicts(
     if supervision == "proxy" and "wsis" not in source.info:
         raise ConfigError(
             f"WSIS.SUPERVISION proxy: {source.json_file} has no info.wsis, so its masks are not a teacher's; "
-            "use WSIS.SUPERVISION mask to train on true masks"
+            "make masks of its boxes by tools/generate_proxy_masks.py, or use WSIS.SUPERVISION mask to train on true "
+            "masks"
         )
     keep_masks = supervision in ("proxy", "mask")
     if keep_masks:

@@ -280,7 +280,8 @@ def _with_classes(
     """
     found, wanted = source.class_names, names_of(expected)
     own = matched(source, expected)
-    if own is None or (need_all and len(found) < len(wanted)):
+    there = {category["name"] for category in source.categories}
+    if own is None or (need_all and not there.issuperset(own.class_names)):
         other = sorted({*found} ^ {*wanted})
         differs = f", of which not both have {brief(other)}" if other else ""
         raise ConfigError(

@@ -121,6 +121,12 @@ class CocoSource:
         further = itertools.count(own[-1]["id"] + 1)
         return [{"id": ids[n] if n in ids else next(further), "name": n} for n in self.classes]
 
+    @cached_property
+    def used_ids(self) -> set[int]:
+        """The category ids that annotations and image tags have."""
+        tags = itertools.chain.from_iterable(i.get("image_labels", ()) for i in self.images)
+        return {annotation["category_id"] for annotation in self.annotations} | set(tags)
+
     @property
     def class_names(self) -> list[str]:
         """Names of the classes in the order of the contiguous index."""

@@ -246,7 +246,12 @@ def _local_path(path: str, path_manager: Any) -> str:
             "download it elsewhere and give the file's path"
         ) from error
     if not os.path.isfile(local):
-        raise ConfigError(f"MODEL.WEIGHTS: {path}: no such file")
+        cure = (
+            "name a checkpoint in it, such as model_final.pth"
+            if os.path.isdir(local)
+            else "check its path"
+        )
+        raise ConfigError(f"MODEL.WEIGHTS: {path}: no such file; {cure}")
     return str(local)
 
 
@@ -272,7 +277,7 @@ def _as_config_error(path: str) -> Iterator[None]:
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         else:
-            reason = f"not a complete file of weights; {type(error).__name__}: {text[:120]}"
+            reason = f"not a complete file of weights; {type(error).__name__}: {text.partition('. ')[0][:120]}"
         raise ConfigError(f"{path}: cannot be read ({reason})") from error
 
 

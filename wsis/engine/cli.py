@@ -21,8 +21,6 @@ from torch import distributed as dist
 from torch import nn
 
 from wsis.config import find_config, load_cfg
-from wsis.data.build import training_categories
-from wsis.data.classes import CLASSES_FILE
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
@@ -32,13 +30,13 @@ from wsis.engine.run_data import (
     dataset_names,
     leave_out_everywhere,
     prepare,
+    remember_data,
 )
 from wsis.engine.short_words import add_short_words, apply_short_words, given_path
 from wsis.engine.trainer import WsisTrainer
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
 from wsis.modeling.teacher import is_maker
-from wsis.structures.proxy_file import write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -313,9 +311,8 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     prepare(thawed, args, purpose)
     leave_out_everywhere(args)
     if purpose == "train" and comm.is_main_process():
-        categories = {"categories": training_categories(cfg)}
         with _output_errors(cfg):
-            write_json_atomic(os.path.join(cfg.OUTPUT_DIR, CLASSES_FILE), categories, indent=2)
+            remember_data(cfg, args.resume)
 
 
 def launch_processes(

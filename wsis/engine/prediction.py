@@ -205,7 +205,10 @@ def _numbered(
         node = cfg.MODEL[key]
         if node.NUM_CLASSES not in (0, len(names) + number):
             there = f"there {'is' if len(names) == 1 else 'are'} {counted(len(names), 'class', 'classes')}"
-            raise ConfigError(f"MODEL.{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but {there}")
+            raise ConfigError(
+                f"MODEL.{key}.NUM_CLASSES: found {node.NUM_CLASSES}, but {there}; "
+                "name each class of the training once"
+            )
         node.NUM_CLASSES = len(names) + number
     return [{"id": ids.get(i, i + 1), "name": name} for i, name in enumerate(names)]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import logging
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
-from wsis.data.build import dataset_source
-from wsis.data.classes import Categories, matched, names_of
+from wsis.data.build import dataset_source, training_categories
+from wsis.data.classes import CLASSES_FILE, Categories, matched, names_of
 from wsis.data.image_checks import BAD_IMAGE_CURE, check_image_files
 from wsis.data.plausible import doubts, no_object
 from wsis.data.registration import (
@@ -27,6 +31,7 @@ from wsis.engine.checkpoint import trained_categories
 from wsis.errors import DataError, counted
 from wsis.evaluation.build import check_evaluation
 from wsis.modeling.method import method_of
+from wsis.structures.proxy_file import write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +116,49 @@ def check_data(cfg: CfgNode, names: Sequence[str], purpose: Purpose) -> dict[str
                 source.tell(line)
         if purpose != "generate" and name in cfg.DATASETS.TEST:
             check_evaluation(cfg, name)
+    if purpose == "train":
+        _tell_overlap(cfg)
     return left_out
+
+
+def _tell_overlap(cfg: CfgNode) -> None:
+    """Says which of the images to score on are trained on."""
+
+    def paths(name: str) -> list[str]:
+        source = dataset_source(cfg, name)
+        return [os.path.realpath(source.path_of(image)) for image in source.images]
+
+    trained = {path for name in cfg.DATASETS.TRAIN for path in paths(name)}
+    for name in dict.fromkeys(cfg.DATASETS.TEST):
+        found = paths(name)
+        number = len(trained.intersection(found))
+        if number:
+            dataset_source(cfg, name).tell(
+                f"{number} of {counted(len(found), 'image')} in DATASETS.TEST {'is' if number == 1 else 'are'} trained "
+                "on, too: the scores say little about other images"
+            )
+
+
+def remember_data(cfg: CfgNode, resume: bool) -> None:
+    """Writes the classes and the SHA-256 of the files of a training into its folder. What goes on with another file
+    than it began with says so.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = Path(cfg.OUTPUT_DIR, CLASSES_FILE)
+    sources = [dataset_source(cfg, name) for name in dict.fromkeys(cfg.DATASETS.TRAIN)]
+    files = {"sha256": [source.sha256 for source in sources]}
+    before: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+    if (
+        resume
+        and isinstance(before, dict)
+        and before.get("sha256", files["sha256"]) != files["sha256"]
+    ):
+        sources[0].tell("the training goes on with another file than it began with")
+    write_json_atomic(path, {"categories": training_categories(cfg), **files}, indent=2)
 
 
 def leave_out_everywhere(args: argparse.Namespace) -> None:

@@ -4,10 +4,10 @@
     python tools/evaluate_score_maps.py --maps DIR [DIR ...] --gt gt.json [--threshold 0.25] [--choose]
 
 The unit is an image and one of its classes. GTknown: the box of its map above the threshold has an IoU of at least
-0.5 with a box of the class. PxAP, PIoU (pixels of all images together), and mIoU and contour F as semantic seeds at
-the background constant of the best mIoU need masks; --backgrounds names the constants, 25 of them by default, as
-published. Choose the threshold on images that are not judged: with --choose the numbers of the threshold that is best
-on these very images are told too, and named so. All numbers are percent.
+0.5 with a box of the class. PxAP, PIoU (pixels of all images together), and mIoU, recall and contour F as semantic
+seeds at the background constant of the best mIoU need masks; --backgrounds names the constants, 25 of them by
+default, as published. Choose the threshold on images that are not judged: with --choose the numbers of the threshold
+that is best on these very images are told too, and named so. All numbers are percent.
 """
 
 from __future__ import annotations

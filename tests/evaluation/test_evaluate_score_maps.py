@@ -54,6 +54,7 @@ def test_a_table_and_a_file(folder, run):
         "MaxBoxAccV2",
         "PIoU",
         "seed mIoU",
+        "seed recall",
         "seed contourF",
         "GTknown chosen here",
     ):

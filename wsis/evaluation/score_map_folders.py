@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from wsis.data.labels import instances_to_label
 from wsis.data.score_maps import open_score_maps
 from wsis.data.source import CocoSource
@@ -23,8 +25,8 @@ def score_map_folder_quality(
     choose: bool = False,
     backgrounds: Sequence[float] = THRESHOLDS,
 ) -> tuple[dict[str, float], Localisation]:
-    """Scores of all maps in a folder: boxes and pixels of each class of each image, and mIoU and contour F as semantic
-    seeds.
+    """Scores of all maps in a folder: boxes and pixels of each class of each image, and as semantic seeds mIoU, recall
+    (mean over the classes of objects) and contour F.
 
     Args:
         folder: of score maps that :mod:`wsis.engine.generation` made of the same images, maybe of another file of them.
@@ -52,6 +54,7 @@ def score_map_folder_quality(
     if sweep is not None:
         scores = sweep.scores()
         results |= {"seed mIoU": 100 * scores.scores.mean_iou, "background": scores.best}
+        results["seed recall"] = 100 * float(np.nanmean(scores.scores.accuracy[1:]))
         results["seed contourF"] = _contour(source, read, scores.best)
     return results, found
 

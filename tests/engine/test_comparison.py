@@ -213,6 +213,17 @@ def test_started_again_it_repeats_nothing(comparison):
     assert again.run()["rows"] == first["rows"]
 
 
+def test_what_a_plan_shows_is_made_before_the_trainings(comparison):
+    picture = str(comparison.output / "picture.json")
+    show = [["tools/evaluate_proxy_masks.py", "--output", picture]]
+    shows = Comparison(replace(comparison.plan, show=show), comparison.checkout, comparison.output)
+    (comparison.checkout / "tools/train_net.py").write_text("raise SystemExit('error: later')")
+    comparison.output.mkdir()
+    with pytest.raises(StepError, match="step detector failed"):
+        shows.run()
+    assert Path(picture).exists()
+
+
 def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(comparison):
     tool = comparison.checkout / "tools" / "evaluate_proxy_masks.py"
     good = tool.read_text()
@@ -359,6 +370,7 @@ def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
         (WITH + "{a: {student: s, opts: [SEED, '1']}}}", "teachers: a: key 'config' is missing"),
         (WITH + "{a: {student: {opts: []}}}}", "a: student: key 'config' is missing"),
         (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
+        ("show: [[]]", r"key 'show': found \[\[]], expected a list of commands, each"),
         ("title: [a]", "key 'title': found .'a'., expected text"),
         ("custom: [[a, b]]", "key 'custom': .* expected a list of .name, JSON file"),
         ("title: 2020-99-99", "not plain YAML"),

@@ -118,6 +118,8 @@ class Comparison(PlanFiles):
         self.check()
         if self.plan.prepare:
             self.step("data", self.plan.prepare)
+        for number, command in enumerate(self.plan.show, start=1):
+            self.step(f"show-{number}", command)
         self._register()
         detector = self.output / "detector"
         boxes = self.plan.train_boxes

@@ -45,6 +45,10 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prepare": (_is_texts, "a list of texts, numbers in quotes"),
     "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
     "segmentor": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
+    "show": (
+        lambda value: isinstance(value, list) and all(_is_texts(v) and v for v in value),
+        "a list of commands, each a list of texts",
+    ),
     "student": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
     "stages": (lambda value: isinstance(value, dict) and bool(value), "names and configs"),
     "teachers": (lambda value: isinstance(value, dict), "names and configs"),
@@ -126,6 +130,8 @@ class Plan:
         student: the student, or its config's path alone.
         teachers: name of the row to the teacher, or to its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
+        show: more such commands, run in turn before the trainings; the last word of the last one is a picture, which is
+            named at the end.
         custom: ``DATASETS.CUSTOM`` for data that has no builtin name; relative to the present folder.
         opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.
@@ -141,6 +147,7 @@ class Plan:
     student: TrainingPlan
     teachers: dict[str, TeacherPlan]
     prepare: list[str] = field(default_factory=list)
+    show: list[list[str]] = field(default_factory=list)
     custom: list[list[str]] = field(default_factory=list)
     opts: list[str] = field(default_factory=list)
     images: int = 0

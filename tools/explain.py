@@ -23,6 +23,7 @@ from detectron2.data import MetadataCatalog
 
 from wsis.config import load_cfg
 from wsis.config.params import read
+from wsis.data.classes import names_of
 from wsis.data.folders import find_images
 from wsis.data.images import UnreadableImageError, read_image
 from wsis.data.mapper import TeacherDatasetMapper
@@ -34,7 +35,9 @@ from wsis.engine import (
     output_path,
     run_tool,
 )
+from wsis.engine.checkpoint import trained_categories
 from wsis.engine.cli import choose_device
+from wsis.engine.prediction import resolve_categories
 from wsis.errors import ConfigError, DataError, counted
 from wsis.methods.bbam.config import BBAMParams
 from wsis.methods.bbam.demo import demo_settings
@@ -49,6 +52,8 @@ def resolve_classes(cfg: CfgNode) -> list[str]:
     Raises:
         ConfigError: the dataset that knows them is not at hand.
     """
+    if trained_categories(cfg):
+        return names_of(resolve_categories(cfg))
     if cfg.MODEL.ROI_HEADS.NUM_CLASSES or cfg.MODEL.RETINANET.NUM_CLASSES or not cfg.DATASETS.TRAIN:
         return []
     try:

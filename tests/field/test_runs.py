@@ -201,9 +201,10 @@ def test_weights_remember_their_classes(again, tmp_path, caplog, known_by):
     cfg = load_cfg(config, ["MODEL.WEIGHTS", str(weights)])
     assert trained_categories(cfg) == TRAINED
     with caplog.at_level(logging.WARNING):
-        assert resolve_categories(cfg) == TRAINED
+        assert resolve_categories(cfg) == [{"id": 8, "name": "wide"}, {"id": 1, "name": "tall"}]
     assert (
-        "its classes are by now tall, wide; the weights were trained with wide, tall" in caplog.text
+        "its classes are by now tall, wide; the weights were trained with wide, tall, matched by name"
+        in caplog.text
     )
     assert resolve_categories(cfg, ["flach", "hoch"])[1] == {"id": 2, "name": "hoch"}
     with pytest.raises(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from wsis.data.source import CocoSource
 from wsis.data.source_checks import is_integer
 
 Categories = list[dict[str, Any]]
-"""``id`` and ``name`` of classes, in the order of the contiguous index, which is that of the ids."""
+"""``id`` and ``name`` of classes, in the order of the contiguous index."""
 
 CLASSES_FILE = "classes.json"
 """Beside ``config.yaml`` and the checkpoints of a training: its classes."""
@@ -20,10 +22,7 @@ CLASSES_FILE = "classes.json"
 
 def categories_of(source: CocoSource, class_agnostic: bool = False) -> Categories:
     """The classes that a model learns from a source."""
-    if class_agnostic:
-        return [{"id": 1, "name": "object"}]
-    ordered = sorted(source.categories, key=lambda category: category["id"])
-    return [{"id": category["id"], "name": category["name"]} for category in ordered]
+    return [{"id": 1, "name": "object"}] if class_agnostic else source.run_categories
 
 
 def names_of(categories: Categories) -> list[str]:
@@ -31,8 +30,26 @@ def names_of(categories: Categories) -> list[str]:
     return [category["name"] for category in categories]
 
 
+def same_names(found: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Which of some known names each name means: the same one; else, of the others, the only one that differs no more
+    than in case, spaces, ``_`` and ``-``. Names that mean none, or none alone, are left out.
+    """
+    pairs = {name: name for name in found if name in known}
+    theirs, ours = (
+        Counter(_plain(n) for n in {*names} if n not in pairs) for names in (found, known)
+    )
+    alone = {_plain(n): n for n in known if n not in pairs and ours[_plain(n)] == 1}
+    others = (n for n in found if n not in pairs and theirs[_plain(n)] == 1)
+    return pairs | {name: alone[_plain(name)] for name in others if _plain(name) in alone}
+
+
+def _plain(name: str) -> str:
+    words = unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ")
+    return " ".join(words.split())
+
+
 def matched(source: CocoSource, categories: Categories) -> CocoSource | None:
-    """A source with these categories in place of its own, each found by its name.
+    """A source in which these classes count in this order, each found by its name; its own ids and names stay.
 
     Args:
         source: the data.
@@ -42,20 +59,14 @@ def matched(source: CocoSource, categories: Categories) -> CocoSource | None:
         The source itself where the order of its classes is the same; None where a class is not among the categories, or
         a name is there twice.
     """
-    if source.class_names == names_of(categories):
+    own, wanted = source.class_names, names_of(categories)
+    if own == wanted:
         return source
-    theirs = {category["name"]: category["id"] for category in categories}
-    ids = {c["id"]: theirs.get(c["name"]) for c in source.categories}
-    if None in ids.values() or len(set(ids.values())) < len(ids) or len(theirs) < len(categories):
+    meant = same_names(own, wanted)
+    if len(meant) < len(own) or len(set(wanted)) < len(wanted):
         return None
-    images = [
-        {**image, "image_labels": [ids[tag] for tag in image["image_labels"]]}
-        if "image_labels" in image
-        else image
-        for image in source.images
-    ]
-    annotations = [{**a, "category_id": ids[a["category_id"]]} for a in source.annotations]
-    return replace(source, images=images, annotations=annotations, categories=categories)
+    named = {theirs: name for name, theirs in meant.items()}
+    return replace(source, classes=tuple(named.get(name, name) for name in wanted))
 
 
 def brief(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 
+from wsis.data.classes import same_names
 from wsis.data.source import CocoSource, check_document, read_document
 from wsis.data.source_checks import is_image_id, is_integer, is_number, show
 from wsis.data.tidy import unique_names, usable_mask, whole
@@ -224,7 +225,8 @@ def _images_by_name(other: CocoSource, source: CocoSource) -> dict[Any, Any]:
 def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[int, int]:
     """Category id of the file to that of the source."""
     ours = {category["name"]: category["id"] for category in source.categories}
-    classes = {c["id"]: ours[c["name"]] for c in other.categories if c["name"] in ours}
+    meant = same_names([c["name"] for c in other.categories], list(ours))
+    classes = {c["id"]: ours[meant[c["name"]]] for c in other.categories if c["name"] in meant}
     if not classes:
         raise DataError(
             f"{other.json_file}: none of its classes ({', '.join(other.class_names[:5])}) is a class of "

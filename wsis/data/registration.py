@@ -333,10 +333,11 @@ def _resolve(node: CfgNode, key: str, number: int, name: str) -> None:
 
 
 def _set_metadata(name: str, source: CocoSource, class_names: list[str], agnostic: bool) -> None:
-    ids = sorted(category["id"] for category in source.categories)
     values: dict[str, Any] = {
         "thing_classes": class_names,
-        "thing_dataset_id_to_contiguous_id": {c: 0 if agnostic else i for i, c in enumerate(ids)},
+        "thing_dataset_id_to_contiguous_id": {
+            c: 0 if agnostic else i for c, i in source.id_to_contiguous.items()
+        },
     }
     metadata = MetadataCatalog.get(name)
     if any(metadata.get(key, value) != value for key, value in values.items()):

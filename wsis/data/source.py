@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Collection, Sequence
@@ -41,6 +42,8 @@ class CocoSource:
         bad_box: one line about them.
         no_box: one line about the annotations without a box, "" = all have one.
         remarks: what was left out or guessed when the file was read, one line each.
+        classes: those of the run by name, in the order of its contiguous index, all of the file among them; empty =
+            the file's own.
         has_told: what the log has about the file.
     """
 
@@ -55,6 +58,7 @@ class CocoSource:
     bad_box: str = ""
     no_box: str = ""
     remarks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     has_told: list[str] = field(default_factory=list, repr=False)
 
     def check_boxes(self, bad_box: str = "error", need_boxes: bool = True) -> CocoSource:
@@ -104,15 +108,35 @@ class CocoSource:
         masked = self.table.where(self.table.has("segmentation") & ~self.table.crowds)
         return any(a.get("segmentation") for a in masked)
 
+    @cached_property
+    def run_categories(self) -> list[dict[str, Any]]:
+        """``id`` and ``name`` of the classes of the run, in the order of the contiguous index, by default that of the
+        ids. Ids are the file's; those of classes that it lacks are counted on.
+        """
+        own = sorted(self.categories, key=lambda category: category["id"])
+        if not self.classes:
+            return [{"id": category["id"], "name": category["name"]} for category in own]
+        ids = {category["name"]: category["id"] for category in own}
+        further = itertools.count(own[-1]["id"] + 1)
+        return [{"id": ids[n] if n in ids else next(further), "name": n} for n in self.classes]
+
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes in the order of the contiguous index (by ascending category id)."""
-        return [c["name"] for c in sorted(self.categories, key=lambda c: c["id"])]
+        """Names of the classes in the order of the contiguous index."""
+        return [category["name"] for category in self.run_categories]
 
     @cached_property
     def id_to_contiguous(self) -> dict[int, int]:
-        """Category id of the file to contiguous index, 0-based."""
-        return {c: i for i, c in enumerate(sorted(c["id"] for c in self.categories))}
+        """Category id to contiguous index, 0-based."""
+        return {category["id"]: index for index, category in enumerate(self.run_categories)}
+
+    @cached_property
+    def own_values(self) -> tuple[int, ...]:
+        """Values of label maps by those of the run: the file's own classes count 1, 2, ... by their ids; -1 for one
+        that the file lacks.
+        """
+        values = {c: value for value, c in enumerate(sorted(c["id"] for c in self.categories), 1)}
+        return 0, *(values.get(category["id"], -1) for category in self.run_categories)
 
     def annotations_of(self, image_id: int | str) -> list[Annotation]:
         """The annotations of one image, in the file's order."""

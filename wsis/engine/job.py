@@ -118,10 +118,12 @@ class Job(ABC):
     def folders(self) -> tuple[OutputFolder, ...]:
         """Where semantic labels and score maps go."""
         output, root = self.folder.parent, self.source.image_root
-        made_with = provenance_digest(self.provenance)
+        made_with, values = provenance_digest(self.provenance), self.source.own_values
         return (
-            LabelFolder(output / "pseudo_labels" / self.name, root, self.label_names),
-            ScoreMapFolder(output / "score_maps" / self.name, root, self.map_names, made_with),
+            LabelFolder(output / "pseudo_labels" / self.name, root, values, self.label_names),
+            ScoreMapFolder(
+                output / "score_maps" / self.name, root, values, self.map_names, made_with
+            ),
         )
 
     @cached_property
@@ -183,7 +185,8 @@ class Job(ABC):
                 f"{counted(len(self.images), 'image')}, the first is {missing[0]!r}; run again with --resume"
             )
         readable = [image for image in self.source.images if image["id"] not in index.failed]
-        class_names = ["object"] if self.class_agnostic else self.source.class_names
+        own = replace(self.source, classes=()).class_names
+        class_names = ["object"] if self.class_agnostic else own
         for folder in self.folders:
             folder.finish(readable, self.provenance, class_names)
 

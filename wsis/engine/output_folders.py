@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,8 @@ class OutputFolder(ABC):
     Attributes:
         folder: of the dataset.
         image_root: folder that the images' names are relative to.
+        values: on disk of each value that the teacher gives a class, see
+            :attr:`wsis.data.source.CocoSource.own_values`.
         names: of the maps that the teacher makes; without any, nothing is written.
         kind: the manifest's key for the names.
         suffix: of a file.
@@ -42,6 +44,7 @@ class OutputFolder(ABC):
 
     folder: Path
     image_root: str
+    values: tuple[int, ...]
     names: tuple[str, ...] = ()
 
     kind: ClassVar[str]
@@ -128,7 +131,7 @@ class OutputFolder(ABC):
         Args:
             images: all that could be read.
             provenance: see :func:`wsis.engine.provenance.provenance`.
-            class_names: in the order of the contiguous index.
+            class_names: by value on disk.
 
         Raises:
             WsisError: the file of an image is not there.
@@ -158,7 +161,10 @@ class LabelFolder(OutputFolder):
         """See :meth:`OutputFolder.write_one`."""
         if unknown:
             item = np.where((item == 0) & np.any(unknown, axis=0), IGNORE, item)
-        write_label(path, item)
+        values = np.arange(IGNORE + 1, dtype=np.uint8)
+        own = np.array(self.values[:IGNORE])
+        values[: len(own)] = np.where(own < 0, IGNORE, own)
+        write_label(path, values[item])
 
 
 @dataclass(frozen=True)
@@ -181,4 +187,7 @@ class ScoreMapFolder(OutputFolder):
 
     def write_one(self, path: Path, item: Any, file_name: str, unknown: list[np.ndarray]) -> None:
         """See :meth:`OutputFolder.write_one`."""
-        write_score_maps(path, item, file_name, self.made_with)
+        values = np.array(self.values)[item.classes]
+        order = np.argsort(values)[int((values < 0).sum()) :]
+        maps = replace(item, classes=values[order], scores=item.scores[order])
+        write_score_maps(path, maps, file_name, self.made_with)

@@ -157,8 +157,8 @@ def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categor
             )
         return _numbered(cfg, class_names)
     if trained:
-        _compare(cfg, trained)
-        return _numbered(cfg, known, {i: each["id"] for i, each in enumerate(trained)})
+        trained = _with_ids_of_today(cfg, trained)
+        return _numbered(cfg, names_of(trained), {i: c["id"] for i, c in enumerate(trained)})
     reasons = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         listed = name in MetadataCatalog.list()  # asking for another one would make it
@@ -176,19 +176,25 @@ def resolve_categories(cfg: CfgNode, class_names: Sequence[str] = ()) -> Categor
     raise ConfigError(f"{reason}; without the dataset name its classes by --classes FILE")
 
 
-def _compare(cfg: CfgNode, trained: Categories) -> None:
-    """Says in one line if the training's dataset has other classes by now than the weights know."""
+def _with_ids_of_today(cfg: CfgNode, trained: Categories) -> Categories:
+    """The classes of the weights with the ids and names that the training's dataset has by now, where it knows them
+    by name; what changed is told in one line.
+    """
     for name in cfg.DATASETS.TRAIN[:1]:
         try:
             register_custom(cfg)
             source = get_source(name, bad_box="later", need_boxes=False)
         except WsisError:  # nothing of it is needed
             continue
-        if matched(source, trained) is not source:
+        same = matched(source, trained)
+        if same is not source:
+            used = "which are used" if same is None else "matched by name; the file's ids are used"
             source.tell(
                 f"its classes are by now {brief(source.class_names)}; the weights were trained with "
-                f"{brief(names_of(trained))}, which are used"
+                f"{brief(names_of(trained))}, {used}"
             )
+        return trained if same is None else same.run_categories
+    return trained
 
 
 def _numbered(
@@ -214,6 +220,7 @@ def prediction_provenance(cfg: CfgNode, categories: Categories, threshold: float
         "weights_sha256": weights_sha256(cfg),
         "score_threshold": threshold,
         "classes": [category["name"] for category in categories],
+        "category_ids": [category["id"] for category in categories],
     }
 
 

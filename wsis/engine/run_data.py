@@ -13,7 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from wsis.data.build import dataset_source
-from wsis.data.classes import Categories, brief, names_of
+from wsis.data.classes import Categories, matched, names_of
 from wsis.data.image_checks import BAD_IMAGE_CURE, check_image_files
 from wsis.data.plausible import doubts, no_object
 from wsis.data.registration import (
@@ -51,24 +51,20 @@ def prepare(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     names = dataset_names(cfg, purpose)
     resume = purpose != "generate" and args.resume
     trained: Categories | None = None
-    if not cfg.DATASETS.CLASS_AGNOSTIC:
+    if not cfg.DATASETS.CLASS_AGNOSTIC and (purpose == "train" or not method_of(cfg).class_free):
         trained = trained_categories(cfg, resume) or None
-    of_weights = names_of(trained or [])
+    known = names_of(trained or [])
     if trained is not None and (purpose == "generate" or (purpose == "train" and not resume)):
-        # a teacher may know other classes than its boxes have, and pretrained weights be of anything
+        # a teacher may do with other classes than it knows, and pretrained weights be of anything
         register_custom(cfg)
         source = get_source(names[0], bad_box="later", need_boxes=False)
-        if set(source.class_names) != set(names_of(trained)):
-            if purpose == "generate":
-                known = (
-                    f"({brief(names_of(trained))}), not with its own ({brief(source.class_names)})"
-                )
-                source.tell(f"the weights were trained with other classes {known}")
+        same = matched(source, trained)
+        if same is None or (purpose == "train" and len(source.categories) < len(trained)):
             trained = None
     prepare_datasets(cfg, names, trained)
     if purpose != "train":
-        own = MetadataCatalog.get(names[0]).thing_classes
-        method_of(cfg).match_classes(cfg, own, of_weights)
+        own = MetadataCatalog.get(names[0]).thing_classes if trained is None else known
+        method_of(cfg).match_classes(cfg, own, known)
 
 
 def check_data(cfg: CfgNode, names: Sequence[str], purpose: Purpose) -> dict[str, list[int | str]]:

@@ -153,7 +153,7 @@ class InstanceEvaluator(COCOEvaluator):
         source = get_source(dataset_name, bad_box="later", need_boxes=False)
         document = {
             "images": source.images,
-            "categories": source.categories,
+            "categories": source.run_categories,
             "annotations": source.annotations,
         }
         id_to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
@@ -209,6 +209,9 @@ class InstanceEvaluator(COCOEvaluator):
                 coco_eval.evaluate()
                 coco_eval.accumulate()
                 coco_eval.summarize()
+        index_of = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if class_names is not None and index_of is not None:  # pycocotools goes by ids
+            class_names = [class_names[index_of[c]] for c in sorted(index_of)]
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)
         extra = {**_extra_ap(coco_eval), **_best_overlap(coco_eval)}
         logger.info(

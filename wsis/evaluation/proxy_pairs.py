@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from wsis.data.classes import same_names
 from wsis.data.source import Annotation, CocoSource
 from wsis.errors import DataError, counted
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy
@@ -146,23 +147,28 @@ def matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotat
             )
     proxy_sizes, gt_sizes = _image_sizes(proxy), _image_sizes(gt)
     proxy_names, gt_names = ({c["id"]: c["name"] for c in s.categories} for s in (proxy, gt))
+    meant = same_names(list(proxy_names.values()), list(gt_names.values()))
     for annotation in proxy.annotations:
         truth = true_of[annotation["id"]]
-        image_id, category_id = annotation["image_id"], annotation["category_id"]
+        image_id, class_name = annotation["image_id"], proxy_names[annotation["category_id"]]
         box: Any = annotation["bbox"]
         true_box: Any = truth.get("bbox", box)
         same_box = np.abs(np.subtract(box, true_box)).max() <= BOX_TOLERANCE
         for what, found, expected in (
             ("key 'image_id'", image_id, truth["image_id"]),
             ("height and width of its image", proxy_sizes[image_id], gt_sizes[truth["image_id"]]),
-            ("key 'category_id'", category_id, truth["category_id"]),
-            ("name of its category", proxy_names[category_id], gt_names[truth["category_id"]]),
+            (
+                "name of its category",
+                meant.get(class_name, class_name),
+                gt_names[truth["category_id"]],
+            ),
             ("key 'bbox'", box, box if same_box else true_box),
         ):
             if found != expected:
                 raise DataError(
                     f"{proxy.json_file}: annotation {annotation['id']}: {what}: found {found!r}, "
-                    f"expected {expected!r} as in {gt.json_file}"
+                    f"expected {expected!r} as in {gt.json_file}; take the file that the masks were made for, with "
+                    "masks added"
                 )
     return true_of
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from wsis.config.params import read
 from wsis.data.build import Batches, Mapper, build_train_loader, check_training_data
+from wsis.data.classes import brief
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError
 
@@ -29,11 +30,13 @@ class Method(nn.Module):
 
     Attributes:
         returns: the main entry of what eval mode returns per image, from which the evaluator follows.
+        class_free: its weights know no classes, so that those of any data do.
         needs_original_image: inputs in eval mode have ``original_image`` (H, W, 3) uint8 RGB.
         pixel_mean, pixel_std: (C, 1, 1), see :meth:`set_normalisation`.
     """
 
     returns: Result = "instances"
+    class_free: bool = False
     needs_original_image: bool = False
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
@@ -72,7 +75,7 @@ class Method(nn.Module):
     @classmethod
     def match_classes(cls, cfg: CfgNode, own: Sequence[str], known: Sequence[str]) -> None:
         """Called before a trained model is built. A model that can do with weights of other classes than the data have
-        says so in its keys; here nothing happens, and such weights do not fit.
+        says so in its keys; here such weights do not fit.
 
         Args:
             cfg: changed in place.
@@ -82,6 +85,13 @@ class Method(nn.Module):
         Raises:
             ConfigError: the weights know too little.
         """
+        missing = sorted({*own} - {*known})
+        if known and missing:
+            raise ConfigError(
+                f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS} was trained with the classes {brief(known)}, and so does not know "
+                f"{brief(missing)} of the data; give the data's categories the names that the weights know, remove "
+                "the others, or train on these data"
+            )
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]] | None:
         """Groups of the SGD optimizer with ``params``, ``lr`` and ``weight_decay``; None = Detectron2's."""

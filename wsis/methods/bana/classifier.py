@@ -105,6 +105,12 @@ class BANAClassifier(Teacher):
         }
 
     @classmethod
+    def match_classes(cls, cfg: CfgNode, own: Sequence[str], known: Sequence[str]) -> None:
+        """See :meth:`wsis.modeling.method.Method.match_classes`; VOC's classifier knows COCO's classes by their ids."""
+        if not cfg.MODEL.BANA.VOC_CLASSIFIER:
+            super().match_classes(cfg, own, known)
+
+    @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
         """Raises ConfigError or DataError where the training would, before it starts."""
         cls._training_parts(cfg)

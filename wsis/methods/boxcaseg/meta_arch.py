@@ -44,6 +44,7 @@ class BoxCaseg(Teacher):
     object out of each given box. A box as large as the image asks for the object of the whole image.
     """
 
+    class_free = True
     needs_image = False
     needs_original_image = True
     result_keys: tuple[str, ...] = ("MODEL.BOXCASEG",)

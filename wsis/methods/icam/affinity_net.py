@@ -103,6 +103,7 @@ class WalkRefiner:
 class AffinityModel(Maker):
     """A network of affinities and what it is made of, for the walks below and in boxes."""
 
+    class_free = True
     result_keys = ("MODEL", "INPUT")
 
     @configurable

@@ -75,6 +75,7 @@ class IRN(TagTeacher):
     walk along its edges; the label is named "irn", and so are the maps.
     """
 
+    class_free = True
     result_keys = ("MODEL", "INPUT")
 
     label_names = (NAME,)

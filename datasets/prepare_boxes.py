@@ -106,7 +106,7 @@ def convert_voc(args: argparse.Namespace) -> tuple[dict[str, Any], Path, list[st
         raise DataError(last)
     document = to_document(folder.records, names, args.zero_based)
     if not document["annotations"]:
-        raise DataError(f"{args.input}: the XML files have no object")
+        raise DataError(f"{args.input}: the XML files have no object; draw a box around each one")
     return document, root, [f"note: {note}" for note in hints(folder, args.zero_based)], []
 
 

@@ -24,7 +24,7 @@ from wsis.config import get_cfg, load_cfg
 from wsis.data.advice import advice
 from wsis.data.inspection import DatasetReport, inspect_file, inspect_images
 from wsis.data.registration import prepare_datasets, register_custom
-from wsis.engine import apply_short_words, run_tool
+from wsis.engine import apply_short_words, output_path, run_tool
 from wsis.engine.progress import Progress
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.structures.proxy_file import write_json_atomic
@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--tags", action="store_true", help="annotations may lack boxes")
     add("--config-file", metavar="FILE", help="check the datasets of this config instead")
     add("--no-images", action="store_true", help="leave the image files alone")
-    add("--json-output", metavar="JSON", help="write everything to this file")
+    add("--json-output", type=output_path, metavar="JSON", help="write everything to this file")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args(argv)
     if (args.json is None) == (args.config_file is None):

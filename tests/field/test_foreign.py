@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.data.builders import coco, write_json
-from tests.data.converters import main_of, write_xml
+from tests.data.converters import BOX, main_of, write_xml
 from wsis.data.external_masks import join_masks
 from wsis.data.source import check_document, load_source
 from wsis.errors import DataError
@@ -31,9 +31,20 @@ FILES = {
     "COCO captions": ({"images": [], "annotations": [{"id": 1, "caption": "a"}]}, "instances_"),
     "COCO results": ([{"image_id": 1, "category_id": 1, "bbox": [], "score": 1}], "MODEL.EXTERNAL"),
     "Labelbox": ([{"data_row": {}, "projects": {}}], "export the project as COCO"),
-    "Datumaro": ({"info": {}, "categories": {}, "items": []}, "export it as COCO"),
-    "CreateML": ([{"image": "a.png", "annotations": []}], "export it as COCO"),
+    "Datumaro": ({"info": {}, "categories": {}, "items": []}, "as COCO"),
+    "CreateML": ([{"image": "a.png", "annotations": []}], "as COCO"),
     "Supervisely": ({"description": "", "size": {}, "objects": []}, "as COCO"),
+    "VIA 3": ({"project": {}, "file": {}, "metadata": {}, "view": {}}, "from VIA 2"),
+    "Detectron2's dicts": ([{"file_name": "a", "image_id": 1, "annotations": []}], "convert_to"),
+    "MMDetection": ([{"filename": "a.png", "ann": {}}], "docs/formats.md"),
+    "BDD100K": ([{"name": "a.png", "labels": []}], "to_coco"),
+    "FiftyOne": ({"samples": []}, "as COCO"),
+    "a manifest of labels": ({"wsis": {}, "classes": [], "labels": []}, "name the box file"),
+    "JSON Lines": ('{"file_name": "a.png"}\n{"file_name": "b.png"}', "one JSON document"),
+    "a table .CSV.": ("filename,width,height,class\na.png,64,48,cat", "docs/formats.md"),
+    "a web page": ("<!DOCTYPE html><html>", "signed in"),
+    "a pointer of Git LFS": ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    "an empty file": (" \n", "download the file again"),
     "a ZIP archive": ("PK\x03\x04 rest", "unpack it"),
 }
 
@@ -93,6 +104,10 @@ XML = {
     ),
     "polygons": (f"{START}{POLYGON}</annotation>", "no <bndbox> .found <polygon>"),
     "CVAT": ("<annotations/>", r"found <annotations> \(CVAT for images\), expected VOC's .*cvat"),
+    "two boxes of one object": (
+        f"{START}<object><name>cat</name>{BOX.format(1, 1, 9, 9) * 2}</object></annotation>",
+        "found 2 <bndbox>, expected one; write an <object> for each",
+    ),
     "another root": ("<svg/>", "found <svg>, expected VOC's <annotation>"),
 }
 

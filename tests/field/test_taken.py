@@ -67,6 +67,14 @@ SILENT = {
     "no flag": changed(DOCUMENT, (*AT, "iscrowd"), None),
     "a gap of a table": changed(DOCUMENT, (*AT, "iscrowd"), math.nan),
     "a flat polygon": changed(DOCUMENT, (*AT, "segmentation"), MASK[0]),
+    "numbers in quotes": changed(DOCUMENT, (*AT, "bbox"), ["2", "2", "7", "7.0"]),
+    "a box as text": changed(DOCUMENT, (*AT, "bbox"), "[2, 2, 7, 7]"),
+    "a mask as text": changed(DOCUMENT, (*AT, "segmentation"), json.dumps(MASK)),
+    "points in pairs": changed(
+        DOCUMENT, (*AT, "segmentation"), [[MASK[0][i : i + 2] for i in range(0, len(MASK[0]), 2)]]
+    ),
+    "an area in quotes": changed(DOCUMENT, (*AT, "area"), "40"),
+    "no mask": changed(DOCUMENT, (*AT, "segmentation"), {}),
     "no score": changed(DOCUMENT, (*AT, "score"), None),
     "sizes as text": changed(DOCUMENT, ("images", 0, "height"), "10"),
     "categories nobody uses": coco({"bbox": [2, 2, 7, 7]}, categories={9: "cat", 0: "placeholder"}),
@@ -91,7 +99,7 @@ TOLD = {
             DOCUMENT, (*AT, "segmentation"), [*MASK, [1, 1], [1, 1, 2, 2], [1, 1, 2, 2, 3, 3, 4]]
         ),
         [
-            "3 polygons have less than three points: left out of their masks, the first is annotation 1"
+            "3 polygons have less than three points, or a number too few: left out of their masks, .* 1"
         ],
     ),
     "nothing but specks": (
@@ -114,7 +122,24 @@ TOLD = {
         changed(DOCUMENT, (*AT, "area"), None),
         ["1 annotation has an area that is no number: computed"],
     ),
-    "area as text": (changed(DOCUMENT, (*AT, "area"), "40"), ["1 annotation has an area"]),
+    "area as text": (changed(DOCUMENT, (*AT, "area"), "big"), ["1 annotation has an area"]),
+    "area below 0": (changed(DOCUMENT, (*AT, "area"), -1), ["1 annotation has an area"]),
+    "names of classes": (
+        changed(DOCUMENT, (*AT, "category_id"), "cat"),
+        ["1 annotation names a class for category_id"],
+    ),
+    "no box": (
+        changed(changed(DOCUMENT, (*AT, "bbox"), ...), (*AT, "area"), ...),
+        ["1 annotation has no box: the one around the mask is taken, the first is annotation 1"],
+    ),
+    "no number for an id": (
+        changed(changed(DOCUMENT, (*AT, "id"), None), ("annotations", 1, "id"), None),
+        ["2 annotations have no number for an id: counted from 1, the first is annotation None"],
+    ),
+    "a class that is listed again": (
+        changed(DOCUMENT, ("categories",), DOCUMENT["categories"] + DOCUMENT["categories"][:1]),
+        ["1 class is listed again with the same id and name; each counts once"],
+    ),
     **{
         f"a size of {size}": (
             changed(DOCUMENT, ("images", 0, "width"), size),

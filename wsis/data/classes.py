@@ -36,14 +36,15 @@ def same_names(found: Sequence[str], known: Sequence[str]) -> dict[str, str]:
     """
     pairs = {name: name for name in found if name in known}
     theirs, ours = (
-        Counter(_plain(n) for n in {*names} if n not in pairs) for names in (found, known)
+        Counter(plain_name(n) for n in {*names} if n not in pairs) for names in (found, known)
     )
-    alone = {_plain(n): n for n in known if n not in pairs and ours[_plain(n)] == 1}
-    others = (n for n in found if n not in pairs and theirs[_plain(n)] == 1)
-    return pairs | {name: alone[_plain(name)] for name in others if _plain(name) in alone}
+    alone = {plain_name(n): n for n in known if n not in pairs and ours[plain_name(n)] == 1}
+    others = (n for n in found if n not in pairs and theirs[plain_name(n)] == 1)
+    return pairs | {name: alone[plain_name(name)] for name in others if plain_name(name) in alone}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without what spellings differ in: case, spaces, ``_`` and ``-``, the form of letters."""
     words = unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ")
     return " ".join(words.split())
 

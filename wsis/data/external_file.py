@@ -14,9 +14,10 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 from wsis.data.classes import same_names
+from wsis.data.image_names import unique_names
 from wsis.data.source import CocoSource, check_document, read_document
 from wsis.data.source_checks import is_image_id, is_integer, is_number, show
-from wsis.data.tidy import unique_names, usable_mask, whole
+from wsis.data.values import usable_mask, whole
 from wsis.errors import DataError, counted
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, read_mask, rle_area
@@ -68,7 +69,8 @@ def read_masks(
     if isinstance(document, list):
         entries = [(f"{path}: entry {i}", entry) for i, entry in enumerate(document)]
         image_ids: dict[Any, Any] | None = None
-        classes = {c: c for c in source.id_to_contiguous}
+        classes = {c["id"]: c["id"] for c in source.categories}
+        classes |= {c["name"]: c["id"] for c in source.categories}
     else:
         other = check_document(document, path, "", sha256, bad_box="skip", need_boxes=False)
         entries = [
@@ -182,8 +184,8 @@ class ImageFinder:
         return next((self._names[form] for form in forms if form in self._names), None)
 
 
-def _known_class(category_id: Any, classes: dict[int, int], label: str, source: CocoSource) -> int:
-    if not is_integer(category_id) or category_id not in classes:
+def _known_class(category_id: Any, classes: dict[Any, int], label: str, source: CocoSource) -> int:
+    if not is_image_id(category_id) or category_id not in classes:
         raise DataError(
             f"{label}: key 'category_id': {show(category_id)} is not among the categories of {source.json_file}; "
             f"{ANY_CLASS_HINT}"
@@ -222,7 +224,7 @@ def _images_by_name(other: CocoSource, source: CocoSource) -> dict[Any, Any]:
     return ids
 
 
-def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[int, int]:
+def _classes_by_name(other: CocoSource, source: CocoSource) -> dict[Any, int]:
     """Category id of the file to that of the source."""
     ours = {category["name"]: category["id"] for category in source.categories}
     meant = same_names([c["name"] for c in other.categories], list(ours))

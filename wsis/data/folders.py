@@ -44,7 +44,9 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """The files of a folder and of its subfolders, linked ones too, by name; none twice through a link."""
+    """The files of a folder and of its subfolders, linked ones too, by name; none twice through a link. What macOS puts
+    beside each file, "._" and its name, is none.
+    """
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)
@@ -53,7 +55,7 @@ def walk_files(root: Path) -> Iterator[Path]:
             continue
         seen.add(place)
         folders.sort()
-        yield from (Path(folder, name) for name in sorted(files))
+        yield from (Path(folder, n) for n in sorted(files) if not n.startswith("._"))
 
 
 def images_of(root: Path) -> tuple[list[Path], list[Path]]:

@@ -2,31 +2,93 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 _BOXES = "turn it into boxes.json by datasets/prepare_boxes.py --from {}"
+_EXPORT = "export the project as COCO"
+_UNPACK = "unpack it and name the JSON file in it"
+_INSTANCES = "take the file instances_*.json instead"
+_WRITE = "write its boxes as COCO (docs/formats.md says what can be turned into it)"
 _CURES = {
     "LabelMe": _BOXES.format("labelme"),
     "VGG Image Annotator (VIA)": _BOXES.format("via"),
+    "VIA 3": f"{_EXPORT} from VIA 2",
     "CVAT for images": f"export it as COCO 1.0, or {_BOXES.format('cvat')}",
     "PASCAL VOC": "turn the folder into boxes.json by datasets/prepare_voc_xml.py",
     "Open Images": _BOXES.format("openimages"),
     "YOLO": _BOXES.format("yolo"),
-    "Label Studio": "export the project as COCO (its form JSON has boxes in percent)",
-    "Datumaro": "export it as COCO",
-    "COCO panoptic": "take the file instances_*.json instead, or make it by panopticapi's "
-    "converters/panoptic2detection_coco_format.py",
-    "COCO captions": "take the file instances_*.json instead",
+    "Label Studio": f"{_EXPORT} (its form JSON has boxes in percent)",
+    "COCO panoptic": f"{_INSTANCES}, or make it by panopticapi's converters/panoptic2detection_coco_format.py",
+    "COCO captions": _INSTANCES,
     "COCO results": "a dataset is an object with images, annotations and categories; results are read by "
     "MODEL.EXTERNAL.FILE (docs/external_masks.md)",
-    "Supervisely": "export the project as COCO",
-    "Labelbox": "export the project as COCO",
-    "CreateML": "export it as COCO",
+    "marks of the report page": "name it by --marks of tools/apply_marks.py",
+    "a manifest of labels or score maps": "name the box file",
     "GeoJSON": "turn its shapes into boxes in pixels of the images, as COCO",
-    "a ZIP archive": "unpack it and name the JSON file in it",
-    "a gzip archive": "unpack it and name the JSON file in it",
+    "Detectron2's dicts": "write it by detectron2.data.datasets.coco.convert_to_coco_json",
+    "MMDetection": _WRITE,
+    "Cityscapes": _WRITE,
+    "BDD100K": f"turn it into COCO by bdd100k.label.to_coco, or {_WRITE}",
+    "JSON Lines": "write one JSON document with the lists images, annotations and categories",
+    "a table (CSV)": _WRITE,
+    "a ZIP archive": _UNPACK,
+    "a gzip archive": _UNPACK,
+    "a web page": "download the file itself, signed in if need be",
+    "a pointer of Git LFS": "fetch the file itself by git lfs pull",
+    "an image": "name the JSON file by --json and the folder by --images",
+    "an empty file": "write or download the file again",
 }
+_FIRST_BYTES = (
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"version https://git-lfs", "a pointer of Git LFS"),
+)
+_TEXTS = (
+    (r"\Z", "an empty file"),
+    (r"<!doctype html|<html", "a web page"),
+    (r"(?s).*<annotations", "CVAT for images"),
+    (r"(?s).*<annotation", "PASCAL VOC"),
+    (r"ImageID,", "Open Images"),
+    (r"#?filename,.*region_shape_attributes", "VGG Image Annotator (VIA)"),
+    (r"(?s)([^{<]*\n)?(names|train|path|nc):", "YOLO"),
+    (r"\d+(\.0*)?([ \t]+[-+.\de]+){4,}[ \t]*(\n|\Z)", "YOLO"),
+    (r'\{.*"data_row"', "Labelbox"),
+    (r"[^{<\n]*(,[^{<\n]*){3,}(\n|\Z)", "a table (CSV)"),
+)
+"""How the text of a file begins that is no JSON."""
+_KEYS = (
+    ("LabelMe", {"shapes", "imagePath"}),
+    ("VGG Image Annotator (VIA)", {"_via_img_metadata"}),
+    ("VIA 3", {"project", "file", "metadata", "view"}),
+    ("Datumaro", {"items", "categories"}),
+    ("Supervisely", {"objects", "size"}),
+    ("Labelbox", {"data_row"}),
+    ("Cityscapes", {"imgHeight", "imgWidth", "objects"}),
+    ("MMDetection", {"metainfo", "data_list"}),
+    ("a manifest of labels or score maps", {"wsis", "classes"}),
+    ("FiftyOne", {"samples"}),
+    ("FiftyOne", {"classes", "labels"}),
+    ("SageMaker Ground Truth", {"source-ref"}),
+    ("VoTT", {"assets", "tags"}),
+    ("marks of the report page", {"accepted", "rejected", "proxy_sha256"}),
+)
+"""Keys of a file that is one object."""
+_ITEM_KEYS = (
+    ("Detectron2's dicts", {"file_name", "image_id", "annotations"}),
+    ("MMDetection", {"filename", "ann"}),
+    ("BDD100K", {"name", "labels"}),
+    ("Labelbox", {"data_row"}),
+    ("Label Studio", {"data", "annotations"}),
+    ("Label Studio", {"data", "completions"}),
+    ("Label Studio", {"image", "label"}),
+    ("Label Studio", {"image", "bbox"}),
+)
+"""Keys of the first item of a file that is a list."""
 
 
 def recognised(document: Any) -> str:
@@ -36,57 +98,41 @@ def recognised(document: Any) -> str:
         document: what the JSON parser made of the file.
     """
     first = document[0] if isinstance(document, list) and document else None
-    name = _of_object(document) if isinstance(document, dict) else _of_item(first)
-    return _told(name)
+    return _told(_of_object(document) if isinstance(document, dict) else _of_item(first))
 
 
 def recognised_text(content: bytes) -> str:
     """As :func:`recognised`, of the bytes of a file that is no JSON."""
     head = content[:4096].decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
-    line = head.partition("\n")[0].strip()
-    name = ""
-    if content[:4] == b"PK\x03\x04":
-        name = "a ZIP archive"
-    elif content[:2] == b"\x1f\x8b":
-        name = "a gzip archive"
-    elif "<annotations" in head:
-        name = "CVAT for images"
-    elif "<annotation" in head:
-        name = "PASCAL VOC"
-    elif line.startswith("ImageID,"):
-        name = "Open Images"
-    elif line.startswith("filename,") and "region_shape_attributes" in line:
-        name = "VGG Image Annotator (VIA)"
-    elif _are_numbers(line.split()) or (head.startswith(("names:", "train:", "path:", "nc:"))):
-        name = "YOLO"
-    elif head.startswith("{") and '"data_row"' in line:
-        name = "Labelbox"
-    return _told(name)
+    for start, name in _FIRST_BYTES:
+        if content.startswith(start):
+            return _told(name)
+    for pattern, name in _TEXTS:
+        if re.match(pattern, head, re.IGNORECASE):
+            return _told(name)
+    try:
+        first, end = json.JSONDecoder().raw_decode(head)
+    except (ValueError, RecursionError):
+        return ""
+    is_lines = isinstance(first, dict) and head[end:].lstrip().startswith("{")
+    return (recognised(first) or _told("JSON Lines")) if is_lines else ""
 
 
 def _told(name: str) -> str:
     if not name:
         return ""
-    kind = name if name.startswith("a ") else f"a file of {name}"
-    return f"found {kind}, expected a COCO JSON file of instances; {_CURES[name]}"
+    kind = name if name.startswith(("a ", "an ")) else f"a file of {name}"
+    cure = _CURES.get(name, _EXPORT)
+    return f"found {kind}, expected a COCO JSON file of instances; {cure}"
 
 
-def _are_numbers(words: list[str]) -> bool:
-    """Whether a line is one of YOLO's labels: a class and a box or a polygon."""
-    return len(words) >= 5 and all(word.replace(".", "", 1).isdigit() for word in words)
+def _of_keys(found: dict[str, Any], marks: Iterable[tuple[str, set[str]]]) -> str:
+    return next((name for name, keys in marks if keys <= found.keys()), "")
 
 
 def _of_object(document: dict[str, Any]) -> str:
-    marks = (
-        ("LabelMe", {"shapes", "imagePath"}),
-        ("VGG Image Annotator (VIA)", {"_via_img_metadata"}),
-        ("Datumaro", {"items", "categories"}),
-        ("Supervisely", {"objects", "size"}),
-        ("Labelbox", {"data_row"}),
-    )
-    for name, keys in marks:
-        if keys <= document.keys():
-            return name
+    if _of_keys(document, _KEYS):
+        return _of_keys(document, _KEYS)
     if document.get("type") == "FeatureCollection":
         return "GeoJSON"
     if {"data", "annotations"} <= document.keys() and "images" not in document:
@@ -110,12 +156,6 @@ def _of_item(entry: Any) -> str:
         return ""
     if "image_id" in entry and ("category_id" in entry or "segmentation" in entry):
         return "COCO results"
-    if "data_row" in entry:
-        return "Labelbox"
-    if ("data" in entry and ("annotations" in entry or "completions" in entry)) or (
-        "label" in entry and "image" in entry
-    ):
-        return "Label Studio"
     if "image" in entry and isinstance(entry.get("annotations"), list):
         return "CreateML"
-    return ""
+    return _of_keys(entry, _ITEM_KEYS)

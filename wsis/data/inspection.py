@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsis.data.classes import plain_name
 from wsis.data.dicts import mask_errors, one_line
 from wsis.data.image_checks import none_readable
 from wsis.data.image_names import FolderIndex
@@ -133,12 +134,14 @@ def _count(
     lines = _notes(images, annotations, by_id, names, bad_boxes, unused)
     lines += _unlisted(images, report.image_root)
     lines += doubts(images, annotations, made_by_teacher=is_proxy)
-    if len(annotations) == len(document["annotations"]) > 0:
+    tagged = any("image_labels" in image for image in images)
+    if len(annotations) == len(document["annotations"]) and not tagged:
         source = CocoSource(
             *(report.json_file, report.image_root, images, annotations, categories, sha256),
             bad_boxes=bad_boxes,
         )
-        lines += [no_object(source)] if any("bbox" in a for a in annotations) else []
+        boxes = not annotations or any("bbox" in a for a in annotations)
+        lines += [no_object(source)] if boxes else []
     report.notes += [f"{report.json_file}: {line}" for line in lines if line]
 
 
@@ -250,7 +253,8 @@ def _notes(
         seen.add(key)
     files = Counter(image["file_name"] for image in images)
     same_file = [file_name for file_name, number in files.items() if number > 1]
-    same_name = [text for text, number in Counter(names.values()).items() if number > 1]
+    alike = Counter(map(plain_name, names.values()))
+    same_name = list(dict.fromkeys(n for n in names.values() if alike[plain_name(n)] > 1))
     notes = []
     for found, text in (
         (
@@ -259,7 +263,7 @@ def _notes(
         ),
         (twice, "boxes that are there twice with one class: {}, the first is annotation {}"),
         (unused, "classes without an annotation: {}, the first is {!r}"),
-        (same_name, "names that belong to several categories: {}, the first is {!r}"),
+        (same_name, "names of several categories, case and spaces aside: {}, the first is {!r}"),
         (same_file, "files that are the image of several entries: {}, the first is {!r}"),
     ):
         if found:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from wsis.data.source import CocoSource, Image
 from wsis.data.table import Annotation, AnnotationTable
 from wsis.data.table_builder import table_of
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import xywh_to_xyxy
-from wsis.structures.rle import RLE, rle_area, segmentation_to_rle
+from wsis.structures.rle import rle_area, segmentation_to_rle, tight_box
 
 SLACK = 1.0
 """Pixels that rounding may move the side of a box or of a mask by."""
@@ -143,7 +142,7 @@ def _mask_doubts(table: AnnotationTable, sizes: dict[Any, tuple[int, int]]) -> l
     filled, strange = [], []
     for annotation in looked_at:
         width, height = sizes[annotation["image_id"]]
-        tight = _tight(annotation["segmentation"], height, width)
+        tight = tight_box(annotation["segmentation"], height, width)
         if tight is None:
             continue
         if is_filled_box(annotation, height, width):
@@ -169,20 +168,6 @@ def _mask_doubts(table: AnnotationTable, sizes: dict[Any, tuple[int, int]]) -> l
     return lines
 
 
-def _tight(segmentation: Any, height: int, width: int) -> np.ndarray | None:
-    """(4,) XYXY around a mask; None where it is malformed or has no pixel."""
-    if isinstance(segmentation, list):
-        try:
-            points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation])
-            return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
-        except (ValueError, TypeError):
-            return None
-    code = _code(segmentation, height, width)
-    if code is None or not rle_area(code):
-        return None
-    return xywh_to_xyxy(coco_mask.toBbox(code).tolist())
-
-
 def is_filled_box(annotation: Annotation, height: int, width: int) -> bool:
     """Whether the mask of an annotation is nothing but its box: a mark that a converter made it.
 
@@ -193,21 +178,15 @@ def is_filled_box(annotation: Annotation, height: int, width: int) -> bool:
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if not segmentation or box is None or min(box[2:]) <= 2 * SLACK:
         return False
-    tight = _tight(segmentation, height, width)
+    tight = tight_box(segmentation, height, width)
     if tight is None or np.abs(tight - xywh_to_xyxy(box)).max() > SLACK:
         return False
     if not isinstance(segmentation, list):
-        code = _code(segmentation, height, width)
-        return code is not None and rle_area(code) == round((tight[2:] - tight[:2]).prod())
+        return rle_area(segmentation_to_rle(segmentation, height, width)) == round(
+            (tight[2:] - tight[:2]).prod()
+        )
     if len(segmentation) > 1 or len(segmentation[0]) > 10:
         return False
     points = np.reshape(segmentation[0], (-1, 2))
     at_corner = (points == tight[:2]) | (points == tight[2:])
     return bool(at_corner.all()) and len(np.unique(points, axis=0)) == 4
-
-
-def _code(segmentation: Any, height: int, width: int) -> RLE | None:
-    try:
-        return segmentation_to_rle(segmentation, height, width)
-    except (ValueError, TypeError):
-        return None

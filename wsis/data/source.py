@@ -5,6 +5,7 @@ relied upon, or one line says what is wrong.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import itertools
 import logging
@@ -190,13 +191,8 @@ def read_document(json_file: str, image_root: str, lazily: bool = False) -> tupl
         content = Path(json_file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = getattr(error, "strerror", None) or error
-        cure = ""
-        if os.path.isdir(json_file):
-            swapped = os.path.isfile(image_root)
-            cure = "; " + (
-                "swap JSON file and image folder" if swapped else "name the JSON file in it"
-            )
-        raise DataError(f"{json_file}: cannot be read ({reason}){cure}") from error
+        cure = _reading_cure(json_file, image_root)
+        raise DataError(f"{json_file}: cannot be read ({reason}); {cure}") from error
     document = None
     if lazily:
         with contextlib.suppress(UnfitError):
@@ -205,13 +201,29 @@ def read_document(json_file: str, image_root: str, lazily: bool = False) -> tupl
         document = parse(content) if document is None else document
     except (ValueError, RecursionError) as error:
         foreign = recognised_text(content)
-        text = foreign or f"not valid JSON ({error}); write or download the file again"
+        is_text = not isinstance(error, UnicodeDecodeError)
+        cure = "write or download the file again" if is_text else "save it as UTF-8"
+        text = foreign or f"not valid JSON ({error}); {cure}"
         raise DataError(f"{json_file}: {text}") from error
     if image_root and not os.path.isdir(image_root):
+        what = "a file, no image folder" if os.path.exists(image_root) else "no such image folder"
         raise DataError(
-            f"{image_root}: no such image folder (for {json_file}); name the folder that its file names are relative to"
+            f"{image_root}: {what} (for {json_file}); name the folder that its file names are relative to"
         )
     return document, hashlib.sha256(content).hexdigest()
+
+
+def _reading_cure(json_file: str, image_root: str) -> str:
+    if os.path.isdir(json_file):
+        swapped = os.path.isfile(image_root)
+        return "swap JSON file and image folder" if swapped else "name the JSON file in it"
+    if any(sign in json_file for sign in "*?["):
+        return "a pattern stands for no file here; name one file"
+    path = Path(json_file)
+    there = sorted(each.name for each in path.parent.glob("*.json"))
+    alike = difflib.get_close_matches(path.name, there, 1) or there
+    hint = f"; {path.parent} has {alike[0]}" if alike else ""
+    return f"name it as it is called from {os.getcwd()}{hint}"
 
 
 def check_document(

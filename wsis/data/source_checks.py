@@ -22,6 +22,7 @@ SINGULAR = {"images": "image", "annotations": "annotation", "categories": "categ
 BAD_BOX_CURE = "set DATASETS.BAD_BOX skip to leave such boxes out"
 _CURES = {
     "list": "write the three lists images, annotations and categories, as COCO's instances_*.json has them",
+    "item": "remove it, or write it as COCO does",
     "no category": "write each class as {id, name} into 'categories'",
     "id": "write ids as whole numbers without quotes, each once",
     "twice": "number them 1, 2, ... anew",
@@ -100,7 +101,10 @@ def document_problems(document: Any, name: str, image_root: str) -> Iterator[Pro
         if not are_objects(value):
             whole = False
             text = f"{name}: key '{key}': expected a list of objects, found {show(value)}"
-            yield Problem(text, "list")
+            if isinstance(value, list):
+                place = next(i for i, item in enumerate(value) if not isinstance(item, dict))
+                text = f"{name}: key '{key}': expected a list of objects, found {show(value[place])} at place {place}"
+            yield Problem(text, "item" if isinstance(value, list) else "list")
     if not whole:
         return
     images, annotations, categories = (document[key] for key in LISTS)

@@ -11,8 +11,8 @@ import numpy as np
 
 from wsis.data.table import CHUNK, Annotation, AnnotationTable, Columns, Layout
 
-_NO_BOX = [0.0, 0.0, 0.0, 0.0]
-_DEFAULTS = {"bbox": _NO_BOX, "area": 0.0, "iscrowd": -1, "score": 1, "ignore_segmentation": {}}
+NO_BOX = [0.0, 0.0, 0.0, 0.0]
+_DEFAULTS = {"bbox": NO_BOX, "area": 0.0, "iscrowd": -1, "score": 1, "ignore_segmentation": {}}
 _COLUMNS = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscrowd"))
 _MOST = 2.0**53
 """Below this a float holds every integer."""
@@ -103,7 +103,7 @@ class TableBuilder:
             return None
         values = _by_key(chunk, kinds)
         ids, image_ids, categories = (values.get(k, ()) for k in ("id", "image_id", "category_id"))
-        boxes, areas = values.get("bbox", [_NO_BOX] * n), values.get("area", [0.0] * n)
+        boxes, areas = values.get("bbox", [NO_BOX] * n), values.get("area", [0.0] * n)
         crowds = values.get("iscrowd", [-1] * n)
         if (
             not _types(chain(ids, categories, crowds)) <= {int}

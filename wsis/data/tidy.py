@@ -6,16 +6,16 @@ right in silence; what leaves something out, or was guessed, is counted in one l
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sized
+from collections import Counter
+from collections.abc import Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from wsis.data.image_names import find_names
+from wsis.data.image_names import find_names, unique_names
 from wsis.data.images import read_header
 from wsis.data.source_checks import (
     LISTS,
@@ -29,11 +29,14 @@ from wsis.data.source_checks import (
     plain,
 )
 from wsis.data.table import AnnotationTable, Columns, Layout
-from wsis.data.table_builder import TableBuilder, Values, chunks, table_of
+from wsis.data.table_builder import NO_BOX, TableBuilder, Values, chunks, table_of
+from wsis.data.values import NUMBERS, as_number, in_numbers, is_mask, usable_mask, whole
 from wsis.errors import DataError, counted
+from wsis.structures.rle import tight_box
 
 Item = dict[str, Any]
 _NO_SIZE = (None, 0, "", "0")
+_NO_AREA = [0, 0, 0, 0]
 _IGNORE = "ignore_segmentation"
 
 
@@ -50,11 +53,12 @@ def tidy(document: Any, image_root: str) -> tuple[Any, list[str]]:
         return document, []
     remarks: list[str] = []
     categories = [_changed(category, _of_category(category)) for category in document["categories"]]
+    categories = _without_twins(categories, "name", ("class is", "classes are"), remarks)
     images = [
         image if _is_fine_image(image) else _changed(image, _of_image(image))
         for image in document["images"]
     ]
-    images = _without_twins(images, remarks)
+    images = _without_twins(images, "file_name", ("image is", "images are"), remarks)
     if image_root:
         images = find_names(images, image_root, remarks)
     images, unsized = _with_sizes(images, image_root, remarks)
@@ -75,15 +79,6 @@ def tidy(document: Any, image_root: str) -> tuple[Any, list[str]]:
 
 def _changed(item: Item, changes: Item) -> Item:
     return {**item, **changes} if changes else item
-
-
-def whole(value: Any) -> Any:
-    """1.0 and "1" as 1; anything else as it is."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    if isinstance(value, str) and value.isascii() and len(value) < 19:
-        return int(value) if value.removeprefix("-").isdigit() else value
-    return value
 
 
 def _of_category(category: Item) -> Item:
@@ -112,27 +107,32 @@ def _of_image(image: Item) -> Item:
             changes[side] = None
         elif type(value) is not int and whole(value) is not value:
             changes[side] = whole(value)
-    url = image.get("coco_url")
-    if image.get("file_name") is None and is_file_name(url):  # LVIS
+    url, name = image.get("coco_url"), image.get("file_name")
+    if is_number(name):
+        changes["file_name"] = str(whole(name))
+    if name is None and is_file_name(url):  # LVIS
         changes["file_name"] = "/".join(str(url).split("/")[-2:])
     return changes
 
 
-def _without_twins(images: list[Item], remarks: list[str]) -> list[Item]:
-    """Each image once, where an entry is there again with the same id and file."""
+def _without_twins(
+    items: list[Item], key: str, nouns: tuple[str, str], remarks: list[str]
+) -> list[Item]:
+    """Each image or class once, where an entry is there again with the same id and the same file or name."""
     with contextlib.suppress(TypeError):  # an id that is a list
-        if len({image.get("id") for image in images}) == len(images):
-            return images
+        if len({item.get("id") for item in items}) == len(items):
+            return items
     seen = set()
     kept = []
-    for image in images:
-        key = repr(image.get("id")), repr(image.get("file_name"))
-        if key not in seen:
-            kept.append(image)
-        seen.add(key)
-    if len(kept) < len(images):
-        number = counted(len(images) - len(kept), "image is", "images are")
-        remarks.append(f"{number} listed again with the same id and file; each counts once")
+    for item in items:
+        twin = repr(item.get("id")), repr(item.get(key))
+        if twin not in seen:
+            kept.append(item)
+        seen.add(twin)
+    if len(kept) < len(items):
+        number = counted(len(items) - len(kept), *nouns)
+        what = "name" if key == "name" else "file"
+        remarks.append(f"{number} listed again with the same id and {what}; each counts once")
     return kept
 
 
@@ -194,6 +194,12 @@ class _AnnotationMender:
         }
         self._size_column = np.array(list(self.sizes.values()), dtype=np.int64).reshape(-1, 2)
         self.category_ids = {c["id"] for c in categories if is_integer(c.get("id"))}
+        names = Counter(repr(c.get("name")) for c in categories)
+        self.class_ids = {
+            c["name"]: c.get("id")
+            for c in categories
+            if isinstance(c.get("name"), str) and names[repr(c["name"])] == 1
+        }
         self.counts: Counter[str] = Counter()
         self.first: dict[str, Any] = {}
         self._names: dict[str, Any] | None = None
@@ -216,7 +222,7 @@ class _AnnotationMender:
         if not table.is_odd.all():
             return table
         kinds = {type(a.get("id")) for a in table}
-        if kinds == {str} or (kinds == {type(None)} and not any("id" in a for a in table)):
+        if kinds in ({str}, {type(None)}):
             self.counts["numbered"] = len(table)
             self.first["numbered"] = table[0].get("id")
             numbered = ({**a, "id": number} for number, a in enumerate(table, start=1))
@@ -226,11 +232,15 @@ class _AnnotationMender:
     def _vouch(self, values: Values, layouts: list[Layout], columns: Columns) -> np.ndarray | None:
         """Which annotations the rules need not look at; None if something has to be mended, see :meth:`_is_fine`."""
         if (
-            not np.isfinite(columns.areas).all()
+            not ((columns.areas >= 0) & (columns.areas < np.inf)).all()
+            or np.isnan(columns.boxes).any()
             or not {type(score) for score in values.get("score", ())} <= {int, float}
             or not {type(mask) for mask in values.get(_IGNORE, ())} <= {dict}
-            or not all(map(_is_mask, values.get("segmentation", ())))
+            or not all(map(is_mask, values.get("segmentation", ())))
         ):
+            return None
+        boxes = values.get("bbox", [NO_BOX])
+        if "segmentation" in values and any(box is NO_BOX for box in boxes):
             return None
         sizes = self._size_column[columns.images]
         return plain(columns, layouts, values.get("score", ()), sizes, self.category_ids)
@@ -246,6 +256,17 @@ class _AnnotationMender:
         forms = {
             "orphan": ("annotation is", "annotations are", text),
             "name": ("annotation names", "annotations name", "the file of its image for image_id"),
+            "class": ("annotation names", "annotations name", "a class for category_id"),
+            "no box": (
+                "annotation has",
+                "annotations have",
+                "no box: the one around the mask is taken",
+            ),
+            "box": (
+                "annotation has",
+                "annotations have",
+                "an empty box, which is one without area",
+            ),
             "numbered": (
                 "annotation has",
                 "annotations have",
@@ -254,7 +275,7 @@ class _AnnotationMender:
             "part": (
                 "polygon has",
                 "polygons have",
-                "less than three points: left out of their masks",
+                "less than three points, or a number too few: left out of their masks",
             ),
             "no part": ("annotation has", "annotations have", "no other polygon and so no mask"),
             "area": ("annotation has", "annotations have", "an area that is no number: computed"),
@@ -274,9 +295,10 @@ class _AnnotationMender:
             and image_id in self.sizes
             and type(get("category_id")) is int
             and type(get("iscrowd", 0)) is int
-            and (type(area) is int or (type(area) is float and area - area == 0))
-            and _is_mask(get("segmentation"))
-            and get("bbox", 0) is not None
+            and type(area) in NUMBERS
+            and 0 <= area < math.inf
+            and is_mask(get("segmentation"))
+            and _is_box(get("bbox", None if get("segmentation") else _NO_AREA))
             and type(get("score", 1)) in (int, float)
             and type(get(_IGNORE, {})) is dict
         )
@@ -288,21 +310,39 @@ class _AnnotationMender:
         if "id" in out:
             out["id"] = whole(out["id"])
         category = whole(out.get("category_id"))
+        if isinstance(category, str) and category in self.class_ids:
+            category = self.class_ids[category]
+            self._count("class", annotation)
         if is_integer(category) and category in self.category_ids:
             out["category_id"] = category
         crowd = out.get("iscrowd", 0)
         empty = crowd is None or crowd != crowd  # null, and the NaN of a table's gap
         out["iscrowd"] = 0 if empty else int(crowd) if isinstance(crowd, bool) else whole(crowd)
+        for key in ("area", "score"):
+            if key in out:
+                out[key] = as_number(out[key])
         if "area" in out and not (is_number(out["area"]) and out["area"] >= 0):
             del out["area"]
             self._count("area", annotation)
         for key in ("score", "bbox"):
             if key in out and out[key] is None:
                 del out[key]
+        self._mend_geometry(out, annotation)
+        return {k: v for k, v in out.items() if k in annotation or v not in (None, 0)}
+
+    def _mend_geometry(self, out: Item, annotation: Item) -> None:
+        """Brings masks and box of ``out`` into form; a box that is missing is the one around the mask."""
         for key in ("segmentation", _IGNORE):
             if key in out:
                 out[key] = self._mask(out[key], annotation)
-        return {k: v for k, v in out.items() if k in annotation or v not in (None, 0)}
+        if "bbox" in out:
+            out["bbox"] = self._box(out["bbox"], annotation)
+        elif out.get("segmentation"):
+            size = self.sizes.get(out["image_id"], (0, 0))
+            tight = tight_box(out["segmentation"], *size)
+            if tight is not None and np.isfinite(tight).all():
+                out["bbox"] = [*tight[:2].tolist(), *(tight[2:] - tight[:2]).tolist()]
+                self._count("no box", annotation)
 
     def _image_id(self, annotation: Item) -> Any:
         """The id that the image has in this file: as a number or as text, else by a name that is given for it."""
@@ -319,6 +359,13 @@ class _AnnotationMender:
             self._count("name", annotation)
         return self._names.get(given, given)
 
+    def _box(self, box: Any, annotation: Item) -> Any:
+        box = in_numbers(box)
+        if isinstance(box, list) and any(value != value for value in box or (math.nan,)):
+            self._count("box", annotation)
+            return _NO_AREA
+        return box
+
     def _mask(self, mask: Any, annotation: Item) -> Any:
         out, lost = usable_mask(mask)
         self._count("part", annotation, lost)
@@ -331,56 +378,6 @@ class _AnnotationMender:
             self.first.setdefault(key, annotation.get("id"))
 
 
-def usable_mask(mask: Any) -> tuple[Any, int]:
-    """A mask with its polygons in a list, those of three points or more, None where none is left; and how many others
-    there were. What is no mask comes back for the rules to refuse.
-    """
-    if mask in ("", {}):
-        return None, 0
-    if not isinstance(mask, list) or not mask or _are_polygons(mask):
-        return mask, 0
-    parts = [mask] if all(map(is_number, mask)) else mask
-    if not all(isinstance(part, list) for part in parts):
-        return mask, 0
-    kept = [part for part in parts if len(part) >= 6 and not len(part) % 2]
-    return kept or None, len(parts) - len(kept)
-
-
-def _is_mask(mask: Any) -> bool:
-    """Whether there is nothing to mend."""
-    return mask is None or type(mask) is dict or (type(mask) is list and _are_polygons(mask))
-
-
-def _are_polygons(mask: list[Any]) -> bool:
-    """Whether each part is a list of three points or more."""
-    for part in mask:
-        if type(part) is not list or len(part) < 6 or len(part) % 2:
-            return False
-    return bool(mask)
-
-
-def unique_names(images: Iterable[Item]) -> dict[str, Any]:
-    """Image id by everything that names one image only: its file name, the last part of it, and that without suffix.
-
-    Args:
-        images: with ``file_name`` and ``id``.
-    """
-    found: dict[str, Any] = {}
-    forms: tuple[Callable[[PurePosixPath], str], ...] = (
-        str,
-        lambda path: path.name,
-        lambda path: path.stem,
-    )
-    paths = [
-        (PurePosixPath(image["file_name"].replace("\\", "/")), image["id"])
-        for image in images
-        if is_file_name(image.get("file_name"))
-    ]
-    for form in forms:  # a full name goes before the end of another one
-        owners: dict[str, set[Any]] = defaultdict(set)
-        for path, image_id in paths:
-            owners[form(path)].add(image_id)
-        for text, ids in owners.items():
-            if len(ids) == 1:
-                found.setdefault(text, *ids)
-    return found
+def _is_box(box: Any) -> bool:
+    """Whether there is nothing to mend; whether it is a box the rules decide."""
+    return type(box) is list and bool(box) and all(type(v) in NUMBERS and v == v for v in box)

@@ -98,7 +98,7 @@ class ImageIndex:
                 found = (folder / name).as_posix()
                 if found in self.names or (self.root / found).is_file():
                     return found
-        spelt = self._spelt.find(file_name) if file_name else None
+        spelt = self._spelt.find(file_name, any_suffix=False) if file_name else None
         if spelt:
             return spelt
         for stem in (xml.with_suffix(""), PurePosixPath(xml.stem)):
@@ -110,6 +110,9 @@ class ImageIndex:
                 )
             if alike:
                 return alike[0]
+        other = self._spelt.find(file_name) if file_name else None
+        if other:
+            return other
         raise DataError(
             f"filename: found {file_name!r}, but {self.root} has no such image, nor one named {xml.stem}.*; "
             "name the folder of the images by --images, or remove the XML file"
@@ -290,6 +293,11 @@ def hints(folder: VocFolder, zero_based: bool) -> list[str]:
         told = counted(len(folder.bad_boxes), "box has", "boxes have")
         found.append(
             f"{told} no pixel in the image, the first: {folder.bad_boxes[0]}; {BAD_BOX_CURE}, or correct the XML"
+        )
+    corners = [value for item in items for value in item.corners]
+    if corners and max(corners) <= 1.001:
+        found.append(
+            "all corners within 0..1: multiply corners that are shares of the image by its width and height"
         )
     at_zero = sum(min(item.corners[:2]) == 0 for item in items)
     if at_zero and not zero_based:

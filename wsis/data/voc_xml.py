@@ -80,35 +80,48 @@ def read_xml(path: Path) -> XmlAnnotation:
             size = int(height), int(width)
         elif not problems:
             problems.append(f"{path}: size: found {width:g}x{height:g}, expected at least 1x1")
-    objects = []
-    for position, element in enumerate(root.findall("object"), start=1):
-        if len(element) == 0 and not (element.text or "").strip():
-            continue  # how some mark an image without objects
-        where = f"{path}: object {position}"
-        before = len(problems)
-        if element.find("bndbox") is None:
-            forms = [f"<{child.tag}>" for child in element if len(child) and child.tag != "part"]
-            problems.append(
-                f"{where}: no <bndbox> (found {', '.join(forms) or 'no other form either'}); draw it as an upright "
-                "box, or remove the object"
-            )
-            continue
-        name = (element.findtext("name") or "").strip()
-        if not name:
-            problems.append(
-                f"{where}: name: found nothing, expected the name of a class; write it, or remove the object"
-            )
-        x0, y0, x1, y1 = (
-            _number(element, f"bndbox/{key}", where, problems)
-            for key in ("xmin", "ymin", "xmax", "ymax")
-        )
-        difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
-        if len(problems) == before:
-            corners = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-            turned = corners != (x0, y0, x1, y1)
-            objects.append(XmlObject(position, name, corners, difficult, turned))
+    elements = list(enumerate(root.findall("object"), start=1))
+    found = [_read_object(element, position, path, problems) for position, element in elements]
+    objects = [item for item in found if item is not None]
     file_name = (root.findtext("filename") or "").strip()
     return XmlAnnotation(file_name, size, objects, problems)
+
+
+def _read_object(
+    element: ElementTree.Element, position: int, path: Path, problems: list[str]
+) -> XmlObject | None:
+    """One `<object>`; None where it is empty, or has a problem, which is added to the others."""
+    if len(element) == 0 and not (element.text or "").strip():
+        return None  # how some mark an image without objects
+    where = f"{path}: object {position}"
+    before = len(problems)
+    if element.find("bndbox") is None:
+        forms = [f"<{child.tag}>" for child in element if len(child) and child.tag != "part"]
+        problems.append(
+            f"{where}: no <bndbox> (found {', '.join(forms) or 'no other form either'}); draw it as an upright "
+            "box, or remove the object"
+        )
+        return None
+    for tag in ("bndbox", "name"):
+        number = len(element.findall(tag))
+        if number > 1:
+            problems.append(
+                f"{where}: found {number} <{tag}>, expected one; write an <object> for each"
+            )
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        problems.append(
+            f"{where}: name: found nothing, expected the name of a class; write it, or remove the object"
+        )
+    x0, y0, x1, y1 = (
+        _number(element, f"bndbox/{key}", where, problems)
+        for key in ("xmin", "ymin", "xmax", "ymax")
+    )
+    difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
+    if len(problems) > before:
+        return None
+    corners = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+    return XmlObject(position, name, corners, difficult, corners != (x0, y0, x1, y1))
 
 
 def corners_to_bbox(corners: Corners, zero_based: bool = False) -> Corners:
@@ -154,5 +167,7 @@ def _number(element: ElementTree.Element, key: str, where: str, problems: list[s
     if math.isfinite(value):
         return value
     found = "nothing" if text is None else repr(text.strip())
-    problems.append(f"{where}: {key}: found {found}, expected a number")
+    problems.append(
+        f"{where}: {key}: found {found}, expected a number; write pixels such as 12 or 12.5"
+    )
     return 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Collection, Sequence
 from functools import reduce
 from pathlib import Path
@@ -36,8 +38,16 @@ def given_path(text: str) -> str:
 
 
 def output_path(text: str) -> Path:
-    """The type of a tool's ``--output``, see :func:`given_path`."""
-    return Path(given_path(text))
+    """The type of a tool's ``--output``, see :func:`given_path`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or a file that the command line names twice, and so an input.
+    """
+    path = Path(given_path(text))
+    words = [word.partition("=")[2] if word[:2] == "--" else word for word in sys.argv[1:]]
+    if path.is_file() and sum(os.path.realpath(w) == os.path.realpath(path) for w in words) > 1:
+        raise argparse.ArgumentTypeError(f"{path} is an input, which would be lost; name another")
+    return path
 
 
 def named_folders(

@@ -143,7 +143,8 @@ def matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotat
         if ids:
             raise DataError(
                 f"{here.json_file}: {len(ids)} of {len(here.annotations)} annotation ids (first: {min(ids)}) "
-                f"are not in {there.json_file}, expected the same ids in both files"
+                f"are not in {there.json_file}, expected the same ids in both files; take files of the same boxes; "
+                "docs/external_masks.md says how others are joined"
             )
     proxy_sizes, gt_sizes = _image_sizes(proxy), _image_sizes(gt)
     proxy_names, gt_names = ({c["id"]: c["name"] for c in s.categories} for s in (proxy, gt))
@@ -167,8 +168,7 @@ def matching_annotations(proxy: CocoSource, gt: CocoSource) -> dict[int, Annotat
             if found != expected:
                 raise DataError(
                     f"{proxy.json_file}: annotation {annotation['id']}: {what}: found {found!r}, "
-                    f"expected {expected!r} as in {gt.json_file}; take the file that the masks were made for, with "
-                    "masks added"
+                    f"expected {expected!r} as in {gt.json_file}; take files of the same boxes"
                 )
     return true_of
 

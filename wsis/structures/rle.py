@@ -131,6 +131,24 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> RLE:
     return _as_text(segmentation)
 
 
+def tight_box(segmentation: Any, height: int, width: int) -> np.ndarray | None:
+    """(4,) XYXY around a mask in any form, of polygons around their points; None where it is malformed or has no pixel.
+
+    Args:
+        segmentation: polygons or a code.
+        height, width: of its image.
+    """
+    try:
+        if isinstance(segmentation, list):
+            points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation])
+            return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
+        code = segmentation_to_rle(segmentation, height, width)
+    except (ValueError, TypeError):
+        return None
+    x, y, w, h = coco_mask.toBbox(code)
+    return np.array([x, y, x + w, y + h]) if rle_area(code) else None
+
+
 def read_mask(entry: Mapping[str, Any], key: str, size: tuple[int, int], label: str) -> RLE:
     """The mask that an entry of a COCO file has under a key.
 

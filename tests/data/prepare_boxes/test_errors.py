@@ -1,5 +1,7 @@
 """What the converter of boxes says of wrong input."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,11 @@ WRONG = {
         "yolo",
         lambda r: _swap(r, "y/data.yaml", "names: [a]\ntrain: x"),
         "no such folder or list of images",
+    ),
+    "no text files": (
+        "yolo",
+        lambda r: [trees.yolo(r), shutil.rmtree(r / "labels")][0],
+        "images without a text file, which show no object: 3",
     ),
     "only wrong lines": (
         "yolo",

@@ -119,10 +119,12 @@ def test_splits_and_layouts_of_yolo(root, convert, monkeypatch):
     _, document, out, _ = convert("yolo", root, images=False)
     assert list(objects_of(document)) == [f"images/{name}" for name in OBJECTS]
     # a list of images, as Ultralytics has it, and a path as exports of Roboflow have it
-    (root / "list.txt").write_text("./images/a.png\nimages/sub/b.jpg\n")
+    (root / "list.txt").write_text("./images/a.png\n/elsewhere/images/sub/b.jpg\n")
     for train, number in (("list.txt", 2), ("[images/sub, images]", 3), ("../images", 3)):
-        source.write_text(f"train: {train}\nnames: [bolt, nut]\n")
-        assert len(convert("yolo", source)[1]["images"]) == number
+        source.write_text(f"train: {train}\nnames: {{'0': no, 1: 007}}\n")
+        document = convert("yolo", source)[1]
+        assert len(document["images"]) == number
+        assert [c["name"] for c in document["categories"]] == ["no", "007"]
     # without data.yaml
     source.unlink()
     status, _, _, err = convert("yolo", root)

@@ -155,7 +155,7 @@ class Imported:
         """
         objects = {name: grouped(self.items[name]) for name in sorted(self.items)}
         if not any(objects.values()):
-            causes = [*self.left_out.lines(), *self.unreadable.lines()]
+            causes = [*self.left_out.lines(), *self.notes.lines(), *self.unreadable.lines()]
             found = f"; {'; '.join(causes)}" if causes else ""
             raise DataError(
                 f"{self.root}: found no object in {counted(len(objects), 'image')}, "

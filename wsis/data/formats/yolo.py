@@ -15,6 +15,7 @@ import yaml
 
 from wsis.data.folders import expand_patterns
 from wsis.data.formats.records import Imported, Item, Size, Tally, ring_item
+from wsis.data.image_names import FolderIndex
 from wsis.data.voc_folder import read_class_names
 from wsis.errors import ConfigError, DataError
 
@@ -156,10 +157,13 @@ def _yaml_of(source: Path) -> Path | None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        document = yaml.safe_load(text)
+        if isinstance(document, dict):  # names may be "no" or 007: all as text
+            document["names"] = yaml.load(text, yaml.BaseLoader).get("names")  # noqa: S506
     except (OSError, ValueError, yaml.YAMLError) as error:
-        text = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as YAML ({text})") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as YAML ({reason}); correct it") from error
     if not isinstance(document, dict):
         raise DataError(
             f"{path}: found no keys, expected train, val and names as YOLO's data.yaml has"
@@ -170,8 +174,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _names_of(document: dict[str, Any], path: Path) -> list[str]:
     """The names of the classes by number."""
     names = document.get("names")
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[number] for number in range(len(names))]
+    if isinstance(names, dict) and set(names) == set(map(str, range(len(names)))):
+        names = [names[str(number)] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(
             f"{path}: key 'names': expected a list of the classes, or names by number 0, 1, ...; "
@@ -180,7 +184,9 @@ def _names_of(document: dict[str, Any], path: Path) -> list[str]:
     texts = [str(name) for name in names]
     for name in texts:
         if texts.count(name) > 1:
-            raise DataError(f"{path}: key 'names': class {name!r} occurs twice")
+            raise DataError(
+                f"{path}: key 'names': class {name!r} occurs twice; name each class once"
+            )
     return texts
 
 
@@ -212,8 +218,13 @@ def _images_of(document: dict[str, Any], path: Path, split: str) -> tuple[Path, 
 
 def _listed(path: Path, base: Path) -> list[Path]:
     """The images that a text file lists, one per line."""
+    index = FolderIndex(base)
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [(path.parent if line.startswith("./") else base) / line for line in lines]
+    paths = []
+    for line in lines:
+        stated = (path.parent if line.startswith("./") else base) / line
+        paths.append(stated if stated.exists() else base / (index.find(line) or line))
+    return paths
 
 
 def _without_yaml(

@@ -1,0 +1,85 @@
+"""Single values of JSON files, as people's tools write them, in the form that the rules know."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from typing import Any
+
+from wsis.data.source_checks import is_number
+
+NUMBERS = frozenset((int, float))
+
+
+def whole(value: Any) -> Any:
+    """1.0 and "1" as 1; anything else as it is."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        return int(value)
+    if isinstance(value, str) and value.isascii() and len(value) < 19:
+        return int(value) if value.removeprefix("-").isdigit() else value
+    return value
+
+
+def in_numbers(value: Any) -> Any:
+    """A value that a table has made text, "[1, 2]", and numbers in quotes, "1.5" in a list, too, as what they say;
+    anything else as it is.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return in_numbers(json.loads(value))
+    if isinstance(value, list) and any(isinstance(each, str) for each in value):
+        return [as_number(each) for each in value]
+    return value
+
+
+def as_number(value: Any) -> Any:
+    """A number in quotes as a number; anything else as it is."""
+    if isinstance(value, str) and value.isascii():
+        with contextlib.suppress(ValueError):
+            number = float(value)
+            return number if math.isfinite(number) else value
+    return value
+
+
+def usable_mask(mask: Any) -> tuple[Any, int]:
+    """A mask with its polygons in a list, those of three points or more, None where none is left; and how many others
+    there were. What is no mask comes back for the rules to refuse.
+    """
+    mask = in_numbers(mask)
+    if mask in ("", {}):
+        return None, 0
+    if not isinstance(mask, list) or not mask or _are_polygons(mask):
+        return mask, 0
+    parts = [mask] if all(map(is_number, mask)) else [_in_one_row(part) for part in mask]
+    if not all(
+        isinstance(part, list) and not any(isinstance(v, str | list | dict) for v in part)
+        for part in parts
+    ):
+        return mask, 0
+    kept = [part for part in parts if len(part) >= 6 and not len(part) % 2]
+    return kept or None, len(parts) - len(kept)
+
+
+def is_mask(mask: Any) -> bool:
+    """Whether there is nothing to mend."""
+    return (
+        mask is None
+        or (type(mask) is dict and bool(mask))
+        or (type(mask) is list and _are_polygons(mask))
+    )
+
+
+def _are_polygons(mask: list[Any]) -> bool:
+    """Whether each part is a list of three points or more."""
+    for part in mask:
+        if type(part) is not list or len(part) < 6 or len(part) % 2 or type(part[0]) not in NUMBERS:
+            return False
+    return bool(mask)
+
+
+def _in_one_row(part: Any) -> Any:
+    """Points [[x, y], ...] as [x, y, ...]; anything else, and numbers in quotes, as :func:`in_numbers` has it."""
+    if isinstance(part, list) and part and all(isinstance(p, list) and len(p) == 2 for p in part):
+        return [value for point in part for value in in_numbers(point)]
+    return in_numbers(part)

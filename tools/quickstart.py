@@ -60,10 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     steps = sum(results["seconds"].values()) / 60
     print(f"{minutes:.1f} minutes; {steps:.1f} of all steps one by one, those done before included")
-    print(
-        f"written: {output / 'results.json'}, {output / 'teachers.png'}, {output / 'students.png'}, "
-        f"{output / 'report'}/*/index.html"
-    )
+    names = ("results.json", "teachers.png", "students.png", "report/*/index.html")
+    written = [*(str(output / name) for name in names), *(each[-1] for each in plan.show[-1:])]
+    print(f"written: {', '.join(written)}")
 
 
 def _draw(comparison: Comparison) -> None:
@@ -71,11 +70,14 @@ def _draw(comparison: Comparison) -> None:
     plan = comparison.plan
     proxies = _existing(plan.teachers, comparison.proxy_file)
     train = get_source(plan.train_masks, bad_box="skip")
-    Image.fromarray(teacher_sheet(train, proxies)).save(comparison.output / "teachers.png")
-    for name, path in proxies.items() if find_spec("jinja2") else ():
-        truth = comparison.truth(name)
-        masks = load_source(path, truth.image_root, bad_box="skip")
-        write_page(comparison.output / "report" / comparison.folder(name).name, masks, truth)
+    masks = {
+        name: load_source(path, train.image_root, bad_box="skip") for name, path in proxies.items()
+    }
+    sheet = teacher_sheet({**masks, "true masks": train})
+    Image.fromarray(sheet).save(comparison.output / "teachers.png")
+    for name, proxy in masks.items() if find_spec("jinja2") else ():
+        page = comparison.output / "report" / comparison.folder(name).name
+        write_page(page, proxy, comparison.truth(name))
     predictions = _existing(comparison.rows, comparison.predictions)
     val = get_source(plan.val, bad_box="skip")
     Image.fromarray(student_sheet(val, predictions)).save(comparison.output / "students.png")

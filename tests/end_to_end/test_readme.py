@@ -8,6 +8,7 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import wsis_command
 from tests.end_to_end.test_docs import ROOT, blocks
@@ -27,6 +28,35 @@ MORE = {
 """What a test adds to a command."""
 
 
+def call(starts, names, capsys):
+    """What the commands in the blocks that start so print, as a shell reads them, in turn; their names are as given."""
+    text = "".join(block for block in blocks("README.md") if block.startswith(starts))
+    words = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    assert [each[:2] for each in words] == [["wsis", name] for name in names]
+    printed = ""
+    for name, *options in (each[1:] for each in words):
+        with pytest.raises(SystemExit) as ended:
+            wsis_command.main([name, *options, *MORE.get(name, [])])
+        found = capsys.readouterr()
+        assert not ended.value.code, found.err
+        printed += found.out
+    return printed
+
+
+def test_masks_on_photos(tmp_path, monkeypatch, capsys):
+    """The commands behind the first picture, which has the size of the one that is stored."""
+    monkeypatch.chdir(tmp_path)
+    call("wsis prepare", ["prepare", "masks", "masks", "draw"], capsys)
+    for teacher in ("box_crf", "grabcut"):
+        proxies = json.loads(
+            (tmp_path / f"examples/{teacher}/proxy/examples_boxes.json").read_text()
+        )
+        assert {each["status"] for each in proxies["annotations"]} <= {"ok", "fallback"}
+    pictures = (tmp_path / "examples/masks.jpg", ROOT / "docs/images/examples.jpg")
+    made, stored = (np.asarray(Image.open(path)).astype(int) for path in pictures)
+    assert made.shape == stored.shape and np.abs(made - stored).mean() < 2
+
+
 def test_your_own_boxes(tmp_path, monkeypatch, capsys):
     """Every command of the README about one's own data, as a shell reads it, in turn."""
     monkeypatch.chdir(tmp_path)
@@ -36,18 +66,8 @@ def test_your_own_boxes(tmp_path, monkeypatch, capsys):
     for annotation in document["annotations"]:
         del annotation["segmentation"], annotation["area"]
     (tmp_path / "boxes.json").write_text(json.dumps(document))
-    text = "".join(block for block in blocks("README.md") if block.startswith("wsis "))
-    lines = text.replace("\\\n", " ").splitlines()
-    words = [shlex.split(line) for line in lines]
-    names = ["masks", "train", "predict", "train", "check", "evaluate", "report"]
-    assert [each[:2] for each in words] == [["wsis", name] for name in names]
-    printed = ""
-    for name, *options in (each[1:] for each in words):
-        with pytest.raises(SystemExit) as ended:
-            wsis_command.main([name, *options, *MORE.get(name, [])])
-        found = capsys.readouterr()
-        assert not ended.value.code, found.err
-        printed += found.out
+    names = ["masks", "train", "predict", "train", "check", "evaluate", "report", "draw"]
+    printed = call(("wsis masks", "wsis train", "wsis check"), names, capsys)
     assert "status: " in printed
     proxies = json.loads((tmp_path / "output/grabcut/proxy/boxes.json").read_text())
     assert len(proxies["annotations"]) == len(document["annotations"])
@@ -55,7 +75,8 @@ def test_your_own_boxes(tmp_path, monkeypatch, capsys):
         assert (tmp_path / "output" / folder / "model_final.pth").is_file()
     judged = json.loads((tmp_path / "output/student_r50/inference/results.json").read_text())
     assert set(judged) == {"val"}
-    assert (tmp_path / "output/report/index.html").is_file()
+    for name in ("output/report/index.html", "output/masks.jpg"):
+        assert (tmp_path / name).is_file()
     assert json.loads((tmp_path / "output/found/predictions.json").read_text())["images"]
 
 

@@ -71,7 +71,8 @@ def comparison(tmp_path, names):
         (checkout / f"{file}.yaml").write_text(f"MODEL:\n  META_ARCHITECTURE: {kind}\n")
     teachers["box + CRF"] = TeacherPlan("fill.yaml", weights="detector")
     custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
-    plan = Plan("test", *names, "student.yaml", "student.yaml", teachers, custom=custom)
+    student = TrainingPlan("student.yaml")
+    plan = Plan("test", *names, "student.yaml", student, teachers, custom=custom)
     return Comparison(plan, checkout, tmp_path / "out")
 
 
@@ -212,6 +213,17 @@ def test_started_again_it_repeats_nothing(comparison):
     assert again.run()["rows"] == first["rows"]
 
 
+def test_what_a_plan_shows_is_made_before_the_trainings(comparison):
+    picture = str(comparison.output / "picture.json")
+    show = [["tools/evaluate_proxy_masks.py", "--output", picture]]
+    shows = Comparison(replace(comparison.plan, show=show), comparison.checkout, comparison.output)
+    (comparison.checkout / "tools/train_net.py").write_text("raise SystemExit('error: later')")
+    comparison.output.mkdir()
+    with pytest.raises(StepError, match="step detector failed"):
+        shows.run()
+    assert Path(picture).exists()
+
+
 def test_a_step_that_fails_stops_with_its_last_line_and_is_tried_again(comparison):
     tool = comparison.checkout / "tools" / "evaluate_proxy_masks.py"
     good = tool.read_text()
@@ -256,6 +268,33 @@ def test_a_row_reads_the_proxies_of_earlier_ones_and_waits_for_them(comparison):
     for wrong in (early, few):
         with pytest.raises(ConfigError, match="nothing before it is named {row_1.proxy}"):
             with_teachers(comparison, **wrong).check()
+
+
+def test_a_row_goes_on_from_the_student_of_another_one(comparison):
+    """The first row is a student alone, and tells later ones no masks."""
+    own = TrainingPlan("student.yaml", ["SEED", "3"])
+    again = TeacherPlan("fill.yaml", ["MODEL.WEIGHTS", "{from-boxes.student}"])
+    start = TrainingPlan("student.yaml", ["MODEL.WEIGHTS", "{again.student}"])
+    rows = {"from-boxes": TeacherPlan(student=own), "again": again}
+    rows["third"] = TeacherPlan("fill.yaml", student=start)
+    plan = with_teachers(comparison, jobs=3, **rows)
+    assert [plan.needs(row) for row in rows] == [[], ["from-boxes"], ["again"]]
+    results = plan.run()
+    made, commands = results["rows"], results["commands"]
+    assert made["from-boxes"] == {"AP": 1, "AP50": 2, "AP75": 0.5, "share": 1 / 40}
+    assert made["again"]["proxy_mIoU"] == 0.5
+    assert [step for step in commands if step.startswith("from-boxes")] == ["from-boxes-student"]
+    alone = commands["from-boxes-student"]
+    keys = ("DATASETS.TRAIN", "WSIS.SUPERVISION", "SEED")
+    expected = [f"('{comparison.plan.train_boxes}',)", "box", "3"]
+    assert [value(alone, key) for key in keys] == expected
+    starts = {"again-proxies": "from-boxes", "third-student": "again"}
+    for step, row in starts.items():
+        weights = plan.folder(row) / "student" / "model_final.pth"
+        assert value(commands[step], "MODEL.WEIGHTS") == str(weights)
+    files = TeacherPlan("fill.yaml", ["MODEL.FUSION.FILES", "['{from-boxes.proxy}']"])
+    with pytest.raises(ConfigError, match="nothing before it is named {from-boxes.proxy}"):
+        with_teachers(comparison, **rows, files=files).check()
 
 
 def test_a_row_that_fails_stops_those_not_yet_begun(comparison):
@@ -328,7 +367,10 @@ def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
         (WITH + "{a: {stages: {b: {weights: own}}}}}", "stages: b: key 'config' is missing"),
         (WITH + "{a: {config: c, labels: [y]}}}", "key 'labels': the plan has no segmentor"),
         (WITH + "{a: {config: c, segmentor: s}}}", "key 'segmentor': found no 'labels'"),
+        (WITH + "{a: {student: s, opts: [SEED, '1']}}}", "teachers: a: key 'config' is missing"),
+        (WITH + "{a: {student: {opts: []}}}}", "a: student: key 'config' is missing"),
         (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
+        ("show: [[]]", r"key 'show': found \[\[]], expected a list of commands, each"),
         ("title: [a]", "key 'title': found .'a'., expected text"),
         ("custom: [[a, b]]", "key 'custom': .* expected a list of .name, JSON file"),
         ("title: 2020-99-99", "not plain YAML"),
@@ -349,11 +391,9 @@ def test_the_plans_of_the_project_load():
     for path in plans:
         plan = load_plan(path, {"data": "data", "output": "out"})
         stages = [stage for row in plan.teachers.values() for stage in row.in_turn.values()]
-        students = [
-            s for s in (plan.segmentor, *(t.segmentor for t in plan.teachers.values())) if s
-        ]
-        configs = [each.config for each in (*stages, *students)]
-        for config in (plan.detector, plan.student, *configs):
+        students = [s for p in (plan, *plan.teachers.values()) for s in (p.student, p.segmentor)]
+        configs = [each.config for each in (*stages, *filter(None, students))]
+        for config in (plan.detector, *configs):
             assert Path(config).is_file()
 
 

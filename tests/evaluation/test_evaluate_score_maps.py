@@ -49,9 +49,22 @@ def test_a_table_and_a_file(folder, run):
     found = json.loads((folder / "o.json").read_text())
     assert list(found) == ["maps/true", "maps/flat"]
     true, flat = found.values()
-    for name in ("GTknown", "MaxBoxAccV2", "PIoU", "seed mIoU", "GTknown chosen here"):
+    for name in (
+        "GTknown",
+        "MaxBoxAccV2",
+        "PIoU",
+        "seed mIoU",
+        "seed recall",
+        "seed contourF",
+        "GTknown chosen here",
+    ):
         assert true[name] == pytest.approx(100), name
     assert flat["GTknown"] == 0 and flat["seed mIoU"] < 20 and "Top1Loc" not in flat
+    assert flat["background"] == 0.2 and flat["seed contourF"] < 50
+    run("maps/flat", "--output", "o.json", "--backgrounds", "0.57", "0.9")
+    assert json.loads((folder / "o.json").read_text())["maps/flat"]["background"] == 0.57
+    status, _, error = run("maps/flat", "--backgrounds", "0.5", "0.4")
+    assert status == 2 and "expected the smaller one first" in error
     document = json.loads((folder / "boxes.json").read_text())
     for annotation in document["annotations"]:
         del annotation["segmentation"]

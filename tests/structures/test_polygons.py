@@ -1,16 +1,12 @@
 """Masks to polygons and back."""
 
-import sys
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from tests.masks import rectangle
-from wsis.errors import ConfigError
 from wsis.structures.polygons import (
     flat,
     joined,
@@ -75,9 +71,3 @@ def test_a_window_that_sticks_out():
     window = np.ones((4, 6), dtype=bool)
     for x0, y0, area in ((2, 3, 24), (-2, -1, 12), (8, 9, 2), (40, 2, 0), (-9, 0, 0)):
         assert rle_area(window_to_rle(window, x0, y0, 10, 10)) == area
-
-
-def test_without_scikit_image(monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ConfigError, match="pip install scikit-image"):
-        mask_to_parts(encode_mask(np.ones((3, 3), dtype=bool)))

@@ -64,8 +64,8 @@ class Comparison(PlanFiles):
         Raises:
             ConfigError: a config or a package that a teacher needs is missing.
         """
-        for config in (self.plan.detector, self.plan.student):
-            load_cfg(self.checkout / config, self.plan.opts)
+        load_cfg(self.checkout / self.plan.detector, self.plan.opts)
+        self._cfg(self.plan.student, self.places(self.rows[0]))
         if self.plan.segmentor:
             self._semantic(self.plan.segmentor, self.places(self.rows[0]))
         for row, teacher in self.plan.teachers.items():
@@ -77,6 +77,8 @@ class Comparison(PlanFiles):
                     raise ConfigError(
                         f"{stage.config}: not a teacher, so there is nothing to do with it"
                     )
+            if teacher.student:
+                self._cfg(teacher.student, self.places(row, ""))
             student = teacher.segmentor or self.plan.segmentor
             if student and teacher.labels:
                 number = self._semantic(student, self.places(row, "")).num_labels
@@ -116,6 +118,8 @@ class Comparison(PlanFiles):
         self.check()
         if self.plan.prepare:
             self.step("data", self.plan.prepare)
+        for number, command in enumerate(self.plan.show, start=1):
+            self.step(f"show-{number}", command)
         self._register()
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
@@ -168,13 +172,14 @@ class Comparison(PlanFiles):
             return self._teacher_row(name, self.plan.teachers[name])
         images = self.images(name)
         _, masks = self._data(images)
-        row = {"proxy_mIoU": 1.0, **self._student(name, self.custom, masks, "mask")}
+        student = self._student(name, self.plan.student, self.custom, masks, "mask")
+        row = {"proxy_mIoU": 1.0, **student}
         of_same = [t for row, t in self.plan.teachers.items() if self.images(row) == images]
-        student = self.plan.segmentor
-        if student and any(teacher.labels for teacher in of_same):
-            labels = ["truth"] * self._semantic(student, self.places(name)).num_labels
+        semantic = self.plan.segmentor
+        if semantic and any(teacher.labels for teacher in of_same):
+            labels = ["truth"] * self._semantic(semantic, self.places(name)).num_labels
             supervision = {"WSIS.SUPERVISION": "mask"}
-            row |= self._semantic_student(name, student, masks, labels, **supervision)
+            row |= self._semantic_student(name, semantic, masks, labels, **supervision)
         return row
 
     def _data(self, images: int) -> tuple[str, str]:
@@ -204,24 +209,27 @@ class Comparison(PlanFiles):
             self._stage(name, stage_name, stage)
         row: dict[str, Any] = {}
         json_file, root = self.files(self.plan.train_boxes, self.images(name))
-        if proxies.exists():
+        student = teacher.student or self.plan.student
+        if not teacher.in_turn:
+            row = self._student(name, student, self.custom, boxes, "box")
+        elif proxies.exists():
             quality = folder / "proxy_quality.json"
             command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
             command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
             self.step(f"{folder.name}-quality", command)
             dataset = f"{boxes}_{folder.name}"
             custom = [*self.custom, [dataset, str(proxies), root]]
-            row = self._student(name, custom, dataset, "proxy")
+            row = self._student(name, student, custom, dataset, "proxy")
             scores = read_json(quality)
             row |= {"proxy_mIoU": scores["overall"]["mIoU"], "status": scores["status"]}
-        student = teacher.segmentor or self.plan.segmentor
-        if student and teacher.labels:
+        semantic = teacher.segmentor or self.plan.segmentor
+        if semantic and teacher.labels:
             dataset = f"{boxes}_{folder.name}_labels"
             made = folder / "pseudo_labels" / boxes
             folders = {label: str(made / label) for label in teacher.labels}
             entry = [dataset, json_file, root, folders]
             keys = {"DATASETS.CUSTOM_SEM_SEG": repr([entry])}
-            row |= self._semantic_student(name, student, dataset, teacher.labels, **keys)
+            row |= self._semantic_student(name, semantic, dataset, teacher.labels, **keys)
         if not row:
             raise StepError(f"{name}: no {proxies} was made, and the row names no labels")
         return row
@@ -250,13 +258,14 @@ class Comparison(PlanFiles):
         self.step(step, command + opts)
 
     def _student(
-        self, row: str, custom: list[Any], dataset: str, supervision: str
+        self, row: str, student: TrainingPlan, custom: list[Any], dataset: str, supervision: str
     ) -> dict[str, Any]:
         folder = self.folder(row) / "student"
         weights = final_weights(self.output / DETECTOR)
         keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
         step = f"{folder.parent.name}-student"
-        self._train(step, self.plan.student, custom, dataset, folder, **keys)
+        opts = fill(student.opts, self.places(row, ""))
+        self._train(step, student.config, custom, dataset, folder, opts, **keys)
         scores = _scores(folder, self.plan.val)["segm"]
         return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
 
@@ -266,7 +275,7 @@ class Comparison(PlanFiles):
         """The mIoU of its first protocol."""
         folder = self.folder(row) / "semantic"
         keys["MODEL.SEGMENTOR.LABELS"] = repr(tuple(labels))
-        opts = fill(student.opts, self.places(row, "" if row in self.plan.teachers else None))
+        opts = fill(student.opts, self.places(row, ""))
         step = f"{folder.parent.name}-semantic"
         self._train(step, student.config, self.custom, dataset, folder, opts, **keys)
         return {"mIoU": next(iter(_scores(folder, self.plan.val).values()))["mIoU"]}

@@ -33,7 +33,7 @@ RESERVED = (
 )
 """Names in a row's folder, or of its steps, that no stage may have."""
 
-_PLACE = re.compile(r"\{(\w+(?:\.\w+)?)\}")
+_PLACE = re.compile(r"\{([\w-]+(?:\.\w+)?)\}")
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "custom": (
         lambda value: isinstance(value, list) and all(_is_texts(v) and len(v) == 3 for v in value),
@@ -45,6 +45,11 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prepare": (_is_texts, "a list of texts, numbers in quotes"),
     "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
     "segmentor": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
+    "show": (
+        lambda value: isinstance(value, list) and all(_is_texts(v) and v for v in value),
+        "a list of commands, each a list of texts",
+    ),
+    "student": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
     "stages": (lambda value: isinstance(value, dict) and bool(value), "names and configs"),
     "teachers": (lambda value: isinstance(value, dict), "names and configs"),
     "weights": (lambda value: value in ("", DETECTOR, OWN), "one of detector, own"),
@@ -59,7 +64,8 @@ class TrainingPlan:
     Its ``opts`` may name what stands before it: ``{dataset}``, ``{json}`` and ``{images}`` of the training data without
     masks, ``{detector.weights}``, of every earlier stage of the row ``{NAME.weights}``, ``{NAME.labels}`` (the
     folder of its label folders) and ``{NAME.score_maps}`` (the folder of its folders of score maps), and of every
-    earlier row with the same images, under the name of its folder, ``{ROW.proxy}``, its proxy-mask file.
+    earlier row with the same images, under the name of its folder, ``{ROW.proxy}``, its proxy-mask file, and
+    ``{ROW.student}``, the weights of its student.
 
     Args:
         config: relative to the checkout.
@@ -87,7 +93,7 @@ class StagePlan(TrainingPlan):
 @dataclass(frozen=True)
 class TeacherPlan(StagePlan):
     """One row of a comparison: a single stage, whose keys then stand here, or several in turn, of which the last one
-    makes what the row is about.
+    makes what the row is about; or a student alone, which learns from the boxes.
 
     Args:
         images: masks are made for so many of the training images, and its student is compared with one on true masks
@@ -95,18 +101,20 @@ class TeacherPlan(StagePlan):
         labels: names of those of its labels that a semantic student learns from; none = the row has no such student.
         segmentor: that student, where it is not the plan's.
         stages: name to stage, or to its config's path alone.
+        student: the row's, where it is not the plan's.
     """
 
     config: str = ""
     images: int = 0
     labels: list[str] = field(default_factory=list)
     segmentor: TrainingPlan | None = None
+    student: TrainingPlan | None = None
     stages: dict[str, StagePlan] = field(default_factory=dict)
 
     @property
     def in_turn(self) -> dict[str, StagePlan]:
         """Its stages by name; a single one is called teacher."""
-        return self.stages or {"teacher": self}
+        return self.stages or ({"teacher": self} if self.config else {})
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,11 @@ class Plan:
             score the proxies and train the upper bound.
         val: the data that students are judged on.
         detector: config of the box detector that every student starts from.
-        student: config of the student.
+        student: the student, or its config's path alone.
         teachers: name of the row to the teacher, or to its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
+        show: more such commands, run in turn before the trainings; the last word of the last one is a picture, which is
+            named at the end.
         custom: ``DATASETS.CUSTOM`` for data that has no builtin name; relative to the present folder.
         opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.
@@ -134,9 +144,10 @@ class Plan:
     train_masks: str
     val: str
     detector: str
-    student: str
+    student: TrainingPlan
     teachers: dict[str, TeacherPlan]
     prepare: list[str] = field(default_factory=list)
+    show: list[list[str]] = field(default_factory=list)
     custom: list[list[str]] = field(default_factory=list)
     opts: list[str] = field(default_factory=list)
     images: int = 0
@@ -184,10 +195,7 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         [name, *(os.path.abspath(os.path.expanduser(place)) for place in places)]
         for name, *places in plan.custom
     ]
-    plan = dataclasses.replace(plan, custom=custom)
-    if plan.segmentor:
-        student = _read(f"{path}: segmentor: ", plan.segmentor, TrainingPlan)
-        plan = dataclasses.replace(plan, segmentor=student)
+    plan = _students(f"{path}: ", dataclasses.replace(plan, custom=custom))
     teachers = {}
     for name, entry in plan.teachers.items():
         where = f"{path}: teachers: {name}: "
@@ -200,14 +208,11 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
 
 
 def _teacher(where: str, entry: Any) -> TeacherPlan:
-    row: TeacherPlan = _read(where, entry, TeacherPlan)
-    if row.segmentor:
-        if not row.labels:
-            raise ConfigError(f"{where}key 'segmentor': found no 'labels' that it learns from")
-        student = _read(f"{where}segmentor: ", row.segmentor, TrainingPlan)
-        row = dataclasses.replace(row, segmentor=student)
+    row: TeacherPlan = _students(where, _read(where, entry, TeacherPlan))
+    if row.segmentor and not row.labels:
+        raise ConfigError(f"{where}key 'segmentor': found no 'labels' that it learns from")
     if not row.stages:
-        if not row.config:
+        if not row.config and not ("student" in entry and set(entry) <= {"student", "images"}):
             raise ConfigError(f"{where}key 'config' is missing")
         return row
     alone = sorted({spec.name for spec in dataclasses.fields(StagePlan)} & set(entry))
@@ -221,6 +226,13 @@ def _teacher(where: str, entry: Any) -> TeacherPlan:
             )
         stages[str(name)] = _read(f"{where}stages: {name}: ", stage, StagePlan)
     return dataclasses.replace(row, stages=stages)
+
+
+def _students(where: str, plan: Any) -> Any:
+    """A plan or a row with what it says of its students read."""
+    given = {key: getattr(plan, key) for key in ("student", "segmentor") if getattr(plan, key)}
+    read = {key: _read(f"{where}{key}: ", keys, TrainingPlan) for key, keys in given.items()}
+    return dataclasses.replace(plan, **read)
 
 
 def _read(where: str, document: Any, kind: Any) -> Any:

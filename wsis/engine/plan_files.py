@@ -85,15 +85,16 @@ class PlanFiles:
         return str(self.output / f"{whole}_{images}.json") if images else json_file, root
 
     def places(self, row: str, stage: str | None = None) -> dict[str, str]:
-        """What the opts of a row's stage may name; of its semantic student, which comes after all stages, with ""."""
+        """What the opts of a row's stage may name; of its students, who come after all stages, with ""."""
         images = self.images(row)
         boxes, _ = self.names(images)
         json_file, root = self.files(self.plan.train_boxes, images)
         places = {"dataset": boxes, "json": json_file, "images": root}
         places[f"{DETECTOR}.weights"] = final_weights(self.output / DETECTOR)
         for earlier in self.earlier(row):
-            places[f"{self.folder(earlier).name}.proxy"] = str(self.proxy_file(earlier))
-        for name in () if stage is None else self.plan.teachers[row].in_turn:
+            places |= self._of_row(earlier)
+        teacher = None if stage is None else self.plan.teachers.get(row)
+        for name in teacher.in_turn if teacher else ():
             if name == stage:
                 break
             made = self.made(row, name)
@@ -108,14 +109,23 @@ class PlanFiles:
         before = names[: names.index(row)] if row in names else []
         return [name for name in before if self.images(name) == self.images(row)]
 
+    def _of_row(self, row: str) -> dict[str, str]:
+        """What later rows may name of a row; one that is a student alone has no proxy masks."""
+        name, student = self.folder(row).name, final_weights(self.folder(row) / "student")
+        proxy = {f"{name}.proxy": str(self.proxy_file(row))}
+        return {f"{name}.student": student, **(proxy if self.plan.teachers[row].in_turn else {})}
+
     def needs(self, row: str) -> list[str]:
-        """The earlier rows whose proxy masks a row names."""
+        """The earlier rows whose proxy masks or student a row names."""
         if row not in self.plan.teachers:
             return []
-        opts = " ".join(
-            text for stage in self.plan.teachers[row].in_turn.values() for text in stage.opts
-        )
-        return [name for name in self.earlier(row) if f"{{{self.folder(name).name}.proxy}}" in opts]
+        teacher = self.plan.teachers[row]
+        trainings = (*teacher.in_turn.values(), teacher.student, teacher.segmentor)
+        opts = " ".join(text for training in trainings if training for text in training.opts)
+        earlier = self.earlier(row)
+        return [
+            name for name in earlier if any(f"{{{place}}}" in opts for place in self._of_row(name))
+        ]
 
     def made(self, row: str, stage: str) -> Path:
         """Where a stage puts what it generates."""

@@ -50,8 +50,10 @@ def output_path(text: str) -> Path:
     return path
 
 
-def named_folders(option: str, items: Sequence[str], bare: Collection[str] = ()) -> dict[str, str]:
-    """``NAME=DIR`` each, as name to folder; "" for a name of ``bare``, which stands alone.
+def named_folders(
+    option: str, items: Sequence[str], bare: Collection[str] = (), place: str = "DIR"
+) -> dict[str, str]:
+    """``NAME=DIR`` each, or another ``place``, as name to it; "" for a name of ``bare``, which stands alone.
 
     Raises:
         ConfigError: another form, or a name twice.
@@ -61,7 +63,7 @@ def named_folders(option: str, items: Sequence[str], bare: Collection[str] = ())
         name, _, folder = item.partition("=")
         if not name or not folder and item not in bare:
             alone = "".join(f" or {each}" for each in bare)
-            raise ConfigError(f"{option}: found {item!r}, expected NAME=DIR{alone}")
+            raise ConfigError(f"{option}: found {item!r}, expected NAME={place}{alone}")
         if name in folders:
             raise ConfigError(f"{option}: the name {name!r} occurs twice")
         folders[name] = folder

@@ -6,17 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tabulate import tabulate
 
 from wsis.data.images import read_image
-from wsis.data.source import CocoSource, load_source
+from wsis.data.source import CocoSource
+from wsis.errors import DataError
 from wsis.report.overlay import contact_sheet, overlay
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.proxy_file import read_json
 from wsis.structures.rle import decode_mask, segmentation_to_rle
 
 Annotation = dict[str, Any]
+
+WIDTH = 256
+"""Of the pictures in a sheet, in pixels."""
 
 
 def format_results(results: dict[str, Any]) -> str:
@@ -63,49 +68,66 @@ def _masks(annotations: Sequence[Annotation], image: dict[str, Any]) -> list[np.
     size = image["height"], image["width"]
     return [
         decode_mask(segmentation_to_rle(a["segmentation"], *size))
-        if a.get("status") not in ("empty", "failed")
+        if a.get("segmentation") and a.get("status") not in ("empty", "failed")
         else np.zeros(size, dtype=bool)
         for a in annotations
     ]
 
 
-def teacher_sheet(
-    truth: CocoSource, proxies: Mapping[str, Path], count: int = 4, height: int = 200
+def _picture(
+    pixels: np.ndarray,
+    width: int,
+    masks: Sequence[np.ndarray] = (),
+    boxes: Sequence[Sequence[float]] = (),
 ) -> np.ndarray:
-    """Boxes, each teacher's masks, and the true masks, one image per row: images that all teachers have masks of.
+    """An image of any size with masks or boxes, enlarged by a whole number towards a width, or made as small."""
+    share = width / pixels.shape[1]
+    if share < 1:
+        size = width, max(1, round(pixels.shape[0] * share))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        large = (mask.astype(np.uint8) * 255 for mask in masks)
+        masks = [cv2.resize(m, size, interpolation=cv2.INTER_AREA) >= 128 for m in large]
+        boxes = [[share * value for value in box] for box in boxes]
+    return overlay(pixels, masks, boxes, scale=max(1, round(share)))
+
+
+def teacher_sheet(
+    columns: Mapping[str, CocoSource], count: int = 4, width: int = WIDTH
+) -> np.ndarray:
+    """Boxes, and the masks that several files have of them, one image per row: images that all files have.
 
     Args:
-        truth: source with true masks.
-        proxies: column title to proxy-mask file of the same annotations.
+        columns: title to file; the last one has the boxes, and knows where the images are.
         count: number of images.
-        height: pictures are enlarged by a whole number towards this many pixels.
+        width: of a picture in pixels; one of a smaller image is as near to it as a whole-number enlargement gets.
+
+    Raises:
+        DataError: the files have no image in common.
     """
-    files = {name: load_source(path, bad_box="skip") for name, path in proxies.items()}
-    common = {image["id"] for image in truth.images}
-    for proxy in files.values():
-        common &= {image["id"] for image in proxy.images}
+    source = list(columns.values())[-1]
+    common = {image["id"] for image in source.images}
+    for each in columns.values():
+        common &= {image["id"] for image in each.images}
+    if not common:
+        names = ", ".join(each.json_file for each in columns.values())
+        raise DataError(f"{names}: found no image that all have, expected masks of the same images")
     rows = []
-    for image in pick_images(truth, count, among=common):
-        pixels = read_image(truth.path_of(image), image["height"], image["width"])
-        scale = max(1, round(height / image["height"]))
-        annotations = truth.annotations_of(image["id"])
-        row = [
-            overlay(
-                pixels, boxes=[xywh_to_xyxy(a["bbox"]).tolist() for a in annotations], scale=scale
-            )
-        ]
-        for proxy in (*files.values(), truth):
-            masks = _masks(proxy.annotations_of(image["id"]), image)
-            row.append(overlay(pixels, masks, scale=scale))
+    for image in pick_images(source, count, among=common):
+        pixels = read_image(source.path_of(image), image["height"], image["width"])
+        boxes = [xywh_to_xyxy(a["bbox"]).tolist() for a in source.annotations_of(image["id"])]
+        row = [_picture(pixels, width, boxes=boxes)]
+        for each in columns.values():
+            masks = _masks(each.annotations_of(image["id"]), image)
+            row.append(_picture(pixels, width, masks))
         rows.append(row)
-    return contact_sheet(rows, ["given boxes", *files, "true masks"])
+    return contact_sheet(rows, ["given boxes", *columns])
 
 
 def student_sheet(
     truth: CocoSource,
     predictions: Mapping[str, Path],
     count: int = 4,
-    height: int = 200,
+    width: int = WIDTH,
     threshold: float = 0.5,
 ) -> np.ndarray:
     """What each student predicts on images that it has not seen, and the true masks.
@@ -114,7 +136,7 @@ def student_sheet(
         truth: source with true masks.
         predictions: column title to a COCO results file (a list with ``image_id``, ``score``,
             ``segmentation``).
-        count, height: see :func:`teacher_sheet`.
+        count, width: see :func:`teacher_sheet`.
         threshold: least score of a prediction that is drawn.
     """
     by_image: dict[str, dict[Any, list[Annotation]]] = {}
@@ -126,10 +148,7 @@ def student_sheet(
     rows = []
     for image in pick_images(truth, count):
         pixels = read_image(truth.path_of(image), image["height"], image["width"])
-        scale = max(1, round(height / image["height"]))
-        row = [overlay(pixels, scale=scale)]
-        for results in by_image.values():
-            row.append(overlay(pixels, _masks(results.get(image["id"], []), image), scale=scale))
-        row.append(overlay(pixels, _masks(truth.annotations_of(image["id"]), image), scale=scale))
-        rows.append(row)
+        found = [results.get(image["id"], []) for results in by_image.values()]
+        drawn = [_masks(each, image) for each in (*found, truth.annotations_of(image["id"]))]
+        rows.append([_picture(pixels, width), *(_picture(pixels, width, each) for each in drawn)])
     return contact_sheet(rows, ["image", *(f"student: {name}" for name in by_image), "truth"])

@@ -13,8 +13,8 @@ from wsis.structures.boxes import box_to_slices
 
 PALETTE = np.array(
     [
-        (230, 60, 60),
         (60, 160, 240),
+        (230, 60, 60),
         (90, 200, 80),
         (250, 180, 40),
         (180, 90, 220),

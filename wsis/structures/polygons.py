@@ -5,15 +5,14 @@ pixels is drawn again as the very same mask.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
 from scipy import ndimage
 from scipy.spatial import KDTree
+from skimage import measure
 
-from wsis.errors import ConfigError
 from wsis.structures.rle import RLE, decode_mask, encode_crop
 
 
@@ -37,11 +36,7 @@ def mask_to_parts(mask: RLE, tolerance: float = 0.0) -> list[Part]:
         mask: code of the full image.
         tolerance: pixels that an outline may be off when its corners are thinned out (Douglas and Peucker); 0 keeps
             every corner, and so every pixel.
-
-    Raises:
-        ConfigError: scikit-image is not installed.
     """
-    measure = _skimage_measure()
     x, y, width, height = (int(v) for v in coco_mask.toBbox(mask))
     labels, _ = ndimage.label(decode_mask(mask)[y : y + height, x : x + width])
     parts: list[tuple[int, Part]] = []
@@ -51,7 +46,7 @@ def mask_to_parts(mask: RLE, tolerance: float = 0.0) -> list[Part]:
         rings = [_corners(contour) + origin for contour in measure.find_contours(part, 0.5)]
         rings.sort(key=lambda ring: -abs(signed_area(ring)))
         if tolerance:
-            rings = [_thinned(ring, tolerance, measure) for ring in rings]
+            rings = [_thinned(ring, tolerance) for ring in rings]
         parts.append((int(part.sum()), Part(rings[0], rings[1:])))
     parts.sort(key=lambda sized: -sized[0])
     return [part for _, part in parts]
@@ -80,7 +75,7 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     return corners[upright[:-1] != upright[1:]]
 
 
-def _thinned(ring: np.ndarray, tolerance: float, measure: ModuleType) -> np.ndarray:
+def _thinned(ring: np.ndarray, tolerance: float) -> np.ndarray:
     """A ring with fewer corners; as it is, where fewer than three would be left."""
     closed = measure.approximate_polygon(np.vstack([ring, ring[:1]]), tolerance)
     return closed[:-1] if len(closed) > 3 else ring
@@ -144,13 +139,3 @@ def window_to_rle(window: np.ndarray, x0: int, y0: int, height: int, width: int)
     if not inside.size:
         return encode_crop(np.zeros((1, 1), dtype=bool), 0, 0, height, width)
     return encode_crop(inside, x0 + left, y0 + top, height, width)
-
-
-def _skimage_measure() -> ModuleType:
-    try:
-        from skimage import measure
-    except ImportError as error:
-        raise ConfigError(
-            "polygons: scikit-image is not installed: pip install scikit-image (the extra formats)"
-        ) from error
-    return measure

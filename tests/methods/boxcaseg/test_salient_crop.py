@@ -6,7 +6,14 @@ import pytest
 
 from tests.masks import rectangle
 from tests.methods.boxcaseg.tiny import make_cfg
-from wsis.methods.boxcaseg.samples import SalientImage, SampleParams, sample_params, whole_sample
+from wsis.methods.boxcaseg.samples import (
+    BoxImage,
+    SalientImage,
+    SampleParams,
+    box_samples,
+    sample_params,
+    whole_sample,
+)
 from wsis.structures.rle import encode_mask
 
 SHAPE = (60, 80)
@@ -37,6 +44,25 @@ def test_the_mask_fills_a_still_crop(image):
         bright = each.images[0, 0] > each.images[0, 0].mean()
         assert (bright == label).mean() > 0.9, "image and mask go together"
     assert {bool(each.labels[0, 0, 0, -1]) for each in made} == {True, False}, "both ways up"
+
+
+@pytest.mark.parametrize(
+    ("turn", "salient", "boxes"), [("rows", {1, 3}, {1}), ("columns", {0, 1}, {0, 1})]
+)
+def test_samples_are_turned_half_of_the_time(image, turn, salient, boxes):
+    params = SampleParams(32, 36, 0, (1, 1), "unified", salient_crop="box", turn=turn)
+    box = BoxImage(image.file_name, *SHAPE, np.array([[50.0, 20, 62, 44]]))
+
+    def dark_corners(make):  # of the L it is the upper right one, number 1
+        made = [make(np.random.default_rng(seed)) for seed in range(12)]
+        return {int(m.images[0, 0][[0, 0, -1, -1], [0, -1, 0, -1]].argmin()) for m in made}
+
+    assert dark_corners(lambda rng: whole_sample(image, rng, params)) == salient
+    assert dark_corners(lambda rng: box_samples(box, [0], [rng], params)) == boxes
+    masks = [whole_sample(image, np.random.default_rng(seed), params) for seed in range(12)]
+    for each in masks:
+        bright = each.images[0, 0] > each.images[0, 0].mean()
+        assert (bright == each.labels[0, 0]).mean() > 0.9, "image and mask go together"
 
 
 def test_jitter_is_that_of_boxes(image):

@@ -72,6 +72,8 @@ class SampleParams:
             both, for training from scratch.
         salient_crop: What is cut out of a salient image. "image": a window of the whole image, as published; "box": a
             crop around its masks, jittered like that of a box (the original release has that too, unused).
+        turn: What is turned half of the time. "rows": salient images upside down, as published; "columns": salient
+            images and box crops left to right.
 
     Raises:
         ConfigError: salient images smaller than the window that is cut out of them.
@@ -86,6 +88,7 @@ class SampleParams:
     normalisation: str = key("legacy", either("legacy", "unified"))
     high_bit_depth: str = "minmax"
     salient_crop: str = key("image", either("image", "box"))
+    turn: str = key("rows", either("rows", "columns"))
 
     def __post_init__(self) -> None:
         if self.salient_size < self.crop_size:

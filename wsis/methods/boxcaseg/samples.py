@@ -49,6 +49,13 @@ class Samples:
         images = np.empty((number, 3, size, size), dtype=np.float32)
         return cls(images, np.empty((number, 1, size, size), dtype=bool), salient)
 
+    def mirror(self, rngs: Sequence[np.random.Generator]) -> None:
+        """Turns each sample left to right half of the time; one generator for each."""
+        for k, rng in enumerate(rngs):
+            if rng.random() < 0.5:
+                for values in (self.images, self.labels):
+                    values[k] = values[k, ..., ::-1].copy()
+
 
 @dataclass(frozen=True)
 class BoxImage:
@@ -169,6 +176,8 @@ def box_samples(
         box_pixels(pixels[window], size, params.normalisation, out.images[k])
         touched = box_to_slices(image.boxes[i], height, width)
         out.labels[k] = box_label(touched, window, size)
+    if params.turn == "columns":
+        out.mirror(rngs)
     return out
 
 
@@ -186,7 +195,7 @@ def sample_windows(
 
 
 def whole_sample(image: SalientImage, rng: np.random.Generator, params: SampleParams) -> Samples:
-    """A window of a salient image, or a crop around its mask, turned upside down half of the time; a single sample.
+    """A window of a salient image, or a crop around its mask, turned half of the time; a single sample.
 
     Args:
         image: with its masks.
@@ -208,6 +217,8 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     _, out.labels[0] = salient_sample(
         pixels, mask, window, resized, params.crop_size, params.normalisation, out.images[0]
     )
+    if params.turn == "columns":
+        out.mirror([rng])
     return out
 
 
@@ -227,4 +238,4 @@ def salient_window(rng: np.random.Generator, params: SampleParams) -> SalientWin
     """What is cut out of a salient image; the last possible row and column are never drawn, as published."""
     room = max(params.salient_size - params.crop_size, 1)
     top, left = rng.integers(0, room, 2).tolist()
-    return SalientWindow(bool(rng.random() < 0.5), top, left)
+    return SalientWindow(params.turn == "rows" and bool(rng.random() < 0.5), top, left)

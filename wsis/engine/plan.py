@@ -212,8 +212,7 @@ def _teacher(where: str, entry: Any) -> TeacherPlan:
     if row.segmentor and not row.labels:
         raise ConfigError(f"{where}key 'segmentor': found no 'labels' that it learns from")
     if not row.stages:
-        alone = "student" in entry and set(entry) <= {"student", "images"}
-        if not row.config and not alone:
+        if not row.config and not ("student" in entry and set(entry) <= {"student", "images"}):
             raise ConfigError(f"{where}key 'config' is missing")
         return row
     alone = sorted({spec.name for spec in dataclasses.fields(StagePlan)} & set(entry))

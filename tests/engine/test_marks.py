@@ -141,7 +141,7 @@ def test_masks_that_are_no_teachers_do_not_become_so(apply, files, tmp_path) -> 
         (("--marks", "proxy.json"), {}, "'accepted': found None, expected a list"),
         (("--marks", "list.json"), {}, "expected an object of marks"),
         (("--marks", "gone.json"), {}, "gone.json: cannot be read"),
-        (("--fallback", "marks.json"), {}, "marks.json: key 'images'"),
+        (("--fallback", "marks.json"), {}, "marks.json: found a file of marks of the report page"),
         (("--fallback", "other.json"), {}, "1 of 12 annotation ids .*expected the same ids"),
         (("--output", "proxy.json"), {}, "would take the place of the input"),
     ],

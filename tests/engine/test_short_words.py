@@ -158,3 +158,11 @@ def test_from_boxes_to_a_judged_student(tmp_path, data, monkeypatch, run):
     assert run(*words[:1], *own, *words[1:]) == (0, "")
     found = json.loads((tmp_path / "found/predictions.json").read_text())
     assert [c["name"] for c in found["categories"]] == ["wide", "tall"]
+
+
+def test_an_output_never_replaces_an_input(tool, data):
+    before = (data / "boxes.json").read_bytes()
+    words = ["--proxy", data / "boxes.json", "--output", data / "." / "boxes.json"]
+    status, _, error = tool("export_masks", "--to", "coco-polygons", *words)
+    assert (status, error.count("\n")) == (2, 1) and "would take the place of the input" in error
+    assert (data / "boxes.json").read_bytes() == before

@@ -41,12 +41,13 @@ def output_path(text: str) -> Path:
     """The type of a tool's ``--output``, see :func:`given_path`.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, or a file that the command line names twice, and so an input.
+        argparse.ArgumentTypeError: it is empty.
+        ConfigError: a file that the command line names twice, and so an input.
     """
     path = Path(given_path(text))
     words = [word.partition("=")[2] if word[:2] == "--" else word for word in sys.argv[1:]]
     if path.is_file() and sum(os.path.realpath(w) == os.path.realpath(path) for w in words) > 1:
-        raise argparse.ArgumentTypeError(f"{path} is an input, which would be lost; name another")
+        raise ConfigError(f"{path}: would take the place of the input; name another output")
     return path
 
 

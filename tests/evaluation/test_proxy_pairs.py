@@ -51,7 +51,7 @@ BREAKAGES = {
     ),
     "other class": (
         lambda d: d["annotations"][1].update(category_id=10),
-        "annotation 101: key 'category_id': found 10, expected 20 as in gt.json",
+        "annotation 101: name of its category: found 'cat', expected 'dog' as in gt.json",
     ),
     "renamed class": (
         lambda d: d["categories"][1].update(name="wolf"),

@@ -93,7 +93,7 @@ def test_options(data, document, words, check, box, options, status):
     (data / "3.png").unlink()
     document["annotations"][0].update(bbox=box)
     if box is None:
-        del document["annotations"][0]["bbox"]
+        del document["annotations"][0]["bbox"], document["annotations"][0]["segmentation"]
     write_json(data, document)
     assert check(*words, *options).status == status
 

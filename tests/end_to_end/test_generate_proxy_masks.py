@@ -117,7 +117,7 @@ def _spoil(noise: Path, name: str, content: Any) -> None:
         ("boxes.json", None, {}, "boxes.json: cannot be read"),
         ("boxes.json", '{"images": [{"id": 1,', {}, "boxes.json: not valid JSON"),
         ("boxes.json", "[]", {}, "boxes.json: found a list"),
-        ("annotations bbox", [1, 2, float("nan"), 3], {}, "annotation 100: key 'bbox'"),
+        ("annotations bbox", [1, 2, "x", 3], {}, "annotation 100: key 'bbox'"),
         ("annotations bbox", [90, 0, 5, 5], {"DATASETS__BAD_BOX": "error"}, "lies wholly outside"),
         ("annotations category_id", 77, {}, "annotation 100: key 'category_id'"),
         ("images width", 33, {}, SIZES),

@@ -113,9 +113,9 @@ def _entry(kind: str, index: int, **changes: Any) -> Callable[[Document], None]:
 _annotation, _image = partial(_entry, "annotations", 1), partial(_entry, "images", 2)
 BAD_DOCUMENTS = {
     "no categories": (lambda document: document.update(categories=[]), "key 'categories'"),
-    "no box": (lambda document: document["annotations"][1].pop("bbox"), BOX + "found None"),
-    "text": (_annotation(bbox=[1, 2, "3", 4]), BOX + "found [1, 2, '3', 4]"),
-    "NaN": (_annotation(bbox=[1, 2, math.nan, 4]), BOX + "found [1, 2, nan"),
+    "no box": (_annotation(bbox=None, segmentation=None), BOX + "found None"),
+    "text": (_annotation(bbox=[1, 2, "x", 4]), BOX + "found [1, 2, 'x', 4]"),
+    "NaN": (_annotation(bbox=[1, 2, math.nan, 4]), BOX + "[0, 0, 0, 0] has no area"),
     "three numbers": (_annotation(bbox=[1, 2, 3]), BOX + "found [1, 2, 3]"),
     "negative size": (_annotation(bbox=[9, 9, -3, 4]), BOX),
     "no size": (_annotation(bbox=[9, 9, 0, 4]), BOX),

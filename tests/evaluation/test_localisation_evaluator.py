@@ -128,7 +128,9 @@ def test_the_centre_crop(make):
 
 def test_what_cannot_be_judged(make):
     with pytest.raises(DataError, match=r"gt.json: found no box, expected some"):
-        make(boxes=False).process([{"image_id": 1}], [{"score_maps": {"bas": perfect(1)}}])
+        make(boxes=False, masks=False).process(
+            [{"image_id": 1}], [{"score_maps": {"bas": perfect(1)}}]
+        )
     cfg = get_cfg()
     cfg.DATASETS.CLASS_AGNOSTIC = True
     with pytest.raises(ConfigError, match="CLASS_AGNOSTIC: found True, expected False"):

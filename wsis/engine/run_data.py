@@ -126,7 +126,8 @@ def _tell_overlap(cfg: CfgNode) -> None:
 
     def paths(name: str) -> list[str]:
         source = dataset_source(cfg, name)
-        return [os.path.realpath(source.path_of(image)) for image in source.images]
+        root = os.path.realpath(source.image_root)  # once, as it asks the disk
+        return [os.path.normpath(os.path.join(root, each["file_name"])) for each in source.images]
 
     trained = {path for name in cfg.DATASETS.TRAIN for path in paths(name)}
     for name in dict.fromkeys(cfg.DATASETS.TEST):

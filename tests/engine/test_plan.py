@@ -1,0 +1,73 @@
+"""Plans read from YAML, and those of the project."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wsis.engine.plan import load_plan
+from wsis.errors import ConfigError
+
+WITH = "{title: t, train_boxes: a, train_masks: b, val: c, detector: d, student: e, teachers: "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "not plain YAML"),
+        ("- a", "found list"),
+        ("titel: a", "no such key titel"),
+        ("title: a", "key 'train_boxes' is missing"),
+        (WITH + "{a: {config: c, wights: own}}}", "teachers: a: no such key wights"),
+        (WITH + "{a: {weights: own}}}", "teachers: a: key 'config' is missing"),
+        (WITH + "{a: {config: c, weights: mine}}}", "teachers: a: key 'weights': found 'mine'"),
+        (WITH + "{a: 3}}", "teachers: a: found int"),
+        (WITH + "{a: {config: c, images: -1}}}", "teachers: a: key 'images': found -1"),
+        (WITH + "{a: {config: c, processes: 0}}}", "teachers: a: key 'processes': found 0"),
+        (WITH + "{a: {config: c, opts: [SEED, 1]}}}", "teachers: a: key 'opts': .* in quotes"),
+        (WITH + "{a: {config: c, stages: {b: c}}}}", "key 'config': belongs to one of its stages"),
+        (WITH + "{a: {stages: {}}}}", "key 'stages': found {}, expected names and configs"),
+        (WITH + "{a: {stages: {student: c}}}}", "stages: found the name 'student', expected one"),
+        (WITH + "{a: {stages: {b: {weights: own}}}}}", "stages: b: key 'config' is missing"),
+        (WITH + "{a: {config: c, labels: [y]}}}", "key 'labels': the plan has no segmentor"),
+        (WITH + "{a: {config: c, segmentor: s}}}", "key 'segmentor': found no 'labels'"),
+        (WITH + "{a: {student: s, opts: [SEED, '1']}}}", "teachers: a: key 'config' is missing"),
+        (WITH + "{a: {student: {opts: []}}}}", "a: student: key 'config' is missing"),
+        (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
+        ("show: [[]]", r"key 'show': found \[\[]], expected a list of commands, each"),
+        ("title: [a]", "key 'title': found .'a'., expected text"),
+        ("custom: [[a, b]]", "key 'custom': .* expected a list of .name, JSON file"),
+        ("title: 2020-99-99", "not plain YAML"),
+        ("[" * 5000, "not plain YAML"),
+    ],
+)
+def test_a_bad_plan_is_one_line(tmp_path, text, message):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_plan(tmp_path / "plan.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_plan(tmp_path / "absent.yaml")
+
+
+def test_the_plans_of_the_project_load():
+    plans = sorted(Path("configs/plans").glob("*.yaml"))
+    assert plans
+    for path in plans:
+        plan = load_plan(path, {"data": "data", "output": "out"})
+        stages = [stage for row in plan.teachers.values() for stage in row.in_turn.values()]
+        students = [s for p in (plan, *plan.teachers.values()) for s in (p.student, p.segmentor)]
+        configs = [each.config for each in (*stages, *filter(None, students))]
+        for config in (plan.detector, *configs):
+            assert Path(config).is_file()
+
+
+def test_demo_all_goes_on_where_the_demo_ended():
+    names = {"data": "data", "output": "out"}
+    demo = load_plan("configs/plans/quickstart.yaml", names)
+    every = load_plan("configs/plans/all.yaml", names)
+    first = dict(list(every.teachers.items())[: len(demo.teachers)])
+    assert list(first) == list(demo.teachers)
+    assert replace(every, title=demo.title, teachers=first) == demo
+    assert len(every.teachers) > len(demo.teachers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,21 @@ from benchmarks.timing import (
     memory,
     timing_rows,
 )
+from wsis.data.handover import read_shared, write_shared
 from wsis.data.source import load_source
 
 PLAIN = "Detectron2's load_coco_json (plain)"
 COLUMNS = "columns, checked"
+SHARED = "in each further process"
 _CLASSES = 80
 
 
 def benchmark_source(images: int = 100_000, per_image: int = 7, repeats: int = 3) -> list[Row]:
-    """Reading a file of boxes, as every process of a run does, against Detectron2's reader, which checks nothing.
+    """Reading a file of boxes, once for a run, and taking it over in a process of the run, against Detectron2's reader,
+    which checks nothing and reads in each.
 
-    ``differ`` counts annotations that are not those of the file. Memory is what a fresh process has more of afterwards,
-    images included, and at its highest in between.
+    ``differ`` counts annotations that are not those of the file. Memory is what a fresh process has more of for itself
+    afterwards, images included, and at its highest in between.
 
     Args:
         images: number of images.
@@ -40,14 +45,17 @@ def benchmark_source(images: int = 100_000, per_image: int = 7, repeats: int = 3
     with tempfile.TemporaryDirectory(prefix="wsis-benchmark-") as name:
         path = Path(name) / "boxes.json"
         write_boxes(path, images, per_image)
-        ways = {PLAIN: lambda: load_coco_json(str(path), name), COLUMNS: lambda: load_source(path)}
+        write_shared(load_source(path), Path(name))
+        ways = {way: partial(read, str(path)) for way, read in _WAYS.items()}
         rows = timing_rows(interleave(ways, repeats), PLAIN)
         used = {way: in_fresh_process(_memory, way, str(path)) for way in ways}
-        differ = count_differences(path)
+        differ = {
+            way: count_differences(path, ways[way]().annotations) for way in (COLUMNS, SHARED)
+        }
     number = images * per_image
     for row in rows:
         row["bytes a box"], row["at the highest"] = (each / number for each in used[row["way"]])
-        row["differ"] = differ if row["way"] == COLUMNS else 0
+        row["differ"] = differ.get(str(row["way"]), 0)
     return rows
 
 
@@ -76,21 +84,28 @@ def write_boxes(path: Path, images: int, per_image: int) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-def count_differences(path: Path) -> int:
-    """Annotations of a source that are not those of its file."""
+def count_differences(path: Path, found: Sequence[dict[str, Any]]) -> int:
+    """Annotations that are not those of a file."""
     expected = json.loads(path.read_bytes())["annotations"]
-    found = load_source(path).annotations
     same = sum(a == b for a, b in zip(expected, found, strict=False))
     return max(len(expected), len(found)) - same
+
+
+_WAYS: dict[str, Callable[[str], Any]] = {
+    PLAIN: lambda path: load_coco_json(path, ""),
+    COLUMNS: load_source,
+    SHARED: lambda path: read_shared(Path(path).parent),
+}
 
 
 def _memory(way: str, path: str) -> tuple[int, int]:
     """Bytes above those before: afterwards, and at the highest."""
     gc.collect()
-    before = memory()
+    before = memory("RssAnon")
     forget_peak()
-    kept = load_coco_json(path, "") if way == PLAIN else load_source(path)
+    highest = memory()
+    kept = _WAYS[way](path)
     gc.collect()
-    after, highest = memory() - before, memory("VmHWM") - before
+    after, highest = memory("RssAnon") - before, memory("VmHWM") - highest
     del kept
     return after, highest

@@ -5,13 +5,16 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tests.data.builders import coco, write_json
 from wsis.config import get_cfg
+from wsis.data import registration
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG
 from wsis.data.registration import (
     get_source,
+    hand_over,
     label_folders,
     prepare_datasets,
     register_builtin,
     register_custom,
+    take_over,
 )
 from wsis.errors import ConfigError, DataError
 
@@ -59,6 +62,26 @@ def test_class_agnostic(config, name):
     prepare_datasets(cfg, [name])
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
     assert MetadataCatalog.get(name).thing_classes == ["object"]
+
+
+def test_processes_take_over_what_another_has_read(config, name, tmp_path, monkeypatch):
+    cfg = config(other=write(tmp_path / "b.json", segmentation=[[1, 2, 4, 2, 4, 6]]))
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    before = {each: get_source(each) for each in cfg.DATASETS.TRAIN}
+    hand_over(tmp_path)
+    for each in before:
+        (tmp_path / f"{'b' if each.endswith('_b') else 'a'}.json").unlink()
+        DatasetCatalog.remove(each)
+    for known in ("_sources", "_locations", "_places", "_views"):
+        monkeypatch.setattr(registration, known, {})
+    take_over(tmp_path)
+    prepare_datasets(cfg, cfg.DATASETS.TRAIN)
+    for each, source in before.items():
+        again = get_source(each)
+        assert again is not source
+        assert again.annotations == source.annotations
+        assert again.images == source.images
+        assert not any(column.flags.writeable for column in again.table.columns)
 
 
 @pytest.mark.parametrize("by_folder", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
@@ -12,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from wsis.data.builtin_paths import BUILTIN, BUILTIN_SEM_SEG, datasets_root
 from wsis.data.classes import Categories, brief, categories_of, matched, names_of
 from wsis.data.dicts import check_supervision, source_from_dicts, to_dicts
+from wsis.data.handover import read_shared, write_shared
 from wsis.data.source import CocoSource, load_source
 from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.pseudo_labels import IGNORE, label_path
@@ -70,7 +72,6 @@ def _register(name: str, place: _Place) -> None:
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
-    _sources.pop(name, None)
     _views.pop(name, None)
     _places[name] = place
     metadata = MetadataCatalog.get(name)
@@ -188,6 +189,21 @@ def get_source(name: str, *, bad_box: str = "error", need_boxes: bool = True) ->
         _views.pop(name, None)
         _sources[name], _locations[name] = _read(name, location), place
     return _views.get(name, _sources[name]).check_boxes(bad_box, need_boxes)
+
+
+def hand_over(folder: Path) -> None:
+    """Writes the files that were read into a folder, for processes that :func:`take_over` them there instead of reading
+    each by itself.
+    """
+    read = {name: place for name, place in _locations.items() if place is not None}
+    write_shared(({name: _sources[name] for name in read}, read), folder)
+
+
+def take_over(folder: Path) -> None:
+    """See :func:`hand_over`."""
+    sources, locations = read_shared(folder)
+    _sources.update(sources)
+    _locations.update(locations)
 
 
 def leave_out(name: str, image_ids: Collection[int | str]) -> None:

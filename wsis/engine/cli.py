@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from torch import distributed as dist
 from torch import nn
 
 from wsis.config import find_config, load_cfg
+from wsis.data.registration import hand_over, take_over
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
 from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
@@ -320,16 +322,25 @@ def launch_processes(
     cfg: CfgNode,
     args: argparse.Namespace,
 ) -> int:
-    """Runs ``main(cfg, args)`` in as many processes as the arguments or ``torchrun`` say; see :func:`launch`."""
-    return launch(
-        main,
-        args.num_gpus,
-        args.num_machines,
-        args.machine_rank,
-        args.dist_url,
-        cfg.MODEL.DEVICE,
-        (cfg, args),
-    )
+    """Runs ``main(cfg, args)`` in as many processes as the arguments or ``torchrun`` say; see :func:`launch`. Those
+    that this one starts take its datasets over.
+    """
+    where = args.num_machines, args.machine_rank, args.dist_url, cfg.MODEL.DEVICE
+    if args.num_gpus < 2 or under_torchrun():
+        return launch(main, args.num_gpus, *where, (cfg, args))
+    with tempfile.TemporaryDirectory(prefix="wsis-datasets-") as folder:
+        hand_over(Path(folder))
+        return launch(_with_datasets, args.num_gpus, *where, (main, Path(folder), cfg, args))
+
+
+def _with_datasets(
+    main: Callable[[CfgNode, argparse.Namespace], int | None],
+    folder: Path,
+    cfg: CfgNode,
+    args: argparse.Namespace,
+) -> int | None:
+    take_over(folder)
+    return main(cfg, args)
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:

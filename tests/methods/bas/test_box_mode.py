@@ -17,9 +17,10 @@ from wsis.data.crops import context_windows, padded_crop
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError, DataError
+from wsis.layers.box_maps import BoxMapParams, fitting_threshold
 from wsis.methods.bas import BASBox
 from wsis.methods.bas.box_losses import box_cells, map_tightness, outside_area
-from wsis.methods.bas.box_refiner import MAPS, WINDOWS, BASBoxRefiner, fitting_threshold
+from wsis.methods.bas.box_refiner import MAPS, WINDOWS, BASBoxRefiner
 from wsis.methods.bas.config import BASBoxParams, BASParams
 from wsis.structures import Seed
 
@@ -77,13 +78,15 @@ def test_the_threshold_that_fills_the_box():
 def test_a_mask_stays_in_its_box():
     map_ = np.zeros((32, 24), np.float32)
     map_[2:26, 2:18] = 1  # 6..22 of the image in x, 6..30 in y; the box begins at 8
-    masks = BASBoxRefiner(0.5, 0.9)(seed_of(map_), np.zeros((40, 40, 3), np.uint8))
+    masks = BASBoxRefiner(BoxMapParams(0.5))(seed_of(map_), np.zeros((40, 40, 3), np.uint8))
     mask = masks.to_instances().pred_masks[0].numpy()
     expected = np.zeros((40, 40), bool)
     expected[8:30, 8:22] = True
     assert (mask == expected).all()
     assert masks.scores[0] == pytest.approx(22 * 14 / (24 * 16)) and masks.status == ["ok"]
-    flat = BASBoxRefiner(0.5, 0.9)(seed_of(map_ * 0 + 0.3), np.zeros((40, 40, 3), np.uint8))
+    flat = BASBoxRefiner(BoxMapParams(0.5))(
+        seed_of(map_ * 0 + 0.3), np.zeros((40, 40, 3), np.uint8)
+    )
     assert flat.status == ["empty"] and flat.scores == [0]
 
 
@@ -95,9 +98,7 @@ def test_a_crf_follows_the_image():
     map_[4:28, 4:14] = 0.35  # what is bright
     map_[5:27, 5:12] = 0.8  # a part of it
     found = {
-        refine: BASBoxRefiner(0.4, 0.9, BASBoxParams().crf if refine else None)(
-            seed_of(map_), image
-        )
+        refine: BASBoxRefiner(BoxMapParams(0.4, refine=refine))(seed_of(map_), image)
         for refine in (False, True)
     }
     areas = {k: int(v.to_instances().pred_masks[0][8:32, 8:18].sum()) for k, v in found.items()}

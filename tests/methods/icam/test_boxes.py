@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests.generating import by_id, generate
-from tests.masks import rectangle
+from tests.masks import needs_crf, rectangle
 from tests.methods.icam import tiny
 from tests.tiny import SIZE, write_dataset
 from wsis.engine import WsisTrainer
+from wsis.layers.box_maps import BoxMapParams
 from wsis.methods.icam.boxes import (
     BoxBatch,
     allowed_by_boxes,
@@ -80,7 +81,9 @@ def test_masks_share_no_pixel_and_each_box_has_one():
     maps[0, 2:12, 2:12], maps[1, 8:18, 8:18] = 0.2, 0.02
     maps[0, 5, 5], maps[1, 10, 10] = 0.25, 0.03
     boxes = np.array([[2, 2, 12, 12], [8, 8, 18, 18], [8, 8, 18, 18], [5.2, 5.2, 5.4, 5.4]])
-    crops, scores, status = box_masks(maps, np.array([0, 1, 1, 0]), boxes, 0.5)
+    crops, scores, status = box_masks(
+        maps, np.array([0, 1, 1, 0]), boxes, np.zeros((20, 20, 3), np.uint8), BoxMapParams(0.5)
+    )
     full = np.zeros((4, 20, 20), bool)
     for own, (mask, x, y) in zip(full, crops, strict=True):
         own[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
@@ -92,6 +95,20 @@ def test_masks_share_no_pixel_and_each_box_has_one():
         full[0][9, 9] and not full[2][9, 9]
     )  # 0.8 of the first box's largest, 0.67 of the other's
     assert full[2][15, 15] and 0.5 < scores[2] < 1
+
+
+@needs_crf
+def test_a_crf_draws_the_line_where_the_image_does():
+    image = np.full((20, 20, 3), 30, np.uint8)
+    image[4:16, 4:12] = 220
+    maps = np.full((1, 20, 20), 0.1, np.float32)
+    maps[0, 4:16, 4:12], maps[0, 5:15, 5:10] = 0.45, 1
+    params = BoxMapParams(0.5), BoxMapParams(0.5, refine=True)
+    found = [
+        box_masks(maps, np.zeros(1, int), np.array([[2, 2, 18, 18]]), image, each)[0][0][0]
+        for each in params
+    ]
+    assert found[0].sum() == 50 and (found[1] == (image[2:18, 2:18, 0] > 100)).all()
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from wsis.config.params import read
 from wsis.data.build import Batches
 from wsis.data.crop_loader import build_loader
 from wsis.data.crops import context_windows
-from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.bas.backbones import TAP
 from wsis.methods.bas.box_loader import BoxCropMapper, box_records, cropped
 from wsis.methods.bas.box_losses import box_cells, map_tightness, outside_area
@@ -65,7 +64,7 @@ class BASBox(Teacher):
         if not self.shared:
             self.result_keys = ("MODEL", "INPUT.FORMAT", "INPUT.HIGH_BIT_DEPTH")
         self.stride = network.backbone.output_shape()[TAP].stride
-        self.result_packages = ("pydensecrf",) if box.refine else ()
+        self.result_packages = box.map.packages()
         self.image_format, self.padding = image_format, tuple(pixel_mean)
         self.set_normalisation(pixel_mean, pixel_std)
 
@@ -77,8 +76,6 @@ class BASBox(Teacher):
             ConfigError: a value out of its range, or a backbone without a tap.
         """
         box = read(cfg, BASBoxParams)
-        if box.refine:
-            load_pydensecrf()
         return network_from_config(cfg) | {"image_format": cfg.INPUT.FORMAT, "box": box}
 
     @classmethod
@@ -217,5 +214,4 @@ class BASBox(Teacher):
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
-        crf = self.box.crf if self.box.refine else None
-        return BASBoxRefiner(self.box.threshold, self.box.fit, crf)
+        return BASBoxRefiner(self.box.map)

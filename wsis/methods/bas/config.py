@@ -8,9 +8,7 @@ from wsis.config.params import key, node, part
 from wsis.config.rules import (
     Rule,
     above,
-    above_at_most,
     at_least,
-    at_least_below,
     each,
     either,
     length,
@@ -18,7 +16,7 @@ from wsis.config.rules import (
     pair,
     positive,
 )
-from wsis.layers.dense_crf import DenseCRFParams
+from wsis.layers.box_maps import BoxMapParams
 from wsis.layers.tag_losses import TAG_LOSSES
 
 
@@ -87,10 +85,6 @@ class BASBoxParams:
             foreground.
         boxes_per_batch: Largest number of boxes in one pass of the network; in training with REGION "shared", of an
             image, drawn anew in each step.
-        threshold: Of the stretched map in the box, where the mask begins; 0 = the highest one of 0.05, 0.1, ... whose
-            mask still fills its box, which needs no true mask.
-        fit: Least IoU of the mask's tight box with the given one, in units of the largest one, for that rule.
-        refine: A dense CRF refines the mask inside its box.
     """
 
     region: str = key("crop", either("crop", "shared"))
@@ -103,9 +97,4 @@ class BASBoxParams:
     outside_weight: float = key(1.0, at_least(0))
     tightness_weight: float = key(0.0, at_least(0))
     boxes_per_batch: int = key(16, at_least(1))
-    threshold: float = key(0.0, at_least_below(0, 1))
-    fit: float = key(0.9, above_at_most(0, 1))
-    refine: bool = key(False)
-    crf: DenseCRFParams = part(
-        DenseCRFParams(3.0, 3.0, 4.0, 67.0, 5.0, iterations=5), "CRF", "By this CRF REFINE works."
-    )
+    map: BoxMapParams = part(BoxMapParams())

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from torch import Tensor
 
 from wsis.config.params import key, node, part
-from wsis.config.rules import at_least, either, within
+from wsis.config.rules import at_least, either
+from wsis.layers.box_maps import BoxMapParams
 from wsis.layers.feature_similarity import SimilarityParams, colours_at
 from wsis.layers.seeds import strided_sum
 from wsis.methods.icam.boxes import (
@@ -44,7 +46,6 @@ class ICAMBoxParams:
             "softmax" over all and background.
         tightness_weight: Weight of the loss of rows and columns of a box in which nothing is found; 0 leaves it out.
         stride: Stride in pixels of the grid on which the maps are made.
-        threshold: A pixel is in the mask of its box above this, where the largest value in the box is 1.
     """
 
     cam: CamParams = part(CamParams())
@@ -52,7 +53,7 @@ class ICAMBoxParams:
     tightness_weight: float = key(0.0, at_least(0))
     similarity: SimilarityParams = part(SimilarityParams(weight=0.5), "SIMILARITY")
     stride: int = key(4, at_least(1))
-    threshold: float = key(0.5, within(0, 1))
+    map: BoxMapParams = part(BoxMapParams(0.5))
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,18 @@ class BoxRefiner:
 
     Attributes:
         stride: of the maps.
-        threshold: see :func:`wsis.methods.icam.boxes.box_masks`.
+        params: see :func:`wsis.methods.icam.boxes.box_masks`.
     """
 
     stride: int
-    threshold: float
+    params: BoxMapParams
 
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
         """See :data:`wsis.modeling.teacher.Refiner`."""
         classes, rows = np.unique(seed.classes, return_inverse=True)
         maps = ScoreMaps(classes + 1, seed.maps[ICAM_MAP], seed.height, seed.width, self.stride)
         pixels = maps.enlarged().numpy()
-        crops, scores, status = box_masks(pixels, rows, seed.boxes, self.threshold)
+        crops, scores, status = box_masks(pixels, rows, seed.boxes, image, self.params)
         made = ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
         made.score_maps[ICAM_MAP] = maps
         return made
@@ -87,6 +88,12 @@ class ICAMBox(CamModel, Teacher):
     map_names = (ICAM_MAP,)
     params_type = ICAMBoxParams
     params: ICAMBoxParams
+
+    @configurable
+    def __init__(self, **parts: Any) -> None:
+        """See :class:`CamModel`."""
+        super().__init__(**parts)
+        self.result_packages = self.params.map.packages()
 
     def activate(self, logits: Tensor) -> Tensor:
         """(N, C + 1, h, w) logits to probabilities; with sigmoids the background is what no class is."""
@@ -170,4 +177,4 @@ class ICAMBox(CamModel, Teacher):
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
-        return BoxRefiner(self.params.stride, self.params.threshold)
+        return BoxRefiner(self.params.stride, self.params.map)

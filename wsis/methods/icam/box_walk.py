@@ -57,7 +57,8 @@ class BoxWalkRefiner:
             self._walked(pixels[rows[int(kind) + 1]], window, pairs, radius)
             for kind, window in zip(seed.classes, windows, strict=True)
         ]
-        crops, scores, status = disjoint_masks(own, windows, size, THRESHOLD)
+        masks = [share > THRESHOLD for share in own]
+        crops, scores, status = disjoint_masks(own, masks, windows, size)
         return ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
 
     def _walked(

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from wsis.layers.affinity import pair_offsets
 from wsis.layers.box_losses import tightness_loss
+from wsis.layers.box_maps import BoxMapParams
 from wsis.layers.seeds import EPS
 from wsis.methods.icam.losses import PMF_FLOOR, probability_logit
 from wsis.structures import Crop
@@ -125,41 +126,48 @@ def allowed_by_boxes(boxes: Tensor, classes: Tensor, size: tuple[int, int], numb
 
 
 def box_masks(
-    maps: np.ndarray, rows: np.ndarray, boxes: np.ndarray, threshold: float
+    maps: np.ndarray, rows: np.ndarray, boxes: np.ndarray, image: np.ndarray, params: BoxMapParams
 ) -> tuple[list[Crop], list[float], list[str]]:
     """One mask per box from maps of classes, each pixel in one at most.
 
-    In a box its class's map is divided by its largest value there. A pixel belongs to the box where that is largest, of
-    equal ones to the smallest box, and to its mask above a threshold. A box without any gets its best pixels.
+    In a box its class's map is divided by its largest value there.
 
     Args:
         maps: (M, H, W) float32, at least 0.
         rows: (K,) of each box, which map is its class's.
         boxes: (K, 4) XYXY in pixels.
-        threshold: in (0, 1).
+        image: (H, W, 3) uint8.
+        params: how a box's map becomes its mask.
 
     Returns:
-        Of each box the mask, the mean of its normalised map in the mask, and the status, "ok" or "fallback".
+        See :func:`disjoint_masks`.
     """
     windows = [box_to_slices(box, *maps.shape[1:]) for box in boxes]
     own = [maps[(row, *window)] for row, window in zip(rows, windows, strict=True)]
     own = [scores / (scores.max() + EPS) for scores in own]
-    return disjoint_masks(own, windows, maps.shape[1:], threshold)
+    masks = [
+        params.mask(scores, image[window]) for scores, window in zip(own, windows, strict=True)
+    ]
+    return disjoint_masks(own, masks, windows, maps.shape[1:])
 
 
 def disjoint_masks(
     own: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
     windows: Sequence[tuple[slice, slice]],
     size: tuple[int, ...],
-    threshold: float,
 ) -> tuple[list[Crop], list[float], list[str]]:
-    """See :func:`box_masks`.
+    """Of each box the part of its mask where its score is the largest, of equal ones that of the smallest box. A box
+    without any pixel gets its best ones.
 
     Args:
         own: (h, w) scores of each box in its window.
+        masks: (h, w) bool of each.
         windows: rows and columns of each.
         size: height and width of the image.
-        threshold: in (0, 1).
+
+    Returns:
+        Of each box the mask, the mean of its scores there, and the status, "ok" or "fallback".
     """
     best, owner = np.zeros(size, np.float32), np.full(size, -1)
     for i in np.argsort([-scores.size for scores in own], kind="stable"):
@@ -167,7 +175,7 @@ def disjoint_masks(
         best[windows[i]][wins], owner[windows[i]][wins] = own[i][wins], i
     crops, scores, status = [], [], []
     for i, (rows_of, columns) in enumerate(windows):
-        mask = (owner[windows[i]] == i) & (own[i] > threshold)
+        mask = masks[i] & (owner[windows[i]] == i)
         status.append("ok" if mask.any() else "fallback")
         if not mask.any():
             mask = own[i] == own[i].max()

@@ -235,9 +235,10 @@ def _image_problems(
     images: list[dict[str, Any]], name: str, image_root: str, category_ids: set[Any] | None
 ) -> Iterator[Problem]:
     yield from _id_problems(images, "images", name)
+    sized = all_have_sizes(images)
     for position, image in enumerate(images):
         if (
-            has_size(image)
+            (sized or has_size(image))
             and "image_labels" not in image
             and not _is_wrong_name(image, image_root)
         ):

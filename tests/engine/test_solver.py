@@ -35,6 +35,15 @@ def test_a_model_says_how_its_parameters_learn():
     assert all(group["momentum"] == 0.9 for group in optimizer.param_groups)
 
 
+@pytest.mark.parametrize("model", [Grouped(2, 1), nn.Linear(2, 1)])
+def test_adamw_with_the_groups_of_a_method_or_of_detectron2(model):
+    optimizer = build_optimizer(config(OPTIMIZER="AdamW", WEIGHT_DECAY=0.01), model)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group["lr"] for group in optimizer.param_groups} <= {0.5, 1.0}
+    assert all("betas" in group for group in optimizer.param_groups)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
 def test_gradients_of_groups_are_clipped_as_the_config_says():
     cfg = config(MOMENTUM=0.0, WEIGHT_DECAY=0.0)
     cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="value", CLIP_VALUE=0.1)

@@ -126,7 +126,12 @@ def test_resume_needs_a_checkpoint_of_the_same_parameters(tmp_path, data, reques
     torch.testing.assert_close(dict(trainer.model.state_dict()), _weights(first.OUTPUT_DIR))
 
     request.getfixturevalue("mixed_precision_on_the_cpu")
-    for keys in (("WSIS.FREEZE", ["encoder"]), ("SOLVER.AMP.ENABLED", True)):
+    others = (
+        ("WSIS.FREEZE", ["encoder"]),
+        ("SOLVER.AMP.ENABLED", True),
+        ("SOLVER.OPTIMIZER", "AdamW"),
+    )
+    for keys in others:
         other = _cfg(tmp_path / "config.yaml", *keys, "OUTPUT_DIR", tmp_path / "first")
         with pytest.raises(ConfigError, match=r"--resume: .* not of a training with this config"):
             WsisTrainer(other).resume_or_load(resume=True)

@@ -21,6 +21,7 @@ class SharedParams:
             order of floating-point sums depends on it.
         freeze: Module prefixes that training leaves untouched, for example ["backbone", "proposal_generator"]; their
             batch norms keep their statistics.
+        optimizer: "SGD" as Detectron2 has it, or "AdamW", which wants rates of 0.001 and less.
         poly_lr_power: Exponent of the schedule that wsis adds to Detectron2, SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR".
         poly_lr_horizon: Iteration at which the rate of "WarmupPolyLR" would be 0; 0 = SOLVER.MAX_ITER. In a longer run
             the rate stays what it was just before; at the end of a shorter one it is still high, as in the published
@@ -58,6 +59,7 @@ class SharedParams:
     supervision: str = key("box", name="WSIS.SUPERVISION")
     num_threads: int = key(1, name="WSIS.NUM_THREADS")
     freeze: tuple[str, ...] = key((), name="WSIS.FREEZE")
+    optimizer: str = key("SGD", name="SOLVER.OPTIMIZER")
     poly_lr_power: float = key(0.9, name="SOLVER.POLY_LR_POWER")
     poly_lr_horizon: int = key(0, name="SOLVER.POLY_LR_HORIZON")
     save_labels: bool = key(False, name="TEST.SAVE_LABELS")

@@ -161,10 +161,10 @@ def _check_solver(cfg: CfgNode, args: argparse.Namespace) -> None:
     if not cfg.INPUT.MIN_SIZE_TRAIN:
         raise ConfigError("INPUT.MIN_SIZE_TRAIN: found nothing, expected at least one size")
     try:
-        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = WsisTrainer.build_optimizer(cfg, nn.Linear(1, 1))
         with _quiet():
-            WsisTrainer.build_lr_scheduler(cfg, torch.optim.SGD([weight], lr=1.0))
-    except (ValueError, AssertionError) as error:  # how Detectron2 refuses a schedule
+            WsisTrainer.build_lr_scheduler(cfg, optimizer)
+    except (ValueError, AssertionError) as error:  # how PyTorch and Detectron2 refuse values
         raise ConfigError(f"SOLVER: {' '.join(str(error).split())}") from error
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise ConfigError(

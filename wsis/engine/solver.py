@@ -5,34 +5,50 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier, WarmupParamScheduler
-from detectron2.solver import build_optimizer as build_detector_optimizer
-from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from wsis.errors import ConfigError
 from wsis.modeling.method import Method
+
+OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
+    "SGD": (torch.optim.SGD, ("momentum", "nesterov")),
+    "AdamW": (torch.optim.AdamW, ()),
+}
+"""Values of ``SOLVER.OPTIMIZER``, and which further keys of the solver each takes."""
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SGD as Detectron2 builds it; a :class:`wsis.modeling.method.Method` may say itself which parameters have which
-    ``lr`` and ``weight_decay``.
+    """The optimizer of ``SOLVER.OPTIMIZER``, with the parameter groups of Detectron2; a
+    :class:`wsis.modeling.method.Method` may say itself which parameters have which ``lr`` and ``weight_decay``.
 
     Args:
         cfg: the solver's values.
         model: not wrapped.
+
+    Raises:
+        ConfigError: no such optimizer.
     """
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER not in OPTIMIZERS:
+        raise ConfigError(
+            f"SOLVER.OPTIMIZER: found {solver.OPTIMIZER!r}, expected {' or '.join(OPTIMIZERS)}"
+        )
     groups = model.parameter_groups(cfg) if isinstance(model, Method) else None
     if groups is None:
-        return build_detector_optimizer(cfg, model)
-    solver = cfg.SOLVER
-    kind = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
-    return kind(
-        groups,
-        solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        weight_decay=solver.WEIGHT_DECAY,
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        )
+    kind, names = OPTIMIZERS[solver.OPTIMIZER]
+    further = {name: solver[name.upper()] for name in names}
+    return maybe_add_gradient_clipping(cfg, kind)(
+        groups, solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, **further
     )
 
 

@@ -139,11 +139,15 @@ class WsisTrainer(DefaultTrainer):
         """The reverse of :meth:`state_dict`.
 
         Raises:
-            ConfigError: the optimizer's state is of other parameters, or there is none.
+            ConfigError: the optimizer's state is of other parameters or another optimizer, or there is none.
         """
         try:
             super().load_state_dict(state_dict)
             self._trainer.load_state_dict(state_dict["_trainer"])
+            optimizer = self._trainer.optimizer
+            missing = optimizer.defaults.keys() - optimizer.param_groups[0].keys()
+            if missing:  # of another optimizer, which PyTorch does not mind until the first step
+                raise KeyError(min(missing))
         except (KeyError, ValueError) as error:
             raise ConfigError(
                 f"--resume: the last checkpoint in {self.cfg.OUTPUT_DIR} is not of a training with this config "

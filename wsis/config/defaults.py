@@ -21,7 +21,7 @@ class SharedParams:
             order of floating-point sums depends on it.
         freeze: Module prefixes that training leaves untouched, for example ["backbone", "proposal_generator"]; their
             batch norms keep their statistics.
-        optimizer: "SGD" as Detectron2 has it, or "AdamW", which wants rates of 0.001 and less.
+        optimizer: Optimizer of training: "SGD" as Detectron2 has it, or "AdamW", which wants rates of 0.001 and less.
         poly_lr_power: Exponent of the schedule that wsis adds to Detectron2, SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR".
         poly_lr_horizon: Iteration at which the rate of "WarmupPolyLR" would be 0; 0 = SOLVER.MAX_ITER. In a longer run
             the rate stays what it was just before; at the end of a shorter one it is still high, as in the published

@@ -243,6 +243,18 @@ def test_salient_mask_is_the_union_and_its_window_never_the_last(make_cfg, folde
     assert made.salient and made.labels.any() and not made.labels.all()
 
 
+def test_each_mask_that_a_teacher_found_is_a_salient_object(make_cfg, folder, caplog):
+    with edited(folder / "salient") as document:
+        first = document["annotations"][0]
+        for number, status in enumerate(("ok", "fallback", "empty"), start=900):
+            extra = {"id": number, "segmentation": [[40, 40, 60, 40, 60, 60]], "status": status}
+            document["annotations"].append(first | extra)
+    found = salient_images(make_cfg("MODEL.BOXCASEG.SALIENT_CROP", "object"))
+    assert [len(image.masks) for image in found] == [1] * 4
+    assert found[0].file_name == found[1].file_name
+    assert "2 masks are not found but put in its place" in caplog.text
+
+
 # input
 
 

@@ -71,7 +71,8 @@ class SampleParams:
             and salient images; its checkpoints need them. With "unified" they are ImageNet's mean and deviation for
             both, for training from scratch.
         salient_crop: What is cut out of a salient image. "image": a window of the whole image, as published; "box": a
-            crop around its masks, jittered like that of a box (the original release has that too, unused).
+            crop around its masks, jittered like that of a box (the original release has that too, unused); "object": a
+            sample for each mask, a crop around it in which all else is background, for images of several objects.
         turn: What is turned half of the time. "rows": salient images upside down, as published; "columns": salient
             images and box crops left to right.
 
@@ -87,7 +88,7 @@ class SampleParams:
     )
     normalisation: str = key("legacy", either("legacy", "unified"))
     high_bit_depth: str = "minmax"
-    salient_crop: str = key("image", either("image", "box"))
+    salient_crop: str = key("image", either("image", "box", "object"))
     turn: str = key("rows", either("rows", "columns"))
 
     def __post_init__(self) -> None:

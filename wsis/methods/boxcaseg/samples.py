@@ -16,6 +16,7 @@ from wsis.data.dicts import to_dicts
 from wsis.data.images import read_image
 from wsis.data.mapper import image_options
 from wsis.data.registration import get_source
+from wsis.data.source import CocoSource
 from wsis.errors import ConfigError, DataError, counted
 from wsis.methods.boxcaseg.config import BoxCasegParams, SampleParams
 from wsis.methods.boxcaseg.transforms import (
@@ -110,7 +111,8 @@ def box_images(cfg: CfgNode) -> list[BoxImage]:
 
 
 def salient_images(cfg: CfgNode) -> list[SalientImage]:
-    """The images with masks of ``MODEL.BOXCASEG.SALIENT_DATASETS``; crowds do not count.
+    """The images with masks of ``MODEL.BOXCASEG.SALIENT_DATASETS``; neither crowds count, nor what stands in for a mask
+    that was not found. With ``SALIENT_CROP`` "object" an image comes once for each mask.
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
@@ -130,18 +132,20 @@ def salient_images(cfg: CfgNode) -> list[SalientImage]:
             "masks of the training boxes must not be seen"
         )
     images = []
+    of_objects = cfg.MODEL.BOXCASEG.SALIENT_CROP == "object"
     for name in names:
         source = get_source(name, bad_box="skip", need_boxes=False)
         found = []
+        stand_ins = _stand_ins(source)
         for record in to_dicts(source):
             size = record["height"], record["width"]
             masks = tuple(
                 segmentation_to_rle(a["segmentation"], *size)
                 for a in record["annotations"]
-                if "segmentation" in a and not a["iscrowd"]
+                if "segmentation" in a and not a["iscrowd"] and a["id"] not in stand_ins
             )
-            if masks:
-                found.append(SalientImage(record["file_name"], *size, masks))
+            groups = [(mask,) for mask in masks] if of_objects else [masks] if masks else []
+            found += [SalientImage(record["file_name"], *size, group) for group in groups]
         if not found:
             raise DataError(
                 f"{source.json_file}: of {counted(len(source.annotations), 'annotation')} none has a 'segmentation', "
@@ -149,6 +153,16 @@ def salient_images(cfg: CfgNode) -> list[SalientImage]:
             )
         images += found
     return images
+
+
+def _stand_ins(source: CocoSource) -> set[int]:
+    """Ids of the masks of a proxy-mask file that were not found but put in the place of one."""
+    known = source.table.where(source.table.has("status"))
+    out = {a["id"] for a in known if a.get("status") in ("fallback", "empty", "failed")}
+    if out:
+        number = counted(len(out), "mask is", "masks are")
+        source.tell(f"{number} not found but put in its place (see status): no salient object")
+    return out
 
 
 def box_samples(
@@ -211,7 +225,7 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     mask = reduce(np.logical_or, map(decode_mask, image.masks))
     out = Samples.empty(1, params.crop_size, salient=True)
     window, resized = salient_window(rng, params), params.salient_size
-    if params.salient_crop == "box":
+    if params.salient_crop != "image":
         pixels, mask = _around_mask(pixels, mask, rng, params)
         window, resized = window._replace(top=0, left=0), params.crop_size
     _, out.labels[0] = salient_sample(

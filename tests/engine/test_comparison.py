@@ -311,6 +311,20 @@ def test_a_folder_of_another_plan_is_refused(comparison):
         comparison.step("a", [*command, "y"])
 
 
+def test_a_step_of_a_config_that_has_changed_since_is_refused(comparison):
+    config = comparison.checkout / "changed.yaml"
+    config.write_text("SEED: 1")
+    tool = comparison.checkout / "tools" / "noted.py"
+    tool.write_text("")
+    command = ["tools/noted.py", "--config-file", config.name]
+    comparison.step("a", command)
+    config.write_text("# the same\nSEED: 1")
+    comparison.step("a", command)
+    config.write_text("SEED: 2")
+    with pytest.raises(ConfigError, match="changed.yaml has changed since step a was made"):
+        comparison.step("a", command)
+
+
 @pytest.mark.parametrize(
     ("stages", "row", "message"),
     [

@@ -7,6 +7,7 @@ finished step leaves a mark; a plan that was stopped continues where it was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -35,6 +36,8 @@ from wsis.parallel import cores
 from wsis.structures.proxy_file import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
+
+CONFIG = "--config-file"
 
 
 class StepError(WsisError):
@@ -301,23 +304,30 @@ class Comparison(PlanFiles):
         if custom:
             keys["DATASETS.CUSTOM"] = repr(custom)
         words = [text for pair in keys.items() for text in pair]
-        return [f"tools/{tool}.py", "--resume", "--config-file", config, *words]
+        return [f"tools/{tool}.py", "--resume", CONFIG, config, *words]
 
     def step(self, name: str, command: Sequence[str]) -> None:
         """Runs one command in its own process, unless its mark says that it is done.
 
         Raises:
-            ConfigError: the mark is of another command.
+            ConfigError: the mark is of another command, or of another content of its config.
             StepError: the command failed.
         """
         mark = self.output / "steps" / f"{name}.json"
         command = [os.fspath(part) for part in command]
+        config = self._config(command)
         if mark.exists():
             done = json.loads(mark.read_text())
             if done["command"] != command:
                 raise ConfigError(
                     f"{self.output}: step {name} was made by another plan; remove the folder or "
                     "choose another one with --output"
+                )
+            if done.get("config", config) != config:
+                file = command[command.index(CONFIG) + 1]
+                raise ConfigError(
+                    f"{self.output}: {file} has changed since step {name} was made; remove the folder or choose "
+                    "another one with --output"
                 )
             logger.info("%s: done before", name)
             return
@@ -337,7 +347,16 @@ class Comparison(PlanFiles):
             tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise StepError(f"step {name} failed with status {status}: {''.join(tail)} (see {log})")
         seconds = round(time.monotonic() - start, 1)
-        write_json_atomic(mark, {"name": name, "command": command, "seconds": seconds})
+        values = {"name": name, "command": command, "config": config, "seconds": seconds}
+        write_json_atomic(mark, values)
+
+    def _config(self, command: Sequence[str]) -> str:
+        """SHA-256 of what a command's config says; "" = it has none."""
+        if CONFIG not in command:
+            return ""
+        path = self.checkout / command[command.index(CONFIG) + 1]
+        values = CfgNode.load_yaml_with_base(os.fspath(path))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _scores(folder: Path, dataset: str) -> dict[str, Any]:

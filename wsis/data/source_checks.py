@@ -235,17 +235,23 @@ def _image_problems(
     images: list[dict[str, Any]], name: str, image_root: str, category_ids: set[Any] | None
 ) -> Iterator[Problem]:
     yield from _id_problems(images, "images", name)
-    sized = all_have_sizes(images)
+    sized, named = all_have_sizes(images), not image_root and _all_have_names(images)
     for position, image in enumerate(images):
         if (
             (sized or has_size(image))
             and "image_labels" not in image
-            and not _is_wrong_name(image, image_root)
+            and (named or not _is_wrong_name(image, image_root))
         ):
             continue
         where = "images", position
         for cause, text in _image_breaches(image, image_root, category_ids):
             yield Problem(f"{_label(image, where, name)}: {text}", cause, where)
+
+
+def _all_have_names(images: Sequence[dict[str, Any]]) -> bool:
+    """Whether :func:`is_file_name` says yes to all, in few steps."""
+    names: list[Any] = [image.get("file_name") for image in images]
+    return set(map(type, names)) == {str} and all(names) and "\0" not in "".join(names)
 
 
 def _is_wrong_name(image: dict[str, Any], image_root: str) -> bool:

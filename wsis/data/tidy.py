@@ -142,6 +142,8 @@ def _with_sizes(
     """The images, those without height or width with the size of their file, and the ids of those left out since their
     file cannot be read either. Where that are all of them they are kept, for the rules to refuse.
     """
+    if all_have_sizes(images):
+        return images, set()
     without = [
         i
         for i, image in enumerate(images)

@@ -159,17 +159,19 @@ def doors(root: Path) -> dict[str, tuple[list[Any], str]]:
     write_data(root / "tags")
     kind = {"MODEL__META_ARCHITECTURE": "NoiseTagTeacher", "WSIS__SUPERVISION": "image"}
     noise = make_opts(root / "tags", root / "maps", PROXY__SEM_SEG=True, **kind)
+    tags = ["--json", root / "tags/boxes.json", "--images", root / "tags"]
     for words in (
-        ["tools/generate_proxy_masks.py", *ellipse, "OUTPUT_DIR", made],
-        ["tools/generate_proxy_masks.py", *noise],
+        [*ellipse, "OUTPUT_DIR", made],
+        noise,
+        [*ellipse[:2], *tags, "--output", root / "truth", "DATASETS.BAD_BOX", "skip"],
     ):
-        status, errors = ended(words, root / "log.txt")
+        status, errors = ended(["tools/generate_proxy_masks.py", *words], root / "log.txt")
         assert status == 0, errors[-500:]
     proxy, out = made / "proxy/tiny.json", root / "out"
     evaluate = ["tools/evaluate_proxy_masks.py", "--proxy", proxy, "--gt", boxes]
     labels = next(path.parent for path in (root / "maps").rglob("*.png"))
     maps = next(path.parent for path in (root / "maps").rglob("*.npz"))
-    truth = root / "tags/boxes.json"
+    truth = root / "truth/proxy/boxes.json"
     config = teacher_config(root / "run", data, SOLVER__MAX_ITER=1, OUTPUT_DIR=str(out))
     found = {
         "check_dataset": (["tools/check_dataset.py", "--json", boxes, "--images", data], "data/*"),
@@ -264,17 +266,35 @@ def judged(status: int | None, printed: str, out: Path) -> str:
     return f"left {left[0].name}" if [p for p in left if p.name != ".lock"] else "refused"
 
 
-def campaign(number: int, rng: random.Random, root: Path, keep: Path) -> Counter[tuple[str, str]]:
-    """So many damaged files, each to one tool; what they ended in, by tool."""
+def campaign(
+    number: int, rng: random.Random, root: Path, keep: Path, only: str = ""
+) -> Counter[tuple[str, str]]:
+    """So many damaged files, each to one tool; what they ended in, by tool.
+
+    Args:
+        number: of files.
+        rng: of what is damaged, and how.
+        root: empty folder to work in.
+        keep: where the work folder of what ended otherwise goes.
+        only: name of the tool; "" = any.
+    """
     pristine = root / "pristine"
     counts: Counter[tuple[str, str]] = Counter()
     work = root / "work"
     work.mkdir()
-    table = doors(work)
+    table = {name: door for name, door in doors(work).items() if only in ("", name)}
     work.rename(pristine)
-    for index in range(number):
+
+    def fresh() -> None:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(pristine, work)
+
+    for name, (words, _) in table.items():  # else what is refused says nothing about the damage
+        fresh()
+        status, printed = ended(words, work / "log.txt")
+        assert status == 0, f"{name}, nothing damaged: {printed[-500:]}"
+    for index in range(number):
+        fresh()
         name = rng.choice(sorted(table))
         words, pattern = table[name]
         path = rng.choice(sorted(p for p in work.glob(pattern) if p.is_file()))
@@ -299,10 +319,11 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=2000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--keep", type=Path, default=Path("mutations"), metavar="DIR")
+    parser.add_argument("--tool", default="", metavar="NAME", help="a name that is printed; all")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="wsis-mutations-") as folder:
-        counts = campaign(args.number, random.Random(args.seed), Path(folder), args.keep)
+        counts = campaign(args.number, random.Random(args.seed), Path(folder), args.keep, args.tool)
     for name in sorted({name for name, _ in counts}):
         print(name, {outcome: n for (each, outcome), n in sorted(counts.items()) if each == name})
     total = Counter[str]()

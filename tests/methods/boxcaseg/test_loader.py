@@ -252,7 +252,7 @@ def test_each_mask_that_a_teacher_found_is_a_salient_object(make_cfg, folder, ca
     found = salient_images(make_cfg("MODEL.BOXCASEG.SALIENT_CROP", "object"))
     assert [len(image.masks) for image in found] == [1] * 4
     assert found[0].file_name == found[1].file_name
-    assert "2 masks are not found but put in its place" in caplog.text
+    assert "2 masks stand in for what was not found" in caplog.text
 
 
 # input

@@ -160,8 +160,8 @@ def _stand_ins(source: CocoSource) -> set[int]:
     known = source.table.where(source.table.has("status"))
     out = {a["id"] for a in known if a.get("status") in ("fallback", "empty", "failed")}
     if out:
-        number = counted(len(out), "mask is", "masks are")
-        source.tell(f"{number} not found but put in its place (see status): no salient object")
+        number = counted(len(out), "mask stands", "masks stand")
+        source.tell(f"{number} in for what was not found (see status): not used as salient objects")
     return out
 
 

@@ -195,8 +195,8 @@ def hand_over(folder: Path) -> None:
     """Writes the files that were read into a folder, for processes that :func:`take_over` them there instead of reading
     each by itself.
     """
-    read = {name: place for name, place in _locations.items() if place is not None}
-    write_shared(({name: _sources[name] for name in read}, read), folder)
+    read = {name: source for name, source in _sources.items() if _locations.get(name) is not None}
+    write_shared((read, {name: _locations[name] for name in read}), folder)
 
 
 def take_over(folder: Path) -> None:

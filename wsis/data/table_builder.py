@@ -125,21 +125,25 @@ class TableBuilder:
             category_column,
             numbers[: 4 * n].reshape(n, 4),
             numbers[4 * n :],
-            self._layouts(keys, crowds, bits),
+            self._layouts(keys, kinds, crowds, bits),
             np.zeros(n, dtype=bool),
-            *_rest(chunk, keys),
+            *_rest(chunk, keys, kinds),
         )
         return columns, values
 
     def _layouts(
-        self, keys: list[tuple[str, ...]], crowds: Sequence[int], bits: np.ndarray
+        self,
+        keys: list[tuple[str, ...]],
+        kinds: set[tuple[str, ...]],
+        crowds: Sequence[int],
+        bits: np.ndarray,
     ) -> np.ndarray:
         """(N,) int32, the place of each annotation's layout among all."""
         code = bits
-        of_all: list[Sequence[Any]] = [keys, crowds]
-        for values in of_all:
-            known = {value: i for i, value in enumerate(dict.fromkeys(values))}
-            if len(known) > 1:
+        of_all: list[tuple[Sequence[Any], set[Any]]] = [(keys, kinds), (crowds, set(crowds))]
+        for values, different in of_all:
+            if len(different) > 1:
+                known = {value: i for i, value in enumerate(different)}
                 code = code * len(known) + np.array([known[value] for value in values])
         _, first, which = np.unique(code, return_index=True, return_inverse=True)
         layouts = [Layout(keys[i], crowds[i], int(bits[i])) for i in first]
@@ -219,10 +223,10 @@ def _numbers(values: list[int | float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rest(
-    chunk: Sequence[Annotation], keys: list[tuple[str, ...]]
+    chunk: Sequence[Annotation], keys: list[tuple[str, ...]], kinds: set[tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sizes and bytes of all that no column holds."""
-    others = {each: [key for key in each if key not in _COLUMNS] for each in set(keys)}
+    others = {each: [key for key in each if key not in _COLUMNS] for each in kinds}
     if not any(others.values()):
         return np.zeros(len(chunk), np.int32), np.zeros(0, np.uint8)
     texts = [

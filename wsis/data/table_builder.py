@@ -143,7 +143,7 @@ class TableBuilder:
         of_all: list[tuple[Sequence[Any], set[Any]]] = [(keys, kinds), (crowds, set(crowds))]
         for values, different in of_all:
             if len(different) > 1:
-                known = {value: i for i, value in enumerate(different)}
+                known = {value: i for i, value in enumerate(dict.fromkeys(values))}
                 code = code * len(known) + np.array([known[value] for value in values])
         _, first, which = np.unique(code, return_index=True, return_inverse=True)
         layouts = [Layout(keys[i], crowds[i], int(bits[i])) for i in first]

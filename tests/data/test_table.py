@@ -46,7 +46,7 @@ FORMS = [
 @pytest.fixture(params=[2, 4096])
 def chunk(request, monkeypatch):
     """How many annotations are looked at together."""
-    for module in (table, table_builder, json_objects):
+    for module in (table, table_builder):
         monkeypatch.setattr(module, "CHUNK", request.param)
 
 
@@ -102,8 +102,9 @@ def test_ids_of_their_own():
         assert made([{**PLAIN, "id": each} for each in ids]).has_unique_ids == unique
 
 
-def test_a_builder_that_was_told_too_little():
-    builder = TableBuilder([1], number=1)
+@pytest.mark.usefixtures("chunk")
+def test_a_builder_makes_room():
+    builder = TableBuilder([1])
     builder.add([PLAIN, {**PLAIN, "iscrowd": 1}])
     builder.add([{}])
     assert text(builder.table()) == text([PLAIN, {**PLAIN, "iscrowd": 1}, {}])
@@ -168,12 +169,17 @@ TEXTS = {
     "cut short": '"area": 1}',
     "an exponent": '"area": 1E1',
     "other kinds": '"bbox": [-0, -0.0, 1e0, 5]',
+    "objects in an object": '"deep": [{"a": 1} , {"b": [{}, {}]}], "note": "}, {"',
+    "a quote in a text": '"note": "},{\\"},{"',
+    "two lists": '"a": 1}], "annotations": [{"deep": [{}, {}]',
 }
 
 
 @pytest.mark.parametrize("more", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
-def test_one_parser_reads_what_the_other_reads(tmp_path, monkeypatch, more, start):
+@pytest.mark.parametrize("piece", [1, 200, 1 << 17])
+def test_one_parser_reads_what_the_other_reads(tmp_path, monkeypatch, more, start, piece):
+    monkeypatch.setattr(json_objects, "PIECE", piece)
     more = more if isinstance(more, bytes) else more.encode()
     whole = json.dumps(valid()).encode().replace(b'"score": 0.5', more)
     (tmp_path / "a.json").write_bytes(start + whole)
@@ -187,6 +193,7 @@ def test_one_parser_reads_what_the_other_reads(tmp_path, monkeypatch, more, star
 def test_both_parsers_come_to_the_same_end(tmp_path, document):
     (tmp_path / "a.json").write_text(json.dumps(document))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_objects, "PIECE", 40)
         found = outcome(tmp_path / "a.json")
         patch.setattr(json_objects, "msgspec", None)
         assert found == outcome(tmp_path / "a.json")

@@ -13,12 +13,10 @@ from torch.utils.data import DataLoader
 
 from tests.tiny import teacher_config, write_config
 from wsis.config import flatten, load_cfg
-from wsis.data.registration import get_source
 from wsis.engine import (
     WsisTrainer,
     argument_parser,
     checked_model,
-    launch_processes,
     run_tool,
     setup,
     start,
@@ -100,21 +98,6 @@ def test_setup_follows_the_datasets_and_writes_nothing(tmp_path, data, monkeypat
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
     assert cfg.SOLVER.MAX_ITER == 2
     assert sorted(tmp_path.rglob("*")) == sorted([*before, config])
-
-
-def _reads_nothing(cfg, args):
-    start(cfg, args, "train")
-    return len(get_source("tiny").annotations)
-
-
-def test_processes_do_not_read_the_files_again(tmp_path, data):
-    config = write_config(tmp_path, data)
-    args = argument_parser().parse_args(["--config-file", str(config), "--num-gpus", "2"])
-    cfg = setup(args, "train")
-    number = len(get_source("tiny").annotations)
-    for path in data.glob("*.json"):
-        path.unlink()
-    assert launch_processes(_reads_nothing, cfg, args) == number > 0
 
 
 def test_start_logs_and_stores_the_config(tmp_path, data):

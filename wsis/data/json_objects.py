@@ -6,15 +6,18 @@ import contextlib
 import gc
 import importlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
-from wsis.data.table import CHUNK
-
 # without it files are read as a whole, which takes longer and more memory
 msgspec: Any = importlib.import_module("msgspec") if find_spec("msgspec") else None
+
+PIECE = 1 << 17
+"""About so many bytes of a list are read together."""
+_COMMA = re.compile(rb"\}\s*,\s*\{")
 
 
 class UnfitError(ValueError):
@@ -25,25 +28,37 @@ class JsonObjects(Iterable[dict[str, Any]]):
     """A list of objects, made anew each time that it is gone through.
 
     Args:
-        pieces: the text of each.
+        text: of the list.
     """
 
-    def __init__(self, pieces: list[Any]) -> None:
-        self.pieces = pieces
-
-    def __len__(self) -> int:
-        return len(self.pieces)
+    def __init__(self, text: memoryview) -> None:
+        self.text = text
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return chain.from_iterable(self.chunks())
 
     def chunks(self) -> Iterator[list[dict[str, Any]]]:
-        """Some objects at a time."""
+        """Some objects at a time. A comma between braces parts two objects of the list, and none within one or in a
+        string, if all before it can be read.
+
+        Raises:
+            UnfitError: see :func:`parse_lazily`.
+        """
         decoder = msgspec.json.Decoder(list[dict[str, Any]])
-        for start in range(0, len(self.pieces), CHUNK):
-            with _unfit():
-                found = decoder.decode(b"[" + b",".join(self.pieces[start : start + CHUNK]) + b"]")
-            yield found
+        start, size, end = 1, PIECE, len(self.text) - 1
+        while start < end:
+            comma = _COMMA.search(self.text, start + size)
+            stop, after = (comma.start() + 1, comma.end() - 1) if comma else (end, end)
+            try:
+                found = decoder.decode(b"[" + self.text[start:stop] + b"]")
+            except (msgspec.MsgspecError, RecursionError) as error:
+                if comma is None:
+                    raise UnfitError from error
+                size *= 2
+            else:
+                if found:
+                    yield found
+                start, size = after, PIECE
 
 
 def parse(content: bytes) -> Any:
@@ -71,19 +86,16 @@ def parse_lazily(content: bytes, key: str) -> dict[str, Any]:
     """
     if msgspec is None:
         raise UnfitError
-    with _unfit(), without_collector():
-        parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-        pieces = msgspec.json.decode(parts.pop(key, b""), type=list[msgspec.Raw])
-        out = {name: msgspec.json.decode(text) for name, text in parts.items()}
-        return {**out, key: JsonObjects(pieces)}
-
-
-@contextlib.contextmanager
-def _unfit() -> Iterator[None]:
     try:
-        yield
+        with without_collector():
+            parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+            objects = memoryview(parts.pop(key, b""))
+            out = {name: msgspec.json.decode(text) for name, text in parts.items()}
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UnfitError from error
+    if objects[:1] != b"[":
+        raise UnfitError
+    return {**out, key: JsonObjects(objects)}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -35,32 +36,33 @@ class TableBuilder:
 
     Args:
         image_ids: of the file.
-        number: of annotations that there will be, as far as it is known.
     """
 
-    def __init__(self, image_ids: Iterable[int | str], number: int = 0) -> None:
+    def __init__(self, image_ids: Iterable[int | str]) -> None:
         self.image_ids = list(image_ids)
         self.places = {key: i for i, key in enumerate(self.image_ids)}
         self.layouts: dict[Layout, int] = {}
         self.number = 0
-        numbers, integers = np.empty(number, np.int64), np.empty(number, np.int32)
-        self.columns: list[np.ndarray] = [numbers, integers, numbers.copy(), np.empty((number, 4))]
-        self.columns += [np.empty(number), integers.copy(), np.empty(number, bool), integers.copy()]
+        kinds = (np.int64, np.int32, np.int64, "4float", float, np.int32, bool, np.int32)
+        self.columns = [np.empty(CHUNK, kind) for kind in kinds]
         self.rest: list[np.ndarray] = []
 
     def table(self) -> AnnotationTable:
-        """Of all that was added."""
-        kept = [_narrow(column[: self.number]) for column in self.columns]
+        """Of all that was added; nothing can be added any more."""
+        self._make_room(self.number)
+        kept = [_narrow(column) for column in self.columns]
+        self.columns = []
         columns = Columns._make([*kept, np.concatenate([np.zeros(0, np.uint8), *self.rest])])
         return AnnotationTable(columns, self.image_ids, list(self.layouts))
+
+    def _make_room(self, number: int) -> None:
+        for column in self.columns:
+            column.resize((number, *column.shape[1:]), refcheck=False)
 
     def _put(self, columns: Columns) -> None:
         start, self.number = self.number, self.number + len(columns.ids)
         if self.number > len(self.columns[0]):
-            room = ((0, self.number),)
-            self.columns = [
-                np.pad(each, room + ((0, 0),) * (each.ndim - 1)) for each in self.columns
-            ]
+            self._make_room(self.number * 3 // 2)
         for column, part in zip(self.columns, columns[:-1], strict=True):
             column[start : self.number] = part
         if len(columns.rest):
@@ -98,7 +100,9 @@ class TableBuilder:
     def _columns(self, chunk: Sequence[Annotation]) -> tuple[Columns, Values] | None:
         """Columns of annotations that have the forms that columns hold, and their values; None where one has not."""
         keys, n = list(map(tuple, chunk)), len(chunk)
-        kinds = set(keys)
+        kinds = (
+            {keys[0]} if keys.count(keys[0]) == n else set(keys)
+        )  # many tuples take long to hash
         if not all({"id", "image_id", "category_id"}.issubset(kind) for kind in kinds):
             return None
         values = _by_key(chunk, kinds)
@@ -203,20 +207,19 @@ def _types(values: Iterable[Any]) -> set[type]:
     return set(map(type, values))
 
 
-def _numbers(values: list[int | float]) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers as float64, and which of them are integers.
 
     Raises:
         TypeError, OverflowError: something else is among them, or an integer that a float does not hold exactly.
     """
-    kinds = _types(values)
-    if not kinds <= {int, float}:
+    out = np.frombuffer(array("d", values))  # which takes truth values too
+    whole = np.flatnonzero(out == np.floor(out))
+    kinds = list(map(type, map(values.__getitem__, whole.tolist())))
+    if not {int, float}.issuperset(kinds):
         raise TypeError(kinds)
-    out = np.array(values, dtype=np.float64)
-    integers = np.full(len(out), kinds == {int})
-    if len(kinds) == 2:
-        for i in np.flatnonzero(out == np.floor(out)).tolist():
-            integers[i] = type(values[i]) is int
+    integers = np.zeros(len(out), dtype=bool)
+    integers[whole] = [kind is int for kind in kinds]
     if (np.abs(out[integers]) >= _MOST).any():
         raise OverflowError
     return out, integers

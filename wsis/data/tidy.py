@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from wsis.data.source_checks import (
     LISTS,
     all_have_sizes,
     are_objects,
+    column,
     has_size,
     is_file_name,
     is_image_id,
@@ -54,10 +55,9 @@ def tidy(document: Any, image_root: str) -> tuple[Any, list[str]]:
     remarks: list[str] = []
     categories = [_changed(category, _of_category(category)) for category in document["categories"]]
     categories = _without_twins(categories, "name", ("class is", "classes are"), remarks)
-    images = [
-        image if _is_fine_image(image) else _changed(image, _of_image(image))
-        for image in document["images"]
-    ]
+    images = document["images"]
+    if not _are_fine_images(images):
+        images = [_changed(image, _of_image(image)) for image in images]
     images = _without_twins(images, "file_name", ("image is", "images are"), remarks)
     if image_root:
         images = find_names(images, image_root, remarks)
@@ -90,11 +90,11 @@ def _of_category(category: Item) -> Item:
     return changes
 
 
-def _is_fine_image(image: Item) -> bool:
-    """Whether nothing has to be done, in few steps."""
-    get = image.get
-    kinds = type(get("height")), type(get("width")), type(get("file_name"))
-    return kinds == (int, int, str) and type(get("id")) is not float
+def _are_fine_images(images: list[Item]) -> bool:
+    """Whether :func:`_of_image` changes none, in few steps."""
+    kinds = ("height", int), ("width", int), ("file_name", str)
+    fine = all(set(map(type, column(images, key))) == {kind} for key, kind in kinds)
+    return fine and float not in map(type, column(images, "id"))
 
 
 def _of_image(image: Item) -> Item:
@@ -120,7 +120,7 @@ def _without_twins(
 ) -> list[Item]:
     """Each image or class once, where an entry is there again with the same id and the same file or name."""
     with contextlib.suppress(TypeError):  # an id that is a list
-        if len({item.get("id") for item in items}) == len(items):
+        if len(set(column(items, "id"))) == len(items):
             return items
     seen = set()
     kept = []
@@ -188,12 +188,11 @@ class _AnnotationMender:
 
     def __init__(self, images: list[Item], categories: list[Item]) -> None:
         self.images = images
-        sized = all_have_sizes(images)
-        self.sizes = {
-            i["id"]: (i["height"], i["width"]) if sized or has_size(i) else (0, 0)
-            for i in images
-            if is_image_id(i.get("id"))
-        }
+        sides: Iterable[Any] = zip(column(images, "height"), column(images, "width"), strict=True)
+        if not all_have_sizes(images):
+            sides = [side if has_size(i) else (0, 0) for side, i in zip(sides, images, strict=True)]
+        ids = column(images, "id")
+        self.sizes = {i: side for i, side in zip(ids, sides, strict=True) if is_image_id(i)}
         self._size_column = np.array(list(self.sizes.values()), dtype=np.int64).reshape(-1, 2)
         self.category_ids = {c["id"] for c in categories if is_integer(c.get("id"))}
         names = Counter(repr(c.get("name")) for c in categories)
@@ -208,8 +207,7 @@ class _AnnotationMender:
 
     def mend(self, annotations: Iterable[Item]) -> AnnotationTable:
         """The annotations in form, without those of images that are not listed, unless that are all of them."""
-        number = len(annotations) if isinstance(annotations, Sized) else 0
-        builder = TableBuilder(self.sizes, number)
+        builder = TableBuilder(self.sizes)
         for chunk in chunks(annotations):
             if not builder.add_regular(chunk, self._vouch):
                 builder.add([a if self._is_fine(a) else self._mended(a) for a in chunk])

@@ -5,7 +5,6 @@ from wsis.engine.cli import (
     argument_parser,
     check_weights,
     checked_model,
-    launch_processes,
     only_training,
     run_tool,
     setup,
@@ -13,6 +12,7 @@ from wsis.engine.cli import (
 )
 from wsis.engine.freeze import freeze_modules
 from wsis.engine.launch import launch
+from wsis.engine.processes import launch_processes
 from wsis.engine.short_words import (
     add_short_words,
     apply_short_words,

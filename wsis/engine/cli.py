@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -22,10 +21,10 @@ from torch import distributed as dist
 from torch import nn
 
 from wsis.config import find_config, load_cfg
-from wsis.data.registration import hand_over, take_over
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
-from wsis.engine.launch import check_device, checks_here, launch, under_torchrun
+from wsis.engine.launch import check_device, checks_here, under_torchrun
+from wsis.engine.processes import datasets_of_the_first
 from wsis.engine.run_data import (
     Purpose,
     check_data,
@@ -95,7 +94,7 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
     """Makes the config and checks everything that can be checked before work starts. Writes nothing.
 
     In a run of several processes it is called once per machine, before they are started; under ``torchrun`` by each,
-    and the first of each machine makes the checks that take time.
+    and the first of each machine reads the datasets and makes the checks that take time.
 
     Args:
         args: as :func:`argument_parser` parses them.
@@ -124,7 +123,8 @@ def setup(args: argparse.Namespace, purpose: Purpose) -> CfgNode:
         raise ConfigError(
             f"{key}: found nothing, expected the name of a dataset, or {word} FILE --images DIR"
         )
-    prepare(cfg, args, purpose)
+    with datasets_of_the_first():
+        prepare(cfg, args, purpose)
     args.left_out = {}
     if checks_here():
         args.left_out = check_data(cfg, names, purpose)
@@ -315,32 +315,6 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     if purpose == "train" and comm.is_main_process():
         with _output_errors(cfg):
             remember_data(cfg, args.resume)
-
-
-def launch_processes(
-    main: Callable[[CfgNode, argparse.Namespace], int | None],
-    cfg: CfgNode,
-    args: argparse.Namespace,
-) -> int:
-    """Runs ``main(cfg, args)`` in as many processes as the arguments or ``torchrun`` say; see :func:`launch`. Those
-    that this one starts take its datasets over.
-    """
-    where = args.num_machines, args.machine_rank, args.dist_url, cfg.MODEL.DEVICE
-    if args.num_gpus < 2 or under_torchrun():
-        return launch(main, args.num_gpus, *where, (cfg, args))
-    with tempfile.TemporaryDirectory(prefix="wsis-datasets-") as folder:
-        hand_over(Path(folder))
-        return launch(_with_datasets, args.num_gpus, *where, (main, Path(folder), cfg, args))
-
-
-def _with_datasets(
-    main: Callable[[CfgNode, argparse.Namespace], int | None],
-    folder: Path,
-    cfg: CfgNode,
-    args: argparse.Namespace,
-) -> int | None:
-    take_over(folder)
-    return main(cfg, args)
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:

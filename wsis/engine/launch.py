@@ -36,6 +36,19 @@ def checks_here() -> bool:
     return not under_torchrun() or int(os.environ["LOCAL_RANK"]) == 0
 
 
+def machine_store() -> tuple[dist.Store, int] | None:
+    """Where the processes that ``torchrun`` has started on this machine tell each other something before their group
+    exists, and how many they are; None where they are not several.
+    """
+    size = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if under_torchrun() else 1
+    if size < 2 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None  # without torchrun's agent, nobody serves a store yet
+    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(*where, is_master=False, wait_for_workers=False, timeout=TIMEOUT)
+    names = ("GROUP_RANK", "TORCHELASTIC_RESTART_COUNT")
+    return dist.PrefixStore("/".join(["wsis", *map(os.environ.__getitem__, names)]), store), size
+
+
 def check_device(device: str) -> None:
     """Refuses what is no device, and a CUDA device that is not there.
 

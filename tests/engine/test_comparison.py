@@ -343,6 +343,19 @@ def test_stages_that_cannot_run_are_said_before_any_work(comparison, stages, row
     assert not comparison.output.exists()
 
 
+def test_a_dataset_that_no_step_makes_is_missed_before_any_work(comparison):
+    names = {"gone": comparison.checkout / "gone.json", "made": comparison.output / "made.json"}
+    for name, path in names.items():
+        opts = ["DATASETS.CUSTOM", f"[['{name}','{path}','']]"]
+        plan = with_teachers(comparison, a=TeacherPlan("fill.yaml", opts))
+        if name == "made":
+            plan.check()
+        else:
+            with pytest.raises(ConfigError, match=f"{path} for 'gone', which is not there"):
+                plan.run()
+    assert not comparison.output.exists()
+
+
 def test_what_is_missing_is_said_before_any_work(comparison, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     config = comparison.checkout / "fill.yaml"

@@ -65,7 +65,7 @@ class Comparison(PlanFiles):
         """Everything that can be known before work starts: the configs, and what each teacher needs.
 
         Raises:
-            ConfigError: a config or a package that a teacher needs is missing.
+            ConfigError: a config, a package or a dataset that a teacher needs is missing.
         """
         load_cfg(self.checkout / self.plan.detector, self.plan.opts)
         self._cfg(self.plan.student, self.places(self.rows[0]))
@@ -91,7 +91,15 @@ class Comparison(PlanFiles):
                     )
 
     def _cfg(self, training: TrainingPlan, places: dict[str, str]) -> CfgNode:
-        return load_cfg(self.checkout / training.config, fill(training.opts, places))
+        cfg = load_cfg(self.checkout / training.config, fill(training.opts, places))
+        for name, json_file, *_ in cfg.DATASETS.CUSTOM if not self.plan.prepare else ():
+            path = Path(json_file)
+            if not path.is_relative_to(self.output) and not path.exists():  # no step makes it
+                raise ConfigError(
+                    f"{training.config}: DATASETS.CUSTOM names {json_file} for {name!r}, which is not there; name it, "
+                    "or take the row out of the plan"
+                )
+        return cfg
 
     def _generates(self, stage: StagePlan, places: dict[str, str]) -> type[Maker] | None:
         kind = method_of(self._cfg(stage, places))

@@ -125,6 +125,9 @@ def test_splits_and_layouts_of_yolo(root, convert, monkeypatch):
         document = convert("yolo", source)[1]
         assert len(document["images"]) == number
         assert [c["name"] for c in document["categories"]] == ["no", "007"]
+    source.write_text("train: images\nnc: 3\nnames: [bolt, nut]\n")
+    text = f"which decide: 1, the first is {source}: nc 3, 2 names"
+    assert text in " ".join(convert("yolo", source)[2].split())
     # without data.yaml
     source.unlink()
     status, _, _, err = convert("yolo", root)

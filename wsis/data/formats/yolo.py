@@ -17,7 +17,7 @@ from wsis.data.folders import expand_patterns
 from wsis.data.formats.records import Imported, Item, Size, Tally, ring_item
 from wsis.data.image_names import FolderIndex
 from wsis.data.voc_folder import read_class_names
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, counted
 
 BEYOND = 0.01
 """By how much a share may lie outside of 0 to 1: rounding, and boxes that stick out a little."""
@@ -42,6 +42,7 @@ def read_yolo(
         DataError: there are no images, labels or names.
     """
     found = _yaml_of(source)
+    document: dict[str, Any] = {}
     if found is None:
         pairs, root, names, keypoints = _without_yaml(source, images, names)
     else:
@@ -52,6 +53,9 @@ def read_yolo(
         keypoints = "kpt_shape" in document
         pairs = [(path, label_of(path)) for path in paths]
     dataset = Imported("YOLO text files", root, names)
+    if document.get("nc", len(names)) != len(names):
+        told = f"{found}: nc {document['nc']}, {counted(len(names), 'name')}"
+        dataset.notes.add("numbers of classes that contradict the names, which decide", told)
     used = set()
     for path, label in pairs:
         name = _name_below(path, root)

@@ -131,7 +131,7 @@ def test_what_is_allowed_and_seldom_meant(inspect, make_document, tmp_path):
         "classes without an annotation: 3, the first is 'dog'",
         "names of several categories, case and spaces aside: 1, the first is 'cow'",
         "files that are the image of several entries: 1, the first is '1.png'",
-        f"images of {tmp_path} that the file does not list: 1, the first is '2.png'",
+        f"images in {tmp_path} that the file does not list: 1, the first is '2.png'",
     ]
     third["category_id"] = 4
     assert [note.split(": ", 1)[1] for note in inspect(document).notes] == expected
@@ -150,3 +150,14 @@ def test_an_empty_dataset_is_fine_and_a_proxy_file_says_who_made_it(inspect, mak
     assert report.exit_status == 0
     assert report.facts["images"]["height"] == {} and report.facts["masks"] == {}
     assert report.facts["proxy_of"] == "GrabCut"
+
+
+def test_images_of_another_size_are_one_line(inspect, make_document):
+    document = make_document((1, 1, 1))
+    for image in document["images"]:
+        image["height"], image["width"] = image["width"], image["height"]
+    report = inspect(document)
+    (line,) = [problem for problem in report.problems if "annotations say" in problem]
+    assert "exchange width and height if they were mixed up" in line
+    assert line.endswith("(and 2 more images)")
+    assert sum("annotations say" in problem for problem in report.every_problem) == 3

@@ -8,7 +8,8 @@ import pytest
 
 from tests.data.builders import changed, coco, source_of, write_json
 from wsis.data.source import check_document, load_source
-from wsis.data.source_checks import document_problems, show
+from wsis.data.source_checks import document_problems
+from wsis.data.values import show
 from wsis.errors import DataError
 
 IMAGES = [
@@ -208,3 +209,20 @@ def test_found_values_are_short_and_of_one_line():
         nested = [nested]
     for value in ("x" * 500, "a\nb", list(range(50)), nested, 10**5000, {"k": "v" * 99}):
         assert len(show(value)) <= 80 and "\n" not in show(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "other"),
+    [
+        ("images", "file_name", "filename"),
+        ("annotations", "image_id", "imageId"),
+        ("annotations", "category_id", "category"),
+        ("annotations", "bbox", "box"),
+    ],
+)
+def test_a_key_that_stands_for_a_missing_one_is_named(tmp_path, kind, key, other):
+    document = copy.deepcopy(GOOD)
+    for item in document[kind]:
+        item[other] = item.pop(key)
+    with pytest.raises(DataError, match=rf"key '{key}': .*\(but there is a key '{other}'\)"):
+        source_of(tmp_path, document)

@@ -58,6 +58,11 @@ CASES = {
         {},
         "bbox seems to be corners x0, y0, x1, y1: read so all 30 boxes lie inside",
     ),
+    "corners, rows first": (
+        CORNERS[:, [1, 0, 3, 2]],
+        {},
+        "bbox seems to be corners y0, x0, y1, x1: read so all 30 boxes lie inside",
+    ),
     "few corners and areas": (
         CORNERS[:2],
         {"area": area},

@@ -63,6 +63,9 @@ SILENT = {
         images=[{"id": "1", "file_name": "1.png", "height": 10, "width": 12}],
     ),
     "names that are numbers": coco({"bbox": [2, 2, 7, 7]}, categories={1: 0, 2: 1}),
+    "classes by text": changed(
+        changed(DOCUMENT, ("categories", 0, "id"), "9"), (*AT, "category_id"), "9"
+    ),
     "a flag": changed(DOCUMENT, (*AT, "iscrowd"), False),
     "no flag": changed(DOCUMENT, (*AT, "iscrowd"), None),
     "a gap of a table": changed(DOCUMENT, (*AT, "iscrowd"), math.nan),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsis.data.source import CocoSource
-from wsis.data.source_checks import is_integer
+from wsis.data.values import is_integer
 
 Categories = list[dict[str, Any]]
 """``id`` and ``name`` of classes, in the order of the contiguous index."""

@@ -16,8 +16,7 @@ import pycocotools.mask as coco_mask
 from wsis.data.classes import same_names
 from wsis.data.image_names import unique_names
 from wsis.data.source import CocoSource, check_document, read_document
-from wsis.data.source_checks import is_image_id, is_integer, is_number, show
-from wsis.data.values import usable_mask, whole
+from wsis.data.values import is_image_id, is_integer, is_number, show, usable_mask, whole
 from wsis.errors import DataError, counted
 from wsis.structures.boxes import xywh_to_xyxy
 from wsis.structures.rle import RLE, read_mask, rle_area

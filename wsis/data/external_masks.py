@@ -14,7 +14,7 @@ from wsis.config.params import check, key
 from wsis.config.rules import Rule
 from wsis.data.external_file import ANY_CLASS_HINT, ExternalMask, ImageFinder, read_masks
 from wsis.data.source import Annotation, CocoSource
-from wsis.data.source_checks import is_integer, show
+from wsis.data.values import is_integer, show
 from wsis.errors import DataError, counted
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import clip_boxes, xywh_to_xyxy

@@ -56,13 +56,13 @@ def check_image_files(
             elif error is not None:
                 wrong.append(error)
     if wrong:
-        raise DataError(f"{wrong[0]}{_more(len(wrong))}")
+        raise DataError(f"{wrong[0]}{more_images(len(wrong))}")
     reasons = {key: str(error) for key, error in unreadable.items()}
     if reasons and len(reasons) == len(source.images):
         raise DataError(none_readable(source.json_file, source.image_root, list(reasons.values())))
     if reasons and not tolerate_unreadable:
         first = next(iter(unreadable.values()))
-        raise type(first)(f"{first}{_more(len(reasons))}; {cure}")
+        raise type(first)(f"{first}{more_images(len(reasons))}; {cure}")
     return reasons
 
 
@@ -78,5 +78,6 @@ def none_readable(name: str, image_root: str, reasons: list[str]) -> str:
     )
 
 
-def _more(number: int) -> str:
+def more_images(number: int) -> str:
+    """How many there are beside the first, in brackets."""
     return f" (and {counted(number - 1, 'more image', 'more images')})" if number > 1 else ""

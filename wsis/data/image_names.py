@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from wsis.data.folders import IMAGE_SUFFIXES, images_of
-from wsis.data.source_checks import is_file_name, is_image_id, leaves_root
+from wsis.data.values import is_file_name, is_image_id, leaves_root
 from wsis.errors import counted
 
 

@@ -245,9 +245,12 @@ def _orientation(
         return orientation, stored
     if stored == (height, width):
         return 1, stored
+    cure = "use the images that were annotated, or scale boxes and masks with them"
+    if stored[::-1] == (height, width):
+        cure = f"exchange width and height if they were mixed up; else {cure}"
     raise DataError(
         f"{file_name}: the image is {stored[1]}x{stored[0]} (width x height), the annotations say {width}x{height}; "
-        "use the images that were annotated, or scale boxes and masks with them"
+        f"{cure}"
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from wsis.data.classes import plain_name
 from wsis.data.dicts import mask_errors, one_line
-from wsis.data.image_checks import none_readable
+from wsis.data.image_checks import more_images, none_readable
 from wsis.data.image_names import FolderIndex
 from wsis.data.images import UnreadableImageError, check_pixels
 from wsis.data.plausible import doubts, no_object
@@ -154,7 +154,7 @@ def _unlisted(images: list[Image], image_root: str) -> list[str]:
     if not others:
         return []
     return [
-        f"images of {image_root} that the file does not list: {len(others)}, the first is {others[0]!r}"
+        f"images in {image_root} that the file does not list: {len(others)}, the first is {others[0]!r}"
     ]
 
 
@@ -295,18 +295,22 @@ def inspect_images(report: DatasetReport, threads: int = 8) -> Iterator[None]:
             return type(error)(text), None
         return None, header
 
+    wrong: list[str] = []
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for error, header in pool.map(check, report.images):
             if isinstance(error, UnreadableImageError):
                 report.unreadable.append(str(error))
             elif error is not None:
-                report.problems.append(str(error))
+                wrong.append(str(error))
             else:
                 files["read"] += 1
                 files["modes"][header.mode] = files["modes"].get(header.mode, 0) + 1
                 files["more_than_8_bits"] += header.deep
                 files["rotated"] += header.rotated
             yield
+    if wrong:
+        report.problems.append(wrong[0] + more_images(len(wrong)))
+        report.every_problem += wrong
     if report.unreadable and len(report.unreadable) == len(report.images):
         report.problems.append(
             none_readable(report.json_file, report.image_root, report.unreadable)

@@ -14,7 +14,7 @@ from PIL import Image
 from wsis.data.dicts import to_dicts
 from wsis.data.registration import get_source, label_folders
 from wsis.data.source import CocoSource
-from wsis.data.source_checks import show
+from wsis.data.values import show
 from wsis.errors import ConfigError, DataError, counted
 from wsis.structures.boxes import box_to_slices, xywh_to_xyxy
 from wsis.structures.proxy_file import read_json

@@ -102,15 +102,20 @@ def _box_doubts(
         return [f"{all_boxes} within 0..100: are they percent of the image's width and height?"]
     outside = _outside(first, far, limits)
     out, known = int(outside.sum()), areas > 0
-    corners = bool((second > first).all()) and not _outside(first, second, limits).any()
+    order = ""
+    if (second > first).all():
+        if not _outside(first, second, limits).any():
+            order = "x0, y0, x1, y1"
+        elif not _outside(first[:, ::-1], second[:, ::-1], limits).any():
+            order = "y0, x0, y1, x1"
     says_corners = known.any() and _share_equal(areas[known], (second - first)[known]) > 0.9
     says_sides = known.any() and _share_equal(areas[known], second[known]) > 0.5
-    if corners and not says_sides and (out > MANY * number or says_corners):
+    if order and not says_sides and (out > MANY * number or says_corners):
         reason = f"read so {all_boxes} lie inside, read as x, y, width, height {out} do not"
         if says_corners:
             area, box = next((a["area"], a["bbox"]) for a in objects if a.get("area"))
             reason += f"; the first area is {area:g}, its width x height {box[2] * box[3]:g}"
-        return [f"bbox seems to be corners x0, y0, x1, y1: {reason}; write x, y, width, height"]
+        return [f"bbox seems to be corners {order}: {reason}; write x, y, width, height"]
     if out < 3 or out <= MANY * number:
         inner = (far / limits).max()
         if number >= 20 and inner < 0.6:

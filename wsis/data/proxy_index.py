@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsis.data.source import Annotation, CocoSource
-from wsis.data.source_checks import is_number, show
+from wsis.data.values import is_number, show
 from wsis.errors import DataError
 from wsis.structures import STATUSES
 from wsis.structures.rle import read_mask

@@ -4,11 +4,9 @@ of them, who checks one collects them all. :mod:`wsis.data.tidy` comes first and
 
 from __future__ import annotations
 
-import math
+import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,18 @@ import numpy as np
 from wsis.data.foreign import recognised
 from wsis.data.json_objects import JsonObjects
 from wsis.data.table import AnnotationTable, Columns, Layout
+from wsis.data.values import (
+    all_have_sizes,
+    column,
+    has_size,
+    is_file_name,
+    is_image_id,
+    is_integer,
+    is_number,
+    is_side,
+    leaves_root,
+    show,
+)
 from wsis.errors import counted
 
 LISTS = ("images", "annotations", "categories")
@@ -128,80 +138,6 @@ def are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(issubclass(kind, dict) for kind in set(map(type, value)))
 
 
-def show(value: Any) -> str:
-    """A found value in one short line."""
-    if isinstance(value, list) and len(value) > 8:
-        return f"a list of {len(value)}"
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep; an integer of too many digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def leaves_root(file_name: str) -> bool:
-    """Whether a relative name is absolute or climbs out of its root, on any system's spelling."""
-    if not (".." in file_name or ":" in file_name or file_name[:1] in ("/", "\\")):
-        return False
-    for flavour in (PurePosixPath, PureWindowsPath):
-        path = flavour(file_name)
-        if path.is_absolute() or path.drive or path.root or ".." in path.parts:
-            return True
-    return False
-
-
-def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number; truth values are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the largest float
-        return False
-
-
-def is_integer(value: Any) -> bool:
-    """Whether a JSON value is an integer that an array of int64 can hold; truth values are none."""
-    return type(value) is int and -(2**63) <= value < 2**63
-
-
-def is_image_id(value: Any) -> bool:
-    """Whether a JSON value can be the id of an image."""
-    return is_integer(value) or isinstance(value, str)
-
-
-def is_file_name(value: Any) -> bool:
-    """Whether a JSON value can be the name of a file."""
-    return isinstance(value, str) and bool(value) and "\0" not in value
-
-
-def is_side(value: Any) -> bool:
-    """Whether a JSON value can be the height or width of an image."""
-    return type(value) is int and 1 <= value < 2**31
-
-
-def column(items: Iterable[dict[str, Any]], key: str) -> list[Any]:
-    """What each has under a key, None where there is nothing."""
-    try:
-        return list(map(itemgetter(key), items))  # a third of the time of what follows
-    except KeyError:
-        return [item.get(key) for item in items]
-
-
-def has_size(image: dict[str, Any]) -> bool:
-    """Whether an entry has a height and a width."""
-    return is_side(image.get("height")) and is_side(image.get("width"))
-
-
-def all_have_sizes(images: Sequence[dict[str, Any]]) -> bool:
-    """Whether :func:`has_size` says yes to all, in few steps."""
-    for side in ("height", "width"):
-        found = column(images, side)
-        if set(map(type, found)) != {int} or not (is_side(min(found)) and is_side(max(found))):
-            return False
-    return True
-
-
 def _id_problems(items: Sequence[dict[str, Any]], key: str, name: str) -> Iterator[Problem]:
     """Ids that are missing, of another type, or there twice; mostly none, which takes few steps to see."""
     values = column(items, "id")
@@ -221,6 +157,13 @@ def _id_problems(items: Sequence[dict[str, Any]], key: str, name: str) -> Iterat
             yield Problem(text, "twice", (key, position))
         else:
             seen.add(value)
+
+
+def _alike(item: dict[str, Any], key: str) -> str:
+    """A key that an item has in the place of one that is missing, in brackets; "" for none."""
+    texts = [each for each in item if isinstance(each, str)]
+    found = [] if key in item else difflib.get_close_matches(key, texts, 1, 0.75)
+    return f" (but there is a key {found[0]!r})" if found else ""
 
 
 def _label(item: dict[str, Any], where: tuple[str, int], name: str) -> str:
@@ -274,14 +217,17 @@ def _image_breaches(
     """Cause and text of what is wrong with an image but its id."""
     file_name: Any = image.get("file_name")
     if not is_file_name(file_name):
-        yield "file_name", f"key 'file_name': found {show(file_name)}, expected a path"
+        yield (
+            "file_name",
+            f"key 'file_name': found {show(file_name)}, expected a path{_alike(image, 'file_name')}",
+        )
     elif image_root and leaves_root(file_name):
         text = f"key 'file_name': {show(file_name)} leaves the image folder {image_root}"
         yield "leaves", f"{text}, which has no image of this name"
     for side in ("height", "width"):
         if not is_side(image.get(side)):
             found = f"found {show(image.get(side))}, expected a positive integer"
-            yield "side", f"key '{side}': {found}"
+            yield "side", f"key '{side}': {found}{_alike(image, side)}"
     tags = image.get("image_labels", [])
     if not isinstance(tags, list):
         found = f"found {show(tags)}, expected a list of category ids"
@@ -369,11 +315,12 @@ def _breaches(
     image_id = annotation.get("image_id")
     known_image = is_image_id(image_id) and image_id in sizes
     if not known_image:
-        yield "image_id", f"key 'image_id': {show(image_id)} is not among the images"
+        text = f"key 'image_id': {show(image_id)} is not among the images"
+        yield "image_id", text + _alike(annotation, "image_id")
     category_id = annotation.get("category_id")
     if category_ids is not None and not (is_integer(category_id) and category_id in category_ids):
         text = f"key 'category_id': {show(category_id)} is not among the categories"
-        yield "category_id", text
+        yield "category_id", text + _alike(annotation, "category_id")
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, int) or crowd not in (0, 1):
         yield "iscrowd", f"key 'iscrowd': found {show(crowd)}, expected 0 or 1"
@@ -382,7 +329,7 @@ def _breaches(
         yield "score", f"key 'score': found {show(score)}, expected a number from 0 to 1"
     cause, text = _box_problem(annotation.get("bbox"), sizes[image_id] if known_image else None)
     if text:
-        yield cause, f"key 'bbox': {text}"
+        yield cause, f"key 'bbox': {text}{_alike(annotation, 'bbox')}"
 
 
 def _box_problem(box: Any, size: tuple[int, int] | None) -> tuple[str, str]:

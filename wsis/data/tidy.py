@@ -17,21 +17,24 @@ import numpy as np
 
 from wsis.data.image_names import find_names, unique_names
 from wsis.data.images import read_header
-from wsis.data.source_checks import (
-    LISTS,
+from wsis.data.source_checks import LISTS, are_objects, plain
+from wsis.data.table import AnnotationTable, Columns, Layout
+from wsis.data.table_builder import NO_BOX, TableBuilder, Values, chunks, table_of
+from wsis.data.values import (
+    NUMBERS,
     all_have_sizes,
-    are_objects,
+    as_number,
     column,
     has_size,
+    in_numbers,
     is_file_name,
     is_image_id,
     is_integer,
+    is_mask,
     is_number,
-    plain,
+    usable_mask,
+    whole,
 )
-from wsis.data.table import AnnotationTable, Columns, Layout
-from wsis.data.table_builder import NO_BOX, TableBuilder, Values, chunks, table_of
-from wsis.data.values import NUMBERS, as_number, in_numbers, is_mask, usable_mask, whole
 from wsis.errors import DataError, counted
 from wsis.structures.rle import tight_box
 
@@ -83,7 +86,7 @@ def _changed(item: Item, changes: Item) -> Item:
 
 def _of_category(category: Item) -> Item:
     changes: Item = {}
-    if isinstance(category.get("id"), float):
+    if isinstance(category.get("id"), float | str):
         changes["id"] = whole(category["id"])
     if is_number(category.get("name")):
         changes["name"] = str(category["name"])

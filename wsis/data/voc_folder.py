@@ -14,7 +14,8 @@ from wsis.data.folders import images_of, left_out, walk_files
 from wsis.data.image_names import FolderIndex
 from wsis.data.images import read_header
 from wsis.data.prepare import number_annotations, require_folder
-from wsis.data.source_checks import BAD_BOX_CURE, leaves_root
+from wsis.data.source_checks import BAD_BOX_CURE
+from wsis.data.values import leaves_root
 from wsis.data.voc_xml import XmlObject, box_problem, corners_to_bbox, read_xml
 from wsis.errors import DataError, counted
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import wsis
 from wsis.data.source import Annotation, CocoSource, load_source, read_document
-from wsis.data.source_checks import is_integer, show
+from wsis.data.values import is_integer, show
 from wsis.errors import ConfigError, DataError, counted
 from wsis.evaluation.proxy_pairs import matching_annotations, status_and_mask
 from wsis.structures.boxes import xywh_to_xyxy

@@ -17,7 +17,7 @@ from PIL import Image
 
 from wsis.data.formats.records import Imported, Item, Size, Tally, ellipse, points, ring_item
 from wsis.data.prepare import IMAGE_ERRORS, require_folder
-from wsis.data.source_checks import is_integer
+from wsis.data.values import is_integer
 from wsis.errors import DataError
 from wsis.structures.polygons import window_to_rle
 from wsis.structures.proxy_file import read_json

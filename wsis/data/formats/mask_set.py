@@ -19,7 +19,7 @@ from wsis.data.source import (
     load_source,
     read_document,
 )
-from wsis.data.source_checks import leaves_root
+from wsis.data.values import leaves_root
 from wsis.errors import DataError
 from wsis.structures.polygons import joined, mask_to_parts, signed_area
 from wsis.structures.rle import read_mask, rle_area

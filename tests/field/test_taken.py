@@ -180,8 +180,8 @@ def test_an_image_without_size_that_cannot_be_read_is_left_out(read, tmp_path):
 CURED = {
     "ids of categories as text": (
         ("categories", 0, "id"),
-        "9",
-        "found '9', .*; write ids as whole",
+        "nine",
+        "found 'nine', .*; write ids as whole",
     ),
     "a class that is not there": (("annotations", 0, "category_id"), 77, "; add the class to"),
     "half a box": (

@@ -10,10 +10,12 @@ from wsis.data.source import check_document
 from wsis.evaluation.proxy_quality import (
     box_fit,
     format_quality,
+    paired_contour_f,
     paired_rle_iou,
     proxy_quality,
     share_of_upper_bound,
 )
+from wsis.layers.contour import contour_counts, contour_f
 from wsis.structures.boxes import mask_to_box
 from wsis.structures.rle import encode_mask
 
@@ -47,6 +49,21 @@ def test_paired_iou_equals_the_dense_one_and_leaves_pixels_out_of_both():
     codes[2][0], outside[0] = None, expected[0]
     assert paired_rle_iou(*codes).tolist() == outside
     assert paired_rle_iou([], []).shape == (0,)
+
+
+def test_paired_contour_f_is_that_of_the_whole_image():
+    first, second, void = blobs(60, 1), blobs(60, 2), blobs(60, 3)
+    first[1:20, :5] = second[1:20, :, :9] = second[10:20, 12:] = False
+    codes = [[encode_mask(m) for m in masks] for masks in (first, second, void)]
+    codes[2][:30] = [None] * 30
+    void[:30] = False
+    pairs = zip(first & ~void, second & ~void, strict=True)
+    counts = [contour_counts(*pair, 1)[0] for pair in pairs]
+    found = paired_contour_f(*codes)
+    np.testing.assert_array_equal(found, contour_f(np.array(counts), absent=1.0))
+    assert 0 in found and ((found > 0) & (found < 1)).any()
+    assert paired_contour_f(codes[0], codes[0], codes[2]).min() == 1
+    assert paired_contour_f([], [], []).shape == (0,)
 
 
 def test_paired_iou_refuses_other_sizes_and_lengths():

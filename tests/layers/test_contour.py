@@ -3,7 +3,14 @@ import pytest
 
 from benchmarks.contour import class_loop
 from tests.masks import rectangle
-from wsis.layers.contour import boundary_map, contour_counts, contour_f, matching_radius
+from wsis.layers import contour
+from wsis.layers.contour import (
+    boundary_counts,
+    boundary_map,
+    contour_counts,
+    contour_f,
+    matching_radius,
+)
 
 RADIUS = matching_radius(100, 100)
 
@@ -49,6 +56,14 @@ def test_absent_one_sided_and_void():
     counts = contour_counts(square(), empty, 3)
     np.testing.assert_array_equal(contour_f(counts, absent=1.0), [0, 1, 1])
     np.testing.assert_array_equal(contour_counts(square() * 255, empty, 3), np.zeros((3, 4)))
+
+
+def test_large_radii_reach_as_far_as_small_ones_do(monkeypatch):
+    masks = np.random.default_rng(0).random((2, 90, 70)) < [[[0.02]], [[0.01]]]
+    disk = [boundary_counts(*masks, radius) for radius in (1, 5, 15)]
+    monkeypatch.setattr(contour, "_LARGE", 0)
+    np.testing.assert_array_equal(disk, [boundary_counts(*masks, r) for r in (1, 5, 15)])
+    assert len({count for counts in disk for count in counts[:2]}) == 6
 
 
 def test_windows_of_the_classes_count_as_the_whole_image_does():

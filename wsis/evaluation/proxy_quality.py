@@ -6,7 +6,7 @@ All metrics are shares in [0, 1].
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from tabulate import tabulate
 from wsis.data.source import CocoSource
 from wsis.errors import counted
 from wsis.evaluation.proxy_pairs import MaskPairs, pair_masks, segmentation_kind
+from wsis.layers.contour import boundary_counts, contour_f, matching_radius
 from wsis.layers.iou import box_iou, class_means
 from wsis.structures.boxes import xywh_to_xyxy
-from wsis.structures.rle import RLE, rle_area
+from wsis.structures.rle import RLE, decode_crop, rle_area
 
 IOU_THRESHOLDS = (0.25, 0.50, 0.70, 0.75)
 SIZE_NAMES = ("small", "medium", "large")
@@ -26,11 +27,12 @@ SIZE_EDGES = (32**2, 96**2)
 """Areas in pixels where COCO's medium and large objects begin."""
 _COLUMNS = (
     *("count", "scored", "mIoU", "class_mIoU", "mIoU_outside_ignored"),
-    *("IoU25", "IoU50", "IoU70", "IoU75", "box_fit", "found", "coverage", "ignored"),
+    *("IoU25", "IoU50", "IoU70", "IoU75", "contour_F", "box_fit", "found", "coverage", "ignored"),
 )
 _HEADERS = {
     "class_mIoU": "class mean",
     "mIoU_outside_ignored": "outside ignored",
+    "contour_F": "contour F",
     "box_fit": "box fit",
 }
 
@@ -55,7 +57,8 @@ def proxy_quality(proxy: CocoSource, gt: CocoSource | None = None) -> dict[str, 
 
         - ``mIoU``: mean IoU with the true mask, no mask counting 0, void pixels of the image left out of both;
           ``IoU25`` ... ``IoU75``: share of annotations with at least that IoU;
-        - ``mIoU_outside_ignored``: the same, the ignored pixels left out of both masks too;
+        - ``contour_F``: mean F of the boundary within 0.008 of the image's diagonal, counted likewise;
+        - ``mIoU_outside_ignored``: the mean IoU, the ignored pixels left out of both masks too;
         - ``class_mIoU`` (overall only): mean of the classes' ``mIoU``.
 
         ``per_score`` is a list of such groups: the masks with a score above ``above``, which rises, as students leave
@@ -111,7 +114,7 @@ def _void_as_background(pairs: MaskPairs, values: dict[str, np.ndarray]) -> dict
     iou = values["mIoU"].copy()
     void = np.array([code is not None for code in pairs.void], dtype=bool)
     rows = void & (values["found"] > 0) & ~np.isnan(iou)
-    iou[rows] = _paired_iou_of(pairs, rows, [None] * len(iou))
+    iou[rows] = _with_truth(paired_rle_iou, pairs, rows, [None] * len(iou))
     scored = ~np.isnan(iou)
     means = class_means(iou[scored], pairs.classes[scored], len(pairs.class_names))
     shares = {f"IoU{round(100 * t)}": _mean(iou[scored] >= t) for t in IOU_THRESHOLDS}
@@ -126,8 +129,9 @@ def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndar
         with_truth: whether they were paired with a ground truth.
 
     Returns:
-        ``found``, ``box_fit``, ``coverage``, ``ignored`` and, with truth, ``mIoU``, ``mIoU_outside_ignored`` to (N,)
-        float64, NaN where a mask does not take part; and the (N,) areas in pixels that sizes go by.
+        ``found``, ``box_fit``, ``coverage``, ``ignored`` and, with truth, ``mIoU``, ``contour_F``,
+        ``mIoU_outside_ignored`` to (N,) float64, NaN where a mask does not take part; and the (N,) areas in pixels that
+        sizes go by.
     """
     n = len(pairs.masks)
     found = np.array([mask is not None for mask in pairs.masks], dtype=bool)
@@ -144,11 +148,15 @@ def measure_pairs(pairs: MaskPairs, with_truth: bool) -> tuple[dict[str, np.ndar
     true_areas = _areas(pairs.true_masks)
     known = true_areas > 0
     values["mIoU"] = np.where(known, 0.0, np.nan)
-    values["mIoU"][known & found] = _paired_iou_of(pairs, known & found, pairs.void)
+    values["mIoU"][known & found] = _with_truth(paired_rle_iou, pairs, known & found, pairs.void)
+    values["contour_F"] = np.where(known, 0.0, np.nan)
+    values["contour_F"][known & found] = _with_truth(
+        paired_contour_f, pairs, known & found, pairs.void
+    )
     values["mIoU_outside_ignored"] = values["mIoU"].copy()
     partly = known & np.array([code is not None for code in pairs.ignored], dtype=bool)
     skipped = [_union(*regions) for regions in zip(pairs.ignored, pairs.void, strict=True)]
-    values["mIoU_outside_ignored"][partly] = _paired_iou_of(pairs, partly, skipped)
+    values["mIoU_outside_ignored"][partly] = _with_truth(paired_rle_iou, pairs, partly, skipped)
     return values, np.where(known, true_areas, box_areas)
 
 
@@ -182,6 +190,32 @@ def paired_rle_iou(
     return out
 
 
+def paired_contour_f(
+    first: Sequence[RLE], second: Sequence[RLE], without: Sequence[RLE | None]
+) -> np.ndarray:
+    """Boundary F of the i-th mask with the i-th mask, see :mod:`wsis.layers.contour`.
+
+    Args:
+        first, second, without: see :func:`paired_rle_iou`.
+
+    Returns:
+        (N,) float64; 1 where neither mask has a boundary.
+    """
+    counts = np.zeros((len(first), 4), dtype=np.int64)
+    for i, (*codes, region) in enumerate(zip(first, second, without, strict=True)):
+        height, width = codes[0]["size"]
+        corners = xywh_to_xyxy(coco_mask.toBbox(codes))
+        x0, y0 = np.maximum(corners[:, :2].min(axis=0) - 1, 0).astype(int)
+        x1, y1 = np.minimum(corners[:, 2:].max(axis=0) + 1, (width, height)).astype(int)
+        window = slice(y0, y1), slice(x0, x1)
+        one, other = (decode_crop(code, *window) for code in codes)
+        if region is not None:
+            certain = ~decode_crop(region, *window)
+            one, other = one & certain, other & certain
+        counts[i] = boundary_counts(one, other, matching_radius(height, width))
+    return contour_f(counts, absent=1.0)
+
+
 def box_fit(masks: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
     """IoU of each mask's tight box (half-open, in pixels) with the box that it was made from.
 
@@ -202,10 +236,15 @@ def share_of_upper_bound(ap: float, upper_bound: float) -> float:
     return ap / upper_bound if upper_bound > 0 else float("nan")
 
 
-def _paired_iou_of(pairs: MaskPairs, rows: np.ndarray, without: list[RLE | None]) -> np.ndarray:
-    """IoU with the true mask for the rows (N,) bool, all of which have both masks."""
+def _with_truth(
+    measure: Callable[..., np.ndarray],
+    pairs: MaskPairs,
+    rows: np.ndarray,
+    without: list[RLE | None],
+) -> np.ndarray:
+    """A paired measure against the true mask for the rows (N,) bool, all of which have both masks."""
     every: tuple[Any, ...] = pairs.masks, pairs.true_masks, without
-    return paired_rle_iou(*(list(itertools.compress(codes, rows)) for codes in every))
+    return measure(*(list(itertools.compress(codes, rows)) for codes in every))
 
 
 def _areas(codes: Sequence[RLE | None]) -> np.ndarray:

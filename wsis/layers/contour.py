@@ -8,6 +8,8 @@ import numpy as np
 
 BOUNDARY_TOLERANCE = 0.008
 """Matching radius as a share of the image diagonal."""
+_LARGE = 16
+"""Radius from which distances take less time than a disk."""
 
 
 def boundary_map(mask: np.ndarray) -> np.ndarray:
@@ -36,6 +38,9 @@ def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
     """Dilation by the disk dx^2 + dy^2 <= radius^2."""
     import cv2
 
+    if radius >= _LARGE:
+        outside = (~boundary).astype(np.uint8)
+        return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
     offset = np.arange(-radius, radius + 1)
     disk = (offset[:, None] ** 2 + offset[None] ** 2 <= radius**2).astype(np.uint8)
     return cv2.dilate(boundary.astype(np.uint8), disk).astype(bool)
@@ -54,6 +59,24 @@ def _window(mask: np.ndarray) -> tuple[slice, slice]:
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
+
+
+def boundary_counts(true: np.ndarray, found: np.ndarray, radius: int) -> np.ndarray:
+    """Boundary pixels of two masks.
+
+    Args:
+        true, found: (H, W) bool; of a window, one pixel more than the masks have on each side that the image has.
+        radius: within which boundaries match.
+
+    Returns:
+        (4,) int64: matched true boundary, matched found boundary, true boundary, found boundary.
+    """
+    true, found = boundary_map(true), boundary_map(found)
+    counts = np.array([0, 0, true.sum(), found.sum()], dtype=np.int64)
+    if counts[2:].all():
+        counts[0] = np.count_nonzero(true & _dilate(found, radius))
+        counts[1] = np.count_nonzero(found & _dilate(true, radius))
+    return counts
 
 
 def contour_counts(target: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -81,14 +104,8 @@ def contour_counts(target: np.ndarray, prediction: np.ndarray, num_classes: int)
         if not 1 <= label <= num_classes:
             continue
         window = _window((target == label) | (prediction == label))
-        true, found = (boundary_map(labels[window] == label) for labels in (target, prediction))
-        numbers = np.count_nonzero(true), np.count_nonzero(found)
-        counts[label - 1, 2:] = numbers
-        if all(numbers):
-            counts[label - 1, :2] = (
-                np.count_nonzero(true & _dilate(found, radius)),
-                np.count_nonzero(found & _dilate(true, radius)),
-            )
+        true, found = (labels[window] == label for labels in (target, prediction))
+        counts[label - 1] = boundary_counts(true, found, radius)
     return counts
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 
 import pytest
 from torch import distributed as dist
@@ -11,8 +13,12 @@ from torch import multiprocessing as mp
 from tests.tiny import write_config
 from wsis.data import registration
 from wsis.data.registration import get_source
-from wsis.engine import argument_parser, launch_processes, setup, start
+from wsis.engine import argument_parser, launch_processes, processes, setup, start
 from wsis.errors import DataError
+
+
+def full_disk(folder):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _reads_nothing(cfg, args):
@@ -28,6 +34,18 @@ def test_processes_do_not_read_the_files_again(tmp_path, data):
     for path in data.glob("*.json"):
         path.unlink()
     assert launch_processes(_reads_nothing, cfg, args) == number > 0
+
+
+def test_without_room_each_process_reads_for_itself(tmp_path, data, monkeypatch):
+    config = write_config(tmp_path, data)
+    args = argument_parser().parse_args(["--config-file", str(config), "--num-gpus", "2"])
+    cfg = setup(args, "train")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(processes, "hand_over", full_disk)
+    monkeypatch.setattr(processes, "launch", lambda main, *_: main(*_[-1]))
+    assert launch_processes(_reads_nothing, cfg, args) == len(get_source("tiny").annotations)
+    assert not list(tmp_path.glob("wsis-datasets-*"))
 
 
 def _first(environment, args):

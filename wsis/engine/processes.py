@@ -29,8 +29,7 @@ def datasets_of_the_first() -> Iterator[None]:
         folder = ""
         try:
             yield
-            folder = tempfile.mkdtemp(prefix="wsis-datasets-")
-            hand_over(Path(folder))
+            folder = _handed_over()
         finally:
             store.set("datasets", folder)
         return
@@ -53,16 +52,31 @@ def launch_processes(
     where = args.num_machines, args.machine_rank, args.dist_url, cfg.MODEL.DEVICE
     if args.num_gpus < 2 or under_torchrun():
         return launch(main, args.num_gpus, *where, (cfg, args))
-    with tempfile.TemporaryDirectory(prefix="wsis-datasets-") as folder:
-        hand_over(Path(folder))
-        return launch(_with_datasets, args.num_gpus, *where, (main, Path(folder), cfg, args))
+    folder = _handed_over()
+    try:
+        return launch(_with_datasets, args.num_gpus, *where, (main, folder, cfg, args))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_datasets(
     main: Callable[[CfgNode, argparse.Namespace], int | None],
-    folder: Path,
+    folder: str,
     cfg: CfgNode,
     args: argparse.Namespace,
 ) -> int | None:
-    take_over(folder)
+    if folder:
+        take_over(Path(folder))
     return main(cfg, args)
+
+
+def _handed_over() -> str:
+    """A new folder that has what was read; "" where there is no room for it, and each process reads for itself."""
+    folder = ""
+    try:
+        folder = tempfile.mkdtemp(prefix="wsis-datasets-")
+        hand_over(Path(folder))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return ""
+    return folder

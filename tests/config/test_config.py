@@ -15,6 +15,18 @@ def test_file_and_command_line(tmp_path):
     assert cfg.DATASETS.CUSTOM == [["a", "b.json", ""]]
 
 
+def test_a_whole_number_is_a_number(tmp_path):
+    (tmp_path / "a.yaml").write_text("SOLVER: {BASE_LR: 1}\nMODEL: {BOXCASEG: {DICE_WEIGHT: 2}}")
+    keys = ("SOLVER.BASE_LR", "MODEL.BOXCASEG.DICE_WEIGHT", "SOLVER.GAMMA")
+    opts = ["SOLVER.GAMMA", "3", "MODEL.BOXCASEG.DICE_WEIGHT", "4"]
+    flat = flatten(load_cfg(tmp_path / "a.yaml", opts))
+    found = [flat[key] for key in keys]
+    assert found == [1, 4, 3] and set(map(type, found)) == {float}
+    for value in ("True", "1" + "0" * 400):
+        with pytest.raises(ConfigError, match=r"SOLVER.GAMMA: found .*, expected a number"):
+            load_cfg(None, ["SOLVER.GAMMA", value])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

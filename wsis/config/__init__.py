@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -68,8 +71,10 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     if config_file is not None:
         path = find_config(config_file)
         try:
-            refuse_renamed(path, flatten(CfgNode.load_yaml_with_base(path)))
-            cfg.merge_from_file(path, allow_unsafe=False)
+            values = flatten(CfgNode.load_yaml_with_base(path))
+            refuse_renamed(path, values)
+            with _whole_numbers_too(cfg, values):
+                cfg.merge_from_file(path, allow_unsafe=False)
         except OSError as error:
             raise ConfigError(
                 f"{error.filename or path}: cannot be read ({error.strerror})"
@@ -90,10 +95,30 @@ def load_cfg(config_file: str | os.PathLike[str] | None, opts: Sequence[str] = (
     for key, value in zip(opts[0::2], opts[1::2], strict=True):
         refuse_renamed(f"command line: {key}", [key])
         try:
-            cfg.merge_from_list([key, value])
+            with _whole_numbers_too(cfg, {key: CfgNode._decode_cfg_value(value)}):
+                cfg.merge_from_list([key, value])
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
             raise ConfigError(f"command line: {key}: {_explain(error, cfg, key)}") from error
     return cfg
+
+
+@contextlib.contextmanager
+def _whole_numbers_too(cfg: CfgNode, values: Mapping[str, object]) -> Iterator[None]:
+    """Lets whole numbers be merged where a key has a float, which yacs refuses.
+
+    Args:
+        cfg: to merge into.
+        values: that will be merged, by key.
+    """
+    known = flatten(cfg)
+    whole = (key for key, v in values.items() if type(v) is int and abs(v) < 2**53)
+    keys = [key for key in whole if isinstance(known.get(key), float)]
+    nodes = [(reduce(getitem, key.split(".")[:-1], cfg), key.split(".")[-1]) for key in keys]
+    for node, name in nodes:
+        node[name] = 0
+    yield
+    for node, name in nodes:
+        node[name] = float(node[name])
 
 
 def _explain(error: Exception, cfg: CfgNode, key: str | None = None) -> str:

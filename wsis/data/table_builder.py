@@ -100,9 +100,8 @@ class TableBuilder:
     def _columns(self, chunk: Sequence[Annotation]) -> tuple[Columns, Values] | None:
         """Columns of annotations that have the forms that columns hold, and their values; None where one has not."""
         keys, n = list(map(tuple, chunk)), len(chunk)
-        kinds = (
-            {keys[0]} if keys.count(keys[0]) == n else set(keys)
-        )  # many tuples take long to hash
+        # mostly all are alike, which is seen faster than as many are hashed
+        kinds = {keys[0]} if keys.count(keys[0]) == n else set(keys)
         if not all({"id", "image_id", "category_id"}.issubset(kind) for kind in kinds):
             return None
         values = _by_key(chunk, kinds)

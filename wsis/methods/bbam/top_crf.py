@@ -250,8 +250,7 @@ def top_crf(
         params: constants.
 
     Yields:
-        One result per box, in their order: a box without mask does not shift the others
-       .
+        One result per box, in their order: a box without mask does not shift the others.
     """
     if not boxes:
         return

@@ -13,8 +13,8 @@ from detectron2.structures import Boxes, Instances
 from tests.masks import needs_crf, overlap
 from wsis.config import get_cfg
 from wsis.errors import ConfigError
+from wsis.layers import box_window
 from wsis.layers.paste import place_crop
-from wsis.methods.baselines import masks as baselines
 from wsis.methods.baselines.masks import filled_box, inscribed_ellipse
 from wsis.structures import Seed
 from wsis.structures.boxes import window_around
@@ -101,9 +101,9 @@ def test_a_box_is_seen_at_one_size_whatever_its_own(name, node, scale, disc, mon
         cv2.resize(a.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         for a in disc
     )
-    seen, resized = [], baselines._resized
+    seen, resized = [], box_window.resized
     monkeypatch.setattr(
-        baselines, "_resized", lambda v, h, w: (seen.append((v.ndim, h, w)), resized(v, h, w))[1]
+        box_window, "resized", lambda v, size: (seen.append((v.ndim, *size)), resized(v, size))[1]
     )
     seed = refine(
         name, image, [BOX * scale], f"MODEL.{node}.WINDOW", 1.5, f"MODEL.{node}.BOX_SIDE", 40.0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.masks import needs_crf, overlap
+from wsis.errors import ConfigError
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bbam import top_crf as module
 from wsis.methods.bbam.top_crf import (
@@ -200,3 +201,21 @@ def test_a_window_gives_the_masks_of_its_part_of_the_image(scene):
         assert np.array_equal(made.foreground[window], alone.foreground)
         assert made.foreground.sum() == alone.foreground.sum()
         assert np.array_equal(made.region[window], alone.region)
+
+
+@needs_crf
+@pytest.mark.parametrize("scale", [1, 3, 8])
+def test_a_box_is_seen_at_one_size_whatever_its_own(scale, scene):
+    params = replace(CRF, window=1.5, box_side=28.0, prior_range=(0.3, 0.8), marginal=0.5)
+
+    def grown(values):
+        return values.repeat(scale, axis=0).repeat(scale, axis=1)
+
+    box = tuple(slice(part.start * scale, part.stop * scale) for part in FIRST)
+    (made,) = top_crf(grown(scene), [box], [grown(PEAKS[0])], params)
+    assert made.status == "ok" and overlap(made.foreground, grown(filled(OBJECTS[0], 1) > 0)) > 0.9
+
+
+def test_a_size_needs_a_window():
+    with pytest.raises(ConfigError, match=r"TOP_CRF.BOX_SIDE: found 48.0, .*WINDOW"):
+        replace(PARAMS, box_side=48.0)

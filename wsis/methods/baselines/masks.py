@@ -12,10 +12,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from wsis.layers.box_window import box_window
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.methods.baselines.config import WindowParams
 from wsis.structures import Crop
-from wsis.structures.boxes import box_to_slices, window_around
+from wsis.structures.boxes import box_to_slices
 
 MIN_PIXELS = 5
 """GrabCut fits five colour components to the pixels inside and outside: it needs as many of each."""
@@ -53,28 +54,6 @@ def inscribed_ellipse(box: np.ndarray, height: int, width: int) -> Crop:
     return inside, columns.start, rows.start
 
 
-def _in_window(image: np.ndarray, box: np.ndarray, scale: float) -> tuple[slice, slice, np.ndarray]:
-    """The window around a box and, on it, which pixels the box touches."""
-    height, width = image.shape[:2]
-    rows, columns = window_around(box, scale, height, width)
-    box_rows, box_columns = box_to_slices(box, height, width)
-    inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
-    inside[
-        box_rows.start - rows.start : box_rows.stop - rows.start,
-        box_columns.start - columns.start : box_columns.stop - columns.start,
-    ] = True
-    return rows, columns, inside
-
-
-def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image or a map at another size: means of areas where it shrinks, else bilinear."""
-    if values.shape[:2] == (height, width):
-        return values
-    shrinks = height * width < values.shape[0] * values.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(values, (width, height), interpolation=how)
-
-
 def _mask_in_window(
     image: np.ndarray,
     box: np.ndarray,
@@ -95,16 +74,13 @@ def _mask_in_window(
     Returns:
         The mask, inside the box, or None where there is no answer or too small a one.
     """
-    rows, columns, inside = _in_window(image, box, seen.window)
-    factor = seen.box_side / np.sqrt(inside.sum()) if seen.box_side else 1.0
-    height, width = (max(round(side * factor), 1) for side in inside.shape)
-    patch = _resized(np.ascontiguousarray(image[rows, columns]), height, width)
-    found = foreground(patch, _resized(inside.astype(np.float32), height, width) >= 0.5)
+    window = box_window(box, seen.window, seen.box_side, *image.shape[:2])
+    found = foreground(window.view(image), window.view_of_box())
     if found is None:
         return None
-    mask = (_resized(found, *inside.shape) > threshold) & inside
-    enough = mask.any() and mask.sum() >= seen.min_coverage * inside.sum()
-    return (mask, columns.start, rows.start) if enough else None
+    mask = (window.back(found) > threshold) & window.inside
+    enough = mask.any() and mask.sum() >= seen.min_coverage * window.inside.sum()
+    return (mask, window.columns.start, window.rows.start) if enough else None
 
 
 def grabcut(

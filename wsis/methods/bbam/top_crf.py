@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 
 from wsis.config.params import key, part
-from wsis.config.rules import Rule, each, pair, share
+from wsis.config.rules import Rule, each, pair, share, within
+from wsis.errors import ConfigError
+from wsis.layers.box_window import box_window
 from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
-from wsis.structures.boxes import window_around
 
 Slices = tuple[slice, slice]
 Refine = Callable[[np.ndarray], np.ndarray]
@@ -39,6 +40,8 @@ class TopCRFParams:
             that a tight box is mostly object, which is what small objects need, whose maps are coarse.
         window: Side of the window around a box that the CRF sees, in box sides; 0 = the whole image, as published. With
             many small boxes a window of 2 costs a fraction of the time.
+        box_side: Root of the box's area, in pixels, in that window: it is resized, so that all widths in pixels are
+            shares of the box; 0 = the image's own pixels.
         marginal: Foreground probability after the CRF above which a pixel is kept.
         min_share: Share of the box that a mask must exceed, unless the box is large.
         large_share: Share of the image above which a box is large.
@@ -57,6 +60,7 @@ class TopCRFParams:
         (0.0, 1.0), pair("two rising numbers in [0, 1]", lambda low, high: 0 <= low <= high <= 1)
     )
     window: float = key(0.0, Rule("0 or above 1", lambda value: value == 0 or value > 1))
+    box_side: float = key(0.0, within(0, 1024))
     crf: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10))
     marginal: float = key(0.9)
     min_share: float = key(1 / 5)
@@ -64,6 +68,13 @@ class TopCRFParams:
     priors: tuple[float, ...] = key((0.7, 0.8, 0.9, 0.95, 0.96))
     prior_share: float = key(1 / 3)
     missing_priors: tuple[float, ...] = key((0.7, 0.8, 0.9, 0.95))
+
+    def __post_init__(self) -> None:
+        if self.box_side and not self.window:
+            raise ConfigError(
+                f"MODEL.BBAM.TOP_CRF.BOX_SIDE: found {self.box_side}, expected 0 without a window; give one by "
+                "MODEL.BBAM.TOP_CRF.WINDOW 1.5"
+            )
 
 
 class BoxMasks(NamedTuple):
@@ -270,20 +281,16 @@ def _masks_in_window(
     rows, columns = box
     height, width = image.shape[:2]
     edges = np.array([columns.start, rows.start, columns.stop, rows.stop])
-    window = window_around(edges, params.window, height, width)
-    inside = tuple(
-        slice(part.start - around.start, part.stop - around.start)
-        for part, around in zip(box, window, strict=True)
-    )
-    view = np.ascontiguousarray(image[window])
+    window = box_window(edges, params.window, params.box_side, height, width)
     made = box_masks(
-        (view.shape[0], view.shape[1]),
-        (inside[0], inside[1]),
-        None if attribution is None else attribution[window],
-        foreground_crf(view, params.crf),
+        window.size,
+        window.box_in_view(),
+        None if attribution is None else window.view(attribution),
+        foreground_crf(window.view(image), params.crf),
         params,
-        height * width,
+        math.ceil(height * width * math.prod(window.size) / window.inside.size),
     )
     masks = np.zeros((2, height, width), dtype=bool)
-    masks[(slice(None), *window)] = made.foreground, made.region
+    for mask, small in zip(masks, (made.foreground, made.region), strict=True):
+        mask[window.rows, window.columns] = window.back(small.astype(np.float32)) > 0.5
     return BoxMasks(masks[0], masks[1], made.status)

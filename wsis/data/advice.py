@@ -31,7 +31,8 @@ def advice(facts: dict[str, Any]) -> str:
     if boxes["count"]:
         side = boxes["square_root_of_area"]["median"]
         config, then = ("box_crf", "") if side < SMALL else ("grabcut", BETTER)
-        return f"boxes with a side of {side:g} pixels: begin with baselines/{config}.yaml, which needs no training{then}"
+        begin = f"begin with baselines/{config}.yaml, which needs no training{then}"
+        return f"boxes with a side of {side:g} pixels: {begin}"
     if facts["images"]["count"] and facts["classes"]:
         return "no boxes: image tags make labels, beginning with photos/cam_lite0_photos.yaml"
     return ""

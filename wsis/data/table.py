@@ -89,8 +89,6 @@ class AnnotationTable(Sequence[Annotation]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def rows(self, places: Sequence[int] | np.ndarray) -> list[Annotation]:
         """Some annotations."""
         at = np.asarray(places, dtype=np.int64)

@@ -32,6 +32,7 @@ WORDS = {
     "explain": "explain",
     "export": "export_masks",
     "compare": "quickstart",
+    "record": "record_rois",
     "install-detectron2": "install_detectron2",
 }
 """What a tool is called here; any other one goes by its own name."""

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import wsis.engine.comparison
 from tests import noise  # noqa: F401  # registers a teacher of tags
-from wsis.engine.comparison import Comparison, StepError
+from wsis.engine.comparison import Comparison
 from wsis.engine.plan import Plan, StagePlan, TeacherPlan, TrainingPlan
 from wsis.engine.plan_files import TRUE_MASKS, true_masks
+from wsis.engine.steps import StepError
 from wsis.errors import ConfigError
+from wsis.modeling.recorded_rcnn import FROZEN
 from wsis.parallel import cores
 from wsis.report.comparison import format_results
 
@@ -198,6 +201,42 @@ def test_a_semantic_student_is_judged_beside_the_masks(comparison, names):
     assert cells["none"][-1].strip() == "-"
 
 
+def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_path, monkeypatch):
+    """But one whose detector sees the images otherwise, and one that looks at colours."""
+    tool = comparison.checkout / "tools" / "record_rois.py"
+    tool.write_text("")
+    model = {"MASK_ON": True, "ROI_HEADS": {"NAME": "StandardROIHeads"}}
+    values = {"WSIS": {"FREEZE": list(FROZEN)}, "MODEL": model, "SOLVER": {"MAX_ITER": 9}}
+    (comparison.checkout / "student.yaml").write_text(json.dumps(values))
+    box = ["MODEL.ROI_MASK_HEAD.NAME", "BoxMaskHead"]
+    other = {
+        "sizes": ["INPUT.MIN_SIZE_TRAIN", "(9,)"],
+        "longer": ["SOLVER.MAX_ITER", "10"],
+        "colours": box,
+    }
+    rows = {"same": TeacherPlan("fill.yaml"), "weighted": TeacherPlan("fill.yaml")}
+    key = "MODEL.ROI_MASK_HEAD.SCORE_MODE"
+    rows["weighted"] = TeacherPlan(
+        "fill.yaml", student=TrainingPlan("student.yaml", [key, "weight"])
+    )
+    for name, opts in other.items():
+        rows[name] = TeacherPlan("fill.yaml", student=TrainingPlan("student.yaml", opts))
+    commands = with_teachers(comparison, **rows).run()["commands"]
+    assert value(commands["rois"], "DATASETS.TRAIN") == f"('{comparison.plan.train_boxes}',)"
+    folder = value(commands["rois"], "OUTPUT_DIR")
+    for row in ("true_masks", "same", "weighted"):
+        command = commands[f"{row}-student"]
+        assert value(command, "MODEL.META_ARCHITECTURE") == "RecordedRCNN"
+        assert value(command, "MODEL.ROI_MASK_HEAD.RECORD") == folder
+    assert not any("RecordedRCNN" in commands[f"{row}-student"] for row in other)
+    full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(wsis.engine.comparison.shutil, "disk_usage", lambda folder: full)
+    again = with_teachers(comparison, **rows)
+    assert again.run()["commands"] == commands
+    small = Comparison(again.plan, again.checkout, tmp_path / "small")
+    assert not any("rois" in name for name in small.run()["commands"])
+
+
 def test_a_row_without_masks_and_labels_is_refused(comparison):
     with pytest.raises(StepError, match="MAPS_ONLY: no .* was made, and the row names no labels"):
         with_teachers(comparison, MAPS_ONLY=TeacherPlan("fill.yaml")).run()
@@ -306,9 +345,9 @@ def test_a_row_that_fails_stops_those_not_yet_begun(comparison):
 
 def test_a_folder_of_another_plan_is_refused(comparison):
     command = ["tools/evaluate_proxy_masks.py", "--output"]
-    comparison.step("a", [*command, str(comparison.output / "x")])
+    comparison.steps.run("a", [*command, str(comparison.output / "x")])
     with pytest.raises(ConfigError, match="step a was made by another plan"):
-        comparison.step("a", [*command, "y"])
+        comparison.steps.run("a", [*command, "y"])
 
 
 def test_a_step_of_a_config_that_has_changed_since_is_refused(comparison):
@@ -317,12 +356,12 @@ def test_a_step_of_a_config_that_has_changed_since_is_refused(comparison):
     tool = comparison.checkout / "tools" / "noted.py"
     tool.write_text("")
     command = ["tools/noted.py", "--config-file", config.name]
-    comparison.step("a", command)
+    comparison.steps.run("a", command)
     config.write_text("# the same\nSEED: 1")
-    comparison.step("a", command)
+    comparison.steps.run("a", command)
     config.write_text("SEED: 2")
     with pytest.raises(ConfigError, match="changed.yaml has changed since step a was made"):
-        comparison.step("a", command)
+        comparison.steps.run("a", command)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from detectron2.modeling import build_model
 
 from tests.noise import make_cfg, write_data
 from wsis.data.registration import get_source
-from wsis.engine.provenance import differences, provenance, versions, weights_sha256
+from wsis.engine.provenance import differences, provenance, versions
 from wsis.errors import ConfigError
+from wsis.modeling.pretrained import weights_sha256
 
 FILLED = {"MODEL__META_ARCHITECTURE": "FilledBox", "MODEL__WEIGHTS": ""}
 

@@ -91,7 +91,7 @@ def check_training_data(cfg: CfgNode) -> None:
     training_dicts(cfg)
 
 
-def build_train_loader(cfg: CfgNode) -> Batches:
+def build_train_loader(cfg: CfgNode, keep_transforms: bool = False) -> Batches:
     """Endless batches of `SOLVER.IMS_PER_BATCH` images over all processes, for a detector or student.
 
     The order of images and the augmentations follow from the state of the random generators, which
@@ -99,14 +99,18 @@ def build_train_loader(cfg: CfgNode) -> Batches:
 
     Args:
         cfg: after :func:`wsis.data.registration.prepare_datasets`.
+        keep_transforms: see :class:`wsis.data.mapper.WsisDatasetMapper`; samples have their image's ``position``, too.
 
     Raises:
         ConfigError, DataError: see :func:`training_dicts` and
             :class:`wsis.data.mapper.WsisDatasetMapper`.
     """
     check_batch_size(cfg)
-    mapper = WsisDatasetMapper(cfg, is_train=True)
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=training_dicts(cfg))
+    mapper = WsisDatasetMapper(cfg, is_train=True, keep_transforms=keep_transforms)
+    dicts = training_dicts(cfg)
+    if keep_transforms:
+        dicts = [{**record, "position": position} for position, record in enumerate(dicts)]
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=dicts)
 
 
 def check_batch_size(cfg: CfgNode) -> None:

@@ -52,6 +52,7 @@ class WsisDatasetMapper:
         use_colours: also make `gt_image`, the image for each instance
             (:class:`wsis.structures.shared_image.SharedImage`).
         keep_original: add `original_image` (H, W, 3) uint8 RGB.
+        keep_transforms: add `transforms`, what the image went through.
     """
 
     @configurable
@@ -65,13 +66,14 @@ class WsisDatasetMapper:
         use_masks: bool = False,
         use_colours: bool = False,
         keep_original: bool = False,
+        keep_transforms: bool = False,
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.high_bit_depth = high_bit_depth
         self.use_masks, self.use_colours = use_masks, use_colours
-        self.keep_original = keep_original
+        self.keep_original, self.keep_transforms = keep_original, keep_transforms
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class WsisDatasetMapper:
             "is_train": is_train,
             "augmentations": augmentations,
             "use_masks": is_train and learns_masks(cfg),
-            "use_colours": _learns_colours(cfg.MODEL.ROI_MASK_HEAD),
+            "use_colours": learns_colours(cfg),
             **image_options(cfg),
         }
 
@@ -113,17 +115,24 @@ class WsisDatasetMapper:
         result["image"] = _to_tensor(inputs.image)
         if self.keep_original:
             result["original_image"] = image
+        if self.keep_transforms:
+            result["transforms"] = transforms
         if self.is_train:
             shape = inputs.image.shape[:2]
-            instances = self._instances(dataset_dict, transforms, shape)
+            instances = self.instances(dataset_dict, transforms, shape)
             if self.use_colours:
                 instances.gt_image = SharedImage(result["image"], len(instances))
             result["instances"] = instances
         return result
 
-    def _instances(
+    def instances(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, shape: tuple[int, int]
     ) -> Instances:
+        """The annotations of an image after its transforms, at its new size.
+
+        Raises:
+            DataError: a mask cannot be decoded.
+        """
         annotations = _objects(dataset_dict)
         boxes = Boxes(transforms.apply_box(_boxes(annotations)))
         boxes.clip(shape)
@@ -272,8 +281,9 @@ def learns_masks(cfg: CfgNode) -> bool:
     return bool(cfg.MODEL.MASK_ON and (head.NAME != BOX_HEAD or head.BOX.MASK_WEIGHT > 0))
 
 
-def _learns_colours(head: CfgNode) -> bool:
-    """Whether a mask head looks at the image's colours."""
+def learns_colours(cfg: CfgNode) -> bool:
+    """Whether the mask head looks at the image's colours."""
+    head = cfg.MODEL.ROI_MASK_HEAD
     of_boxes = head.NAME == BOX_HEAD and head.BOX.AFFINITY_WEIGHT > 0
     return bool(of_boxes or head.SIMILARITY.WEIGHT > 0)
 

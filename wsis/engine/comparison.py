@@ -7,14 +7,9 @@ finished step leaves a mark; a plan that was stopped continues where it was.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import platform
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -27,9 +22,11 @@ from wsis.config import load_cfg
 from wsis.data.registration import register_custom
 from wsis.engine.plan import DETECTOR, OWN, Plan, StagePlan, TeacherPlan, TrainingPlan, fill
 from wsis.engine.plan_files import PlanFiles, final_weights, last_stage, true_masks
-from wsis.errors import ConfigError, WsisError, counted
+from wsis.engine.steps import CONFIG, StepError, Steps
+from wsis.errors import ConfigError, counted
 from wsis.evaluation import share_of_upper_bound
 from wsis.modeling.method import method_of
+from wsis.modeling.recorded_rcnn import record_bytes, same_record, why_not_recorded
 from wsis.modeling.segmentor import Segmentor
 from wsis.modeling.teacher import Maker
 from wsis.parallel import cores
@@ -37,11 +34,8 @@ from wsis.structures.proxy_file import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "--config-file"
-
-
-class StepError(WsisError):
-    """A command of the plan failed; its output stands above."""
+SHARE_OF_DISK = 0.25
+"""What RoI features may take of the room that there is."""
 
 
 class Comparison(PlanFiles):
@@ -58,7 +52,7 @@ class Comparison(PlanFiles):
         super().__init__(plan, output)
         self.checkout = checkout
         self.jobs = jobs
-        self.environment: dict[str, str] = {}
+        self.steps = Steps(checkout, output)
         self.custom = [list(entry) for entry in plan.custom]
 
     def check(self) -> None:
@@ -128,17 +122,18 @@ class Comparison(PlanFiles):
         """
         self.check()
         if self.plan.prepare:
-            self.step("data", self.plan.prepare)
+            self.steps.run("data", self.plan.prepare)
         for number, command in enumerate(self.plan.show, start=1):
-            self.step(f"show-{number}", command)
+            self.steps.run(f"show-{number}", command)
         self._register()
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
         self._train("detector", self.plan.detector, self.custom, boxes, detector)
         for name in self.rows:
             self._data(self.images(name))
+        self._record()
         rows = self._make_rows()
-        steps = [json.loads(p.read_text()) for p in sorted((self.output / "steps").glob("*.json"))]
+        steps = self.steps.done()
         results = {
             "title": self.plan.title,
             "machine": _machine(),
@@ -150,10 +145,41 @@ class Comparison(PlanFiles):
         write_json_atomic(self.output / "results.json", results, indent=2)
         return results
 
+    def _record(self) -> None:
+        """What the frozen detector gives the mask heads of the plan's students, once for all rows of an image set,
+        unless it takes too much room.
+        """
+        student = self.plan.student
+        for row in self.rows:
+            cfg = self._student_cfg(row, student)
+            if row in self.plan.teachers or why_not_recorded(cfg):
+                continue
+            boxes, _ = self.names(self.images(row))
+            folder = self.record(row)
+            room = shutil.disk_usage(self.output).free * SHARE_OF_DISK
+            if self.steps.has(folder.name) or record_bytes(cfg) < room:
+                weights = final_weights(self.output / DETECTOR)
+                keys = {"DATASETS.TEST": "()", "MODEL.WEIGHTS": weights}
+                command = self._command(
+                    "record_rois", student.config, self.custom, boxes, folder, **keys
+                )
+                opts = fill(student.opts, self.places(row, ""))
+                self.steps.run(folder.name, [*command, *opts, *self.plan.opts])
+
+    def _student_cfg(self, row: str, student: TrainingPlan) -> CfgNode:
+        opts = fill(student.opts, self.places(row, ""))
+        return load_cfg(self.checkout / student.config, [*opts, *self.plan.opts])
+
+    def _on_record(self, row: str, student: TrainingPlan) -> bool:
+        """Whether there is a record, and a row's student would see what the plan's has seen then."""
+        return self.steps.has(self.record(row).name) and same_record(
+            self._student_cfg(row, student), self._student_cfg(row, self.plan.student)
+        )
+
     def _make_rows(self) -> dict[str, dict[str, Any]]:
         """Every row with its share; when one fails, those that run are finished and no other is begun."""
         if self.jobs > 1:
-            self.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
+            self.steps.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
         pool = ThreadPoolExecutor(self.jobs)
         made: dict[str, Future[dict[str, Any]]] = {}
         for (
@@ -203,7 +229,7 @@ class Comparison(PlanFiles):
             source, root = self.files(whole)
             path, _ = self.files(whole, images)
             command = ["datasets/take_images.py", "--json", source]
-            self.step(f"data-{name}", [*command, "--count", str(images), "--output", path])
+            self.steps.run(f"data-{name}", [*command, "--count", str(images), "--output", path])
             self.custom.append([name, path, root])
             self._register()
         return names
@@ -227,7 +253,7 @@ class Comparison(PlanFiles):
             quality = folder / "proxy_quality.json"
             command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
             command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
-            self.step(f"{folder.name}-quality", command)
+            self.steps.run(f"{folder.name}-quality", command)
             dataset = f"{boxes}_{folder.name}"
             custom = [*self.custom, [dataset, str(proxies), root]]
             row = self._student(name, student, custom, dataset, "proxy")
@@ -254,7 +280,7 @@ class Comparison(PlanFiles):
             command = self._command(
                 "train_net", stage.config, self.custom, boxes, trained, **{"DATASETS.TEST": "()"}
             )
-            self.step(f"{self.folder(row).name}-{name}", command + opts)
+            self.steps.run(f"{self.folder(row).name}-{name}", command + opts)
         if self._generates(stage, places) is None:
             return
         made = self.made(row, name)
@@ -266,7 +292,7 @@ class Comparison(PlanFiles):
             opts += ["MODEL.WEIGHTS", source[stage.weights]]
         last = made == self.folder(row)
         step = f"{self.folder(row).name}-{'' if last else f'{name}-'}proxies"
-        self.step(step, command + opts)
+        self.steps.run(step, command + opts)
 
     def _student(
         self, row: str, student: TrainingPlan, custom: list[Any], dataset: str, supervision: str
@@ -276,6 +302,9 @@ class Comparison(PlanFiles):
         keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
         step = f"{folder.parent.name}-student"
         opts = fill(student.opts, self.places(row, ""))
+        if self._on_record(row, student):
+            keys["MODEL.META_ARCHITECTURE"] = "RecordedRCNN"
+            keys["MODEL.ROI_MASK_HEAD.RECORD"] = str(self.record(row))
         self._train(step, student.config, custom, dataset, folder, opts, **keys)
         scores = _scores(folder, self.plan.val)["segm"]
         return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
@@ -303,7 +332,7 @@ class Comparison(PlanFiles):
     ) -> None:
         keys = {"DATASETS.TEST": f"('{self.plan.val}',)", **keys}
         command = self._command("train_net", config, custom, dataset, folder, **keys)
-        self.step(step, [*command, *opts, *self.plan.opts])
+        self.steps.run(step, [*command, *opts, *self.plan.opts])
 
     def _command(
         self, tool: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
@@ -313,58 +342,6 @@ class Comparison(PlanFiles):
             keys["DATASETS.CUSTOM"] = repr(custom)
         words = [text for pair in keys.items() for text in pair]
         return [f"tools/{tool}.py", "--resume", CONFIG, config, *words]
-
-    def step(self, name: str, command: Sequence[str]) -> None:
-        """Runs one command in its own process, unless its mark says that it is done.
-
-        Raises:
-            ConfigError: the mark is of another command, or of another content of its config.
-            StepError: the command failed.
-        """
-        mark = self.output / "steps" / f"{name}.json"
-        command = [os.fspath(part) for part in command]
-        config = self._config(command)
-        if mark.exists():
-            done = json.loads(mark.read_text())
-            if done["command"] != command:
-                raise ConfigError(
-                    f"{self.output}: step {name} was made by another plan; remove the folder or "
-                    "choose another one with --output"
-                )
-            if done.get("config", config) != config:
-                file = command[command.index(CONFIG) + 1]
-                raise ConfigError(
-                    f"{self.output}: {file} has changed since step {name} was made; remove the folder or choose "
-                    "another one with --output"
-                )
-            logger.info("%s: done before", name)
-            return
-        logger.info("%s: python %s", name, subprocess.list2cmdline(command))
-        start = time.monotonic()
-        log = self.output / "logs" / f"{name}.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as stream:
-            status = subprocess.run(
-                [sys.executable, *command],
-                cwd=self.checkout,
-                env={**self.environment, **os.environ},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            ).returncode
-        if status:
-            tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise StepError(f"step {name} failed with status {status}: {''.join(tail)} (see {log})")
-        seconds = round(time.monotonic() - start, 1)
-        values = {"name": name, "command": command, "config": config, "seconds": seconds}
-        write_json_atomic(mark, values)
-
-    def _config(self, command: Sequence[str]) -> str:
-        """SHA-256 of what a command's config says; "" = it has none."""
-        if CONFIG not in command:
-            return ""
-        path = self.checkout / command[command.index(CONFIG) + 1]
-        values = CfgNode.load_yaml_with_base(os.fspath(path))
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _scores(folder: Path, dataset: str) -> dict[str, Any]:

@@ -37,11 +37,12 @@ from wsis.engine.journal import (
 )
 from wsis.engine.launch import patient_barrier
 from wsis.engine.progress import Progress
-from wsis.engine.provenance import differences, provenance, weights_sha256
+from wsis.engine.provenance import differences, provenance
 from wsis.engine.proxy_job import ProxyJob
 from wsis.engine.workers import RefineTask, refine_all, seed_for_image
 from wsis.errors import ConfigError, WsisError, counted
 from wsis.modeling.method import method_of
+from wsis.modeling.pretrained import weights_sha256
 from wsis.modeling.teacher import Maker, TagTeacher
 from wsis.parallel import limited_threads, number_of_workers
 from wsis.structures import Seed

@@ -50,6 +50,11 @@ class PlanFiles:
         boxes, _ = self.names(self.images(row))
         return self.folder(row) / "proxy" / f"{boxes}.json"
 
+    def record(self, row: str) -> Path:
+        """Recorded RoI features of the images that a row has, see :mod:`wsis.data.roi_record`."""
+        images = self.images(row)
+        return self.output / (f"rois_{images}" if images else "rois")
+
     def truth(self, row: str) -> CocoSource:
         """The true masks of the images that a row has."""
         return get_source(self.names(self.images(row))[1], bad_box="skip")

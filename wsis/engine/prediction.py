@@ -31,9 +31,10 @@ from wsis.engine.journal import (
     journal_line,
     locked,
 )
-from wsis.engine.provenance import keys_under, weights_sha256
+from wsis.engine.provenance import keys_under
 from wsis.engine.proxy_predictor import load_model
 from wsis.errors import ConfigError, WsisError, counted
+from wsis.modeling.pretrained import weights_sha256
 from wsis.modeling.teacher import is_maker
 from wsis.structures.boxes import clip_boxes
 from wsis.structures.proxy_file import SCORE_DIGITS, remove_torn, write_proxy_file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection
 from importlib import metadata
@@ -15,12 +14,10 @@ import PIL
 import torch
 import torchvision
 from detectron2.config import CfgNode
-from detectron2.utils.file_io import PathManager
 
 import wsis
 from wsis.config import flatten
 from wsis.data.source import CocoSource
-from wsis.errors import ConfigError
 from wsis.modeling.teacher import Maker
 
 COMMON_KEYS = (
@@ -37,24 +34,6 @@ COMMON_KEYS = (
 
 _NOT_KEYS = frozenset({"MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.META_ARCHITECTURE"})
 """Recorded in another form: as the weights' SHA-256, the kind of device, the method."""
-
-
-def weights_sha256(cfg: CfgNode) -> str | None:
-    """SHA-256 of the file that ``MODEL.WEIGHTS`` names, in hex; None where it names none.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    path = cfg.MODEL.WEIGHTS
-    if not path:
-        return None
-    try:
-        with open(PathManager.get_local_path(path), "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(
-            f"MODEL.WEIGHTS: {path} cannot be read ({error.strerror or error})"
-        ) from error
 
 
 def keys_under(cfg: CfgNode, prefixes: Collection[str]) -> dict[str, Any]:

@@ -7,4 +7,5 @@ from wsis.modeling import pair_mask_head as _pair_mask_head  # noqa: F401  # reg
 from wsis.modeling import point_mask_head as _point_mask_head  # noqa: F401  # registration
 from wsis.modeling import pretrained as _pretrained  # noqa: F401  # registration
 from wsis.modeling import proxy_mask_head as _proxy_mask_head  # noqa: F401  # registration
+from wsis.modeling import recorded_rcnn as _recorded_rcnn  # noqa: F401  # registration
 from wsis.modeling import tag_classifier as _tag_classifier  # noqa: F401  # registration

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
@@ -127,3 +128,21 @@ def from_lite(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     raise ConfigError(
         f"weights of an EfficientNet-Lite: found {len(shapes)} tensors, expected those of one of {', '.join(LITE)}"
     )
+
+
+def weights_sha256(cfg: CfgNode) -> str | None:
+    """SHA-256 of the file that ``MODEL.WEIGHTS`` names, in hex; None where it names none.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if not path:
+        return None
+    try:
+        with open(PathManager.get_local_path(path), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"MODEL.WEIGHTS: {path} cannot be read ({error.strerror or error})"
+        ) from error

@@ -35,6 +35,7 @@ from benchmarks.seeds import (
     benchmark_walk,
 )
 from benchmarks.source import benchmark_source
+from benchmarks.students import benchmark_students
 from wsis.engine import run_tool
 from wsis.structures.proxy_file import write_json_atomic
 
@@ -53,6 +54,7 @@ PARTS: dict[str, Part] = {
     "generate": benchmark_generate,
     "icam": benchmark_icam,
     "many_boxes": benchmark_many_boxes,
+    "students": benchmark_students,
     "workers": benchmark_workers,
     "report": benchmark_report,
     "sam": benchmark_sam,

@@ -95,7 +95,7 @@ class WsisDatasetMapper:
             "is_train": is_train,
             "augmentations": augmentations,
             "use_masks": is_train and learns_masks(cfg),
-            "use_colours": learns_colours(cfg),
+            "use_colours": _learns_colours(cfg),
             **image_options(cfg),
         }
 
@@ -124,6 +124,15 @@ class WsisDatasetMapper:
                 instances.gt_image = SharedImage(result["image"], len(instances))
             result["instances"] = instances
         return result
+
+    def image(self, dataset_dict: dict[str, Any], transforms: T.TransformList) -> torch.Tensor:
+        """The image (3, h, w) of a dict after its transforms, which are given.
+
+        Raises:
+            DataError: the image cannot be read or has another size.
+        """
+        pixels = _to_format(_load(dataset_dict, self.high_bit_depth), self.image_format)
+        return _to_tensor(transforms.apply_image(pixels))
 
     def instances(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, shape: tuple[int, int]
@@ -281,7 +290,7 @@ def learns_masks(cfg: CfgNode) -> bool:
     return bool(cfg.MODEL.MASK_ON and (head.NAME != BOX_HEAD or head.BOX.MASK_WEIGHT > 0))
 
 
-def learns_colours(cfg: CfgNode) -> bool:
+def _learns_colours(cfg: CfgNode) -> bool:
     """Whether the mask head looks at the image's colours."""
     head = cfg.MODEL.ROI_MASK_HEAD
     of_boxes = head.NAME == BOX_HEAD and head.BOX.AFFINITY_WEIGHT > 0

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError, DataError, WsisError
 from wsis.structures.proxy_file import atomic_writer, read_json, write_json_atomic
+from wsis.structures.shared_image import SharedImage
 
 CHUNK = 20
 """Iterations that a pair of files holds."""
@@ -37,7 +38,6 @@ _GEOMETRY = (
     T.ResizeTransform,
     T.VFlipTransform,
 )
-_COLOUR = (T.BlendTransform,)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RecordedImage:
 
 
 def describe(transforms: T.TransformList) -> list[list[Any]]:
-    """Name and arguments of each transform that moves pixels, ready for JSON.
+    """Name and arguments of each transform, ready for JSON.
 
     Raises:
         ConfigError: one of a kind that cannot be described so.
@@ -74,7 +74,7 @@ def describe(transforms: T.TransformList) -> list[list[Any]]:
             values = {name: getattr(each, name) for name in names}
             numbers = {k: v if isinstance(v, float) else int(v) for k, v in values.items()}
             described.append([type(each).__name__, numbers])
-        elif not isinstance(each, _COLOUR):
+        else:
             raise ConfigError(f"INPUT: {type(each).__name__} cannot be recorded")
     return described
 
@@ -245,7 +245,10 @@ class _Batches(Dataset):
 
     def _inputs(self, image: RecordedImage, features: np.ndarray) -> dict[str, Any]:
         record = self.dicts[image.position]
-        every = self.mapper.instances(record, restore(image.transforms), image.size)
+        transforms = restore(image.transforms)
+        every = self.mapper.instances(record, transforms, image.size)
+        if self.mapper.use_colours:
+            every.gt_image = SharedImage(self.mapper.image(record, transforms), len(every))
         row_of = {number: row for row, number in enumerate(every.gt_ids.tolist())}
         missing = [number for number in image.ids if number not in row_of]
         if missing:

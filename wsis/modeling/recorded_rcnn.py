@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from wsis.config import flatten
 from wsis.config.params import key, node, read
 from wsis.data.build import check_batch_size, training_dicts
-from wsis.data.mapper import WsisDatasetMapper, learns_colours
+from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.roi_record import RoiRecord, build_record_loader, objects_of
 from wsis.errors import ConfigError
 from wsis.modeling.method import Method
@@ -50,13 +50,13 @@ def why_not_recorded(cfg: CfgNode) -> str:
     missing = sorted({*FROZEN} - {*cfg.WSIS.FREEZE})
     if missing:
         return f"WSIS.FREEZE: {missing[0]} learns, expected all of {', '.join(FROZEN)}"
-    if learns_colours(cfg) or not model.ROI_MASK_HEAD.POOLER_TYPE:
+    if not model.ROI_MASK_HEAD.POOLER_TYPE:
         return f"MODEL.ROI_MASK_HEAD: {model.ROI_MASK_HEAD.NAME} looks at more than RoI features"
     return ""
 
 
 def check_recordable(cfg: CfgNode) -> None:
-    """Checks that all but the mask head is frozen, and that it looks at nothing but its RoI features.
+    """Checks that all but the mask head is frozen, and that it looks at RoI features and colours alone.
 
     Raises:
         ConfigError: it is not so.

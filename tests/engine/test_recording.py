@@ -17,7 +17,7 @@ from wsis.data.registration import prepare_datasets
 from wsis.data.roi_record import RoiRecord, describe
 from wsis.engine import WsisTrainer, recording
 from wsis.engine.recording import NO_MASKS, record_rois
-from wsis.errors import ConfigError, WsisError
+from wsis.errors import ConfigError, DataError, WsisError
 from wsis.modeling.recorded_rcnn import FROZEN, RecordedRCNN, check_recordable
 
 STUDENT = {
@@ -118,7 +118,9 @@ def test_a_record_that_was_cut_short_goes_on_with_what_it_would_have_drawn(confi
     monkeypatch.setattr(RoiRecord, "append", append)
     with pytest.raises(WsisError, match="holds RoI features already; go on with --resume"):
         record(config)
-    assert files(record(config, resume=True).folder) == whole
+    torn = Path("rois/.00002.npy.abcdefgh")
+    torn.touch()
+    assert files(record(config, resume=True).folder) == whole and not torn.exists()
 
 
 def test_a_record_of_another_training_is_refused(config, tmp_path):
@@ -147,7 +149,8 @@ def test_a_record_of_another_training_is_refused(config, tmp_path):
     ],
 )
 def test_boxes_may_differ_by_rounding_alone(tmp_path, old, new, text):
-    made = RoiRecord.begin(tmp_path, {"objects": [old], "keys": {}}, resume=False)
+    header = dict.fromkeys(roi_record._HEADER, 1) | {"objects": [old], "keys": {}}
+    made = RoiRecord.begin(tmp_path, header, resume=False)
     with pytest.raises(WsisError, match="it had 1 images, found 2"):
         made.check({"objects": [old, new]})
     if text is None:
@@ -177,6 +180,18 @@ def test_what_looks_at_more_or_learns_more_is_refused(config, opts, text):
         check_recordable(config("s", *opts))
     with pytest.raises(ConfigError, match="MODEL.ROI_MASK_HEAD.RECORD: found nothing"):
         RecordedRCNN.check_training_data(config("s"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "index.json: no such file"), ("[]", "expected the keys iterations, .*record_rois")],
+)
+def test_a_folder_without_a_record_is_refused(config, tmp_path, text, message):
+    (tmp_path / "rois").mkdir()
+    if text is not None:
+        (tmp_path / "rois" / "index.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        RecordedRCNN.check_training_data(on_record(config))
 
 
 def test_a_full_disk_is_told_before_the_rest_is_worked_out(config, monkeypatch):

@@ -24,12 +24,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.errors import ConfigError, DataError, WsisError
-from wsis.structures.proxy_file import atomic_writer, read_json, write_json_atomic
+from wsis.structures.proxy_file import atomic_writer, read_json, remove_torn, write_json_atomic
 from wsis.structures.shared_image import SharedImage
 
 CHUNK = 20
 """Iterations that a pair of files holds."""
 INDEX = "index.json"
+_HEADER = ("iterations", "images_per_batch", "keys", "objects", "weights_sha256")
 _GEOMETRY = (
     T.CropTransform,
     T.HFlipTransform,
@@ -108,12 +109,16 @@ class RoiRecord:
             the features depend on) and ``weights_sha256`` of the detector.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or its index is not of this form.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.header: dict[str, Any] = read_json(folder / INDEX)
+        if not isinstance(self.header, dict) or not {*_HEADER} <= self.header.keys():
+            raise DataError(
+                f"{folder / INDEX}: expected the keys {', '.join(_HEADER)}; name a folder of tools/record_rois.py"
+            )
 
     @classmethod
     def begin(cls, folder: Path, header: Mapping[str, Any], resume: bool) -> RoiRecord:
@@ -131,6 +136,8 @@ class RoiRecord:
                 f"{folder}: holds RoI features already; go on with --resume, or set another OUTPUT_DIR"
             )
         found.check(header)
+        next_one = found.recorded // CHUNK
+        remove_torn(*(found._path(next_one, suffix) for suffix in ("npy", "json")))
         return found
 
     @property

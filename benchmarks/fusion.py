@@ -23,7 +23,7 @@ from benchmarks.timing import (
 )
 from wsis.data.registration import get_source
 from wsis.engine.generation import generate_proxy_masks
-from wsis.methods.baselines.masks import inscribed_ellipse
+from wsis.layers.box_shapes import inscribed_ellipse
 from wsis.methods.fusion.refiner import FusionRefiner, seed_maps
 from wsis.structures import Seed
 from wsis.structures.boxes import xywh_to_xyxy

@@ -19,7 +19,7 @@ from torch import nn
 from tests.data.builders import coco
 from tests.masks import rectangle
 from wsis.data.prepare import mask_annotation
-from wsis.methods.baselines.masks import filled_box
+from wsis.layers.box_shapes import filled_box
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import ProxyMasks, Seed
 

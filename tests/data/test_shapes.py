@@ -17,9 +17,10 @@ from wsis.data.shapes.forms import DISTRACTOR_FORMS, OBJECT_FORMS, SALIENT_FORMS
 from wsis.data.shapes.scene import coverage, form_area
 from wsis.data.source import load_source
 from wsis.errors import ConfigError, DataError
+from wsis.layers.box_shapes import filled_box
 from wsis.layers.paste import place_crop
 from wsis.methods.baselines.config import WindowParams
-from wsis.methods.baselines.masks import filled_box, grabcut
+from wsis.methods.baselines.masks import grabcut
 from wsis.structures.boxes import mask_to_box
 
 SMALL = ShapesSpec(size=64, train=4, val=2, salient=3, seed=5)

@@ -14,8 +14,8 @@ from tests.masks import needs_crf, overlap
 from wsis.config import get_cfg
 from wsis.errors import ConfigError
 from wsis.layers import box_window
+from wsis.layers.box_shapes import filled_box, inscribed_ellipse
 from wsis.layers.paste import place_crop
-from wsis.methods.baselines.masks import filled_box, inscribed_ellipse
 from wsis.structures import Seed
 from wsis.structures.boxes import window_around
 from wsis.structures.rle import decode_mask

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wsis.layers.box_shapes import StandInParams
 from wsis.layers.merge import merge_by_area
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices
@@ -15,6 +16,7 @@ from wsis.structures.pseudo_labels import IGNORE
 from wsis.structures.rle import decode_mask
 
 Slices = tuple[slice, slice]
+_NO_STAND_IN = StandInParams()
 
 
 @dataclass(frozen=True)
@@ -71,23 +73,27 @@ def image_boxes(seed: Seed, corners: np.ndarray | None = None) -> ImageBoxes:
     return ImageBoxes(size, boxes, seed.classes + 1, background)
 
 
-def masks_from_label(seed: Seed, boxes: ImageBoxes, label: np.ndarray) -> ProxyMasks:
+def masks_from_label(
+    seed: Seed, boxes: ImageBoxes, label: np.ndarray, stand_in: StandInParams = _NO_STAND_IN
+) -> ProxyMasks:
     """Per box the pixels of its class in it; one that several boxes of a class claim goes to the smallest of them, of
-    equal ones to the first. A box without any pixel becomes whole, with status "fallback"; 255 is ignored.
+    equal ones to the first. A box without any pixel becomes whole, with status "fallback", unless ``stand_in`` has
+    something better; 255 is ignored.
 
     Args:
         seed: of one image.
         boxes: its boxes on the pixel grid.
         label: (H, W).
+        stand_in: what is done about masks that are too small.
     """
     areas = (seed.boxes[:, 2:] - seed.boxes[:, :2]).prod(axis=1)
     places = [(columns.start, rows.start) for rows, columns in boxes.boxes]
     parts = [(label[box], *place) for box, place in zip(boxes.boxes, places, strict=True)]
     claims = [(part == own, x, y) for (part, x, y), own in zip(parts, boxes.labels, strict=True)]
     masks = merge_by_area(claims, areas, *boxes.size)
-    return ProxyMasks.from_crops(
-        seed,
-        [(m if m.any() else np.ones_like(m), *p) for m, p in zip(masks, places, strict=True)],
-        ignore=[(part == IGNORE, x, y) for part, x, y in parts],
-        status=["ok" if mask.any() else "fallback" for mask in masks],
-    )
+    own = [(mask, *place) for mask, place in zip(masks, places, strict=True)]
+    status = ["ok" if mask.any() else "fallback" for mask in masks]
+    crops, status = stand_in.apply(seed, own, status)
+    crops = [(m if m.any() else np.ones_like(m), x, y) for m, x, y in crops]
+    ignore = [(part == IGNORE, x, y) for part, x, y in parts]
+    return ProxyMasks.from_crops(seed, crops, ignore=ignore, status=status)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wsis.config.params import key, node, part
 from wsis.config.rules import length, one_of
+from wsis.layers.box_shapes import StandInParams
 from wsis.methods.bana.nal import LOSSES, NoiseParams
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
@@ -37,6 +38,7 @@ class BANAParams:
     labels: LabelParams = part(LabelParams())
     mask_label: str = key("y_crf", one_of(LABELS))
     voc_classifier: bool = key(False)
+    stand_in: StandInParams = part(StandInParams())
 
 
 @node("MODEL.BANA_SEG")

@@ -36,7 +36,8 @@ class BASBoxRefiner:
             mask = self.params.mask(inside, image[rows, columns])
             crops.append((mask, columns.start, rows.start))
             scores.append(fit_of(mask))
-        return ProxyMasks.from_crops(seed, crops, scores=scores)
+        crops, status = self.params.stand_in.apply(seed, crops, ["ok"] * len(crops))
+        return ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
 
 
 def cut_to_box(map_: np.ndarray, window: np.ndarray, rows: slice, columns: slice) -> np.ndarray:

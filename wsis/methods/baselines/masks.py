@@ -12,46 +12,14 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from wsis.layers.box_shapes import covers
 from wsis.layers.box_window import box_window
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.methods.baselines.config import WindowParams
 from wsis.structures import Crop
-from wsis.structures.boxes import box_to_slices
 
 MIN_PIXELS = 5
 """GrabCut fits five colour components to the pixels inside and outside: it needs as many of each."""
-
-
-def filled_box(box: np.ndarray, height: int, width: int) -> Crop:
-    """Every pixel that the box touches.
-
-    Args:
-        box: (4,) XYXY.
-        height, width: size of the image.
-    """
-    rows, columns = box_to_slices(box, height, width)
-    filled = np.ones((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
-    return filled, columns.start, rows.start
-
-
-def inscribed_ellipse(box: np.ndarray, height: int, width: int) -> Crop:
-    """Every pixel whose centre lies in the ellipse that touches the box's four sides.
-
-    The pixel nearest to the box's centre always belongs to it, so no box gives an empty mask.
-
-    Args:
-        box: (4,) XYXY.
-        height, width: size of the image.
-    """
-    rows, columns = box_to_slices(box, height, width)
-    x0, y0, x1, y1 = (float(v) for v in box)
-    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
-    dx = (np.arange(columns.start, columns.stop) + 0.5 - centre_x) / max((x1 - x0) / 2, 1e-6)
-    dy = (np.arange(rows.start, rows.stop) + 0.5 - centre_y) / max((y1 - y0) / 2, 1e-6)
-    distance = dy[:, None] ** 2 + dx[None, :] ** 2
-    inside = distance <= 1
-    inside[np.unravel_index(distance.argmin(), distance.shape)] = True
-    return inside, columns.start, rows.start
 
 
 def _mask_in_window(
@@ -79,7 +47,7 @@ def _mask_in_window(
     if found is None:
         return None
     mask = (window.back(found) > threshold) & window.inside
-    enough = mask.any() and mask.sum() >= seen.min_coverage * window.inside.sum()
+    enough = covers(mask, window.inside.sum(), seen.min_coverage)
     return (mask, window.columns.start, window.rows.start) if enough else None
 
 

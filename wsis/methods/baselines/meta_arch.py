@@ -12,9 +12,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from wsis.config.params import read
+from wsis.layers.box_shapes import filled_box, inscribed_ellipse
 from wsis.layers.dense_crf import load_pydensecrf
 from wsis.methods.baselines.config import BoxCRFParams, GrabCutParams
-from wsis.methods.baselines.masks import box_crf, filled_box, grabcut, inscribed_ellipse
+from wsis.methods.baselines.masks import box_crf, grabcut
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Crop, ProxyMasks, Seed
 

@@ -74,6 +74,7 @@ class BoxRefiner:
         maps = ScoreMaps(classes + 1, seed.maps[ICAM_MAP], seed.height, seed.width, self.stride)
         pixels = maps.enlarged().numpy()
         crops, scores, status = box_masks(pixels, rows, seed.boxes, image, self.params)
+        crops, status = self.params.stand_in.apply(seed, crops, status)
         made = ProxyMasks.from_crops(seed, crops, scores=scores, status=status)
         made.score_maps[ICAM_MAP] = maps
         return made

@@ -113,7 +113,7 @@ def test_a_record_that_was_cut_short_goes_on_with_what_it_would_have_drawn(confi
     with pytest.raises(KeyboardInterrupt):
         record(config)
     assert RoiRecord(Path("rois")).recorded == 4
-    with pytest.raises(ConfigError, match="rois has 4 iterations, fewer than SOLVER.MAX_ITER 6"):
+    with pytest.raises(ConfigError, match="rois has 4 of its 6 iterations; finish it"):
         RecordedRCNN.check_training_data(on_record(config))
     monkeypatch.setattr(RoiRecord, "append", append)
     with pytest.raises(WsisError, match="holds RoI features already; go on with --resume"):
@@ -125,9 +125,8 @@ def test_a_record_that_was_cut_short_goes_on_with_what_it_would_have_drawn(confi
 
 def test_a_record_of_another_training_is_refused(config, tmp_path):
     record(config)
-    RecordedRCNN.check_training_data(
-        on_record(config, "s", "MODEL.ROI_MASK_HEAD.SCORE_MODE", "weight")
-    )
+    others = ["MODEL.ROI_MASK_HEAD.SCORE_MODE", "weight", "MODEL.BANA.MIN_COVERAGE", "0.5"]
+    RecordedRCNN.check_training_data(on_record(config, "s", *others))
     for opts, text in (
         (["INPUT.RANDOM_FLIP", "none"], "INPUT.RANDOM_FLIP was horizontal, is none"),
         (["SOLVER.IMS_PER_BATCH", "2"], "images_per_batch was 4, is 2"),
@@ -160,10 +159,17 @@ def test_boxes_may_differ_by_rounding_alone(tmp_path, old, new, text):
         made.check({"objects": [new]})
 
 
-def test_a_shorter_training_learns_from_the_start_of_a_record(config):
+def test_a_shorter_training_reads_a_part_and_a_longer_one_reads_again(config, caplog):
     record(config)
-    short = on_record(config, "shorter", "SOLVER.MAX_ITER", "4")
-    assert len(train(short)) > 0
+    seen = []
+    for length in ("4", "8"):
+        cfg = on_record(config, length, "SOLVER.MAX_ITER", length)
+        batches = list(RecordedRCNN.build_train_loader(cfg))
+        seen.append([batch[0]["roi_features"] for batch in batches])
+        assert ("6 iterations are read again" in caplog.text) == (length == "8")
+    assert [len(each) for each in seen] == [4, 8]
+    for iteration, other in ((0, 0), (3, 3), (0, 6), (1, 7)):
+        assert torch.equal(seen[0][iteration], seen[1][other])
 
 
 @pytest.mark.parametrize(

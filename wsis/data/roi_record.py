@@ -234,18 +234,22 @@ def _check_objects(where: str, recorded: Any, given: Any) -> None:
 
 
 class _Batches(Dataset):
-    """Every iteration of a record as the inputs of a step."""
+    """So many iterations of a record, again from its start after its end, as the inputs of a step."""
 
     def __init__(
-        self, record: RoiRecord, dicts: Sequence[dict[str, Any]], mapper: WsisDatasetMapper
+        self,
+        record: RoiRecord,
+        dicts: Sequence[dict[str, Any]],
+        mapper: WsisDatasetMapper,
+        length: int,
     ) -> None:
-        self.record, self.dicts, self.mapper = record, dicts, mapper
+        self.record, self.dicts, self.mapper, self.length = record, dicts, mapper, length
 
     def __len__(self) -> int:
-        return self.record.header["iterations"]
+        return self.length
 
     def __getitem__(self, iteration: int) -> list[dict[str, Any]]:
-        images = list(self.record.batch(iteration))
+        images = list(self.record.batch(iteration % self.record.header["iterations"]))
         share = len(images) // comm.get_world_size()
         first = comm.get_rank() * share
         return [self._inputs(image, found) for image, found in images[first : first + share]]
@@ -269,7 +273,11 @@ class _Batches(Dataset):
 
 
 def build_record_loader(
-    record: RoiRecord, dicts: Sequence[dict[str, Any]], mapper: WsisDatasetMapper, workers: int
+    record: RoiRecord,
+    dicts: Sequence[dict[str, Any]],
+    mapper: WsisDatasetMapper,
+    length: int,
+    workers: int,
 ) -> DataLoader:
     """The batches of a record in turn, each image a dict of ``roi_features`` (R, C, h, w) float32 and ``instances``, R
     regions with what ``mapper`` knows of their objects and ``proposal_boxes``.
@@ -278,7 +286,8 @@ def build_record_loader(
         record: whole.
         dicts: of the training, in the record's order.
         mapper: in training mode.
+        length: number of batches; a longer one than the record's repeats it.
         workers: processes that load.
     """
-    batches = _Batches(record, dicts, mapper)
+    batches = _Batches(record, dicts, mapper, length)
     return DataLoader(batches, batch_size=None, shuffle=False, num_workers=workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch.utils.data import DataLoader
 
 from wsis.config import flatten
-from wsis.config.params import key, node, read
+from wsis.config.params import key, node, nodes, read
 from wsis.data.build import check_batch_size, training_dicts
 from wsis.data.mapper import WsisDatasetMapper
 from wsis.data.roi_record import RoiRecord, build_record_loader, objects_of
@@ -21,10 +22,13 @@ from wsis.errors import ConfigError
 from wsis.modeling.method import Method
 from wsis.modeling.pretrained import weights_sha256
 
+logger = logging.getLogger(__name__)
+
 FROZEN = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
 """All of Mask R-CNN but its mask head."""
 _NOT_RECORDED = ("MODEL.META_ARCHITECTURE", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.ROI_MASK_HEAD.")
-_RECORDED = ("MODEL.", "INPUT.", "MODEL.ROI_MASK_HEAD.POOLER_")
+_RECORDED = ("MODEL.", "INPUT.")
+_POOLER = "MODEL.ROI_MASK_HEAD.POOLER_"
 
 
 @node("MODEL.ROI_MASK_HEAD")
@@ -67,12 +71,15 @@ def check_recordable(cfg: CfgNode) -> None:
 
 
 def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The config keys that the features of every region depend on, as one level, ready for JSON."""
+    """The config keys that the features of a region depend on, as one level, ready for JSON. Those of methods, which are
+    no detectors, are not among them.
+    """
+    methods = [f"{path}." for path, kind in nodes() if kind.__module__.startswith("wsis.methods.")]
+    others = (*_NOT_RECORDED, *methods)
     flat = {
         name: value
         for name, value in flatten(cfg).items()
-        if name.startswith(_RECORDED)
-        and (not name.startswith(_NOT_RECORDED) or name.startswith(_RECORDED[2]))
+        if name.startswith(_POOLER) or name.startswith(_RECORDED) and not name.startswith(others)
     }
     return json.loads(json.dumps(flat, sort_keys=True))
 
@@ -117,7 +124,7 @@ class RecordedRCNN(GeneralizedRCNN, Method):
 
     @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
-        """See :class:`Method`; also that the record is of this training and long enough."""
+        """See :class:`Method`; also that the record is of this training, and whole."""
         _record(cfg)
 
     @classmethod
@@ -125,7 +132,16 @@ class RecordedRCNN(GeneralizedRCNN, Method):
         """See :func:`wsis.data.roi_record.build_record_loader`."""
         record, dicts = _record(cfg)
         mapper = WsisDatasetMapper(cfg, is_train=True)
-        return build_record_loader(record, dicts, mapper, cfg.DATALOADER.NUM_WORKERS)
+        length, known = cfg.SOLVER.MAX_ITER, record.header["iterations"]
+        if length > known:
+            logger.warning(
+                "%s: the RoI features of %d iterations are read again after their end, up to SOLVER.MAX_ITER %d; "
+                "record as many for a training that is the one on images",
+                record.folder,
+                known,
+                length,
+            )
+        return build_record_loader(record, dicts, mapper, length, cfg.DATALOADER.NUM_WORKERS)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """In training the mask losses; else as ``GeneralizedRCNN``."""
@@ -148,9 +164,9 @@ def _record(cfg: CfgNode) -> tuple[RoiRecord, list[dict[str, Any]]]:
     record = RoiRecord(Path(folder))
     dicts = training_dicts(cfg)
     record.check({**record_header(cfg), "objects": objects_of(dicts)})
-    if record.recorded < cfg.SOLVER.MAX_ITER:
+    if record.recorded < record.header["iterations"]:
         raise ConfigError(
-            f"MODEL.ROI_MASK_HEAD.RECORD: {folder} has {record.recorded} iterations, fewer than SOLVER.MAX_ITER "
-            f"{cfg.SOLVER.MAX_ITER}; finish it by tools/record_rois.py --resume, or record more"
+            f"MODEL.ROI_MASK_HEAD.RECORD: {folder} has {record.recorded} of its {record.header['iterations']} "
+            "iterations; finish it by tools/record_rois.py --resume"
         )
     return record, dicts

@@ -71,8 +71,8 @@ def check_recordable(cfg: CfgNode) -> None:
 
 
 def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The config keys that the features of a region depend on, as one level, ready for JSON. Those of methods, which are
-    no detectors, are not among them.
+    """The config keys that the features of a region depend on, as one level, ready for JSON; none of those of methods,
+    which are no detectors.
     """
     methods = [f"{path}." for path, kind in nodes() if kind.__module__.startswith("wsis.methods.")]
     others = (*_NOT_RECORDED, *methods)

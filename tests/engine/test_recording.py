@@ -86,10 +86,18 @@ SIMILARITY = [
 ]
 
 
-@pytest.mark.parametrize("head", [[], BOX_LOSSES, WITH_MASKS, SIMILARITY])
-def test_a_student_on_a_record_is_the_one_on_images(config, head):
+CROP = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[48, 40]"]
+JITTER = ["INPUT.SCALE_JITTER.SIZE", "48"]
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [([], []), (BOX_LOSSES, []), (WITH_MASKS, CROP), (SIMILARITY, []), ([], CROP), ([], JITTER)],
+)
+def test_a_student_on_a_record_is_the_one_on_images(config, head, data):
+    head = [*head, *data]
     expected = train(config("images", *head))
-    made = record(config)
+    made = record(config, "rois", *data)
     assert made.recorded == 6 and len(files(made.folder)) == 6
     found = train(on_record(config, "student", *head))
     assert found.keys() == expected.keys()

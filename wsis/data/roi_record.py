@@ -72,12 +72,16 @@ def describe(transforms: T.TransformList) -> list[list[Any]]:
             described += describe(each)
         elif isinstance(each, _GEOMETRY):
             names = inspect.signature(type(each)).parameters
-            values = {name: getattr(each, name) for name in names}
-            numbers = {k: v if isinstance(v, float) else int(v) for k, v in values.items()}
-            described.append([type(each).__name__, numbers])
+            values = {name: _plain(getattr(each, name)) for name in names}
+            described.append([type(each).__name__, values])
         else:
             raise ConfigError(f"INPUT: {type(each).__name__} cannot be recorded")
     return described
+
+
+def _plain(value: Any) -> float | None:
+    """A number of any kind, or none, as JSON knows it."""
+    return value if value is None or isinstance(value, float) else int(value)
 
 
 def restore(described: Iterable[Sequence[Any]]) -> T.TransformList:

@@ -203,19 +203,14 @@ def test_a_semantic_student_is_judged_beside_the_masks(comparison, names):
 
 def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_path, monkeypatch):
     """But one whose detector sees the images otherwise, and one that takes more steps."""
-    tool = comparison.checkout / "tools" / "record_rois.py"
-    tool.write_text("")
+    (comparison.checkout / "tools" / "record_rois.py").touch()
     model = {"MASK_ON": True, "ROI_HEADS": {"NAME": "StandardROIHeads"}}
     values = {"WSIS": {"FREEZE": list(FROZEN)}, "MODEL": model, "SOLVER": {"MAX_ITER": 9}}
     (comparison.checkout / "student.yaml").write_text(json.dumps(values))
     other = {"sizes": ["INPUT.MIN_SIZE_TRAIN", "(9,)"], "longer": ["SOLVER.MAX_ITER", "10"]}
-    rows = {"same": TeacherPlan("fill.yaml"), "weighted": TeacherPlan("fill.yaml")}
-    key = "MODEL.ROI_MASK_HEAD.SCORE_MODE"
-    rows["weighted"] = TeacherPlan(
-        "fill.yaml", student=TrainingPlan("student.yaml", [key, "weight"])
-    )
-    for name, opts in other.items():
-        rows[name] = TeacherPlan("fill.yaml", student=TrainingPlan("student.yaml", opts))
+    opts = {"same": [], "weighted": ["MODEL.ROI_MASK_HEAD.SCORE_MODE", "weight"], **other}
+    students = {name: TrainingPlan("student.yaml", own) for name, own in opts.items()}
+    rows = {name: TeacherPlan("fill.yaml", student=own) for name, own in students.items()}
     commands = with_teachers(comparison, **rows).run()["commands"]
     assert value(commands["rois"], "DATASETS.TRAIN") == f"('{comparison.plan.train_boxes}',)"
     folder = value(commands["rois"], "OUTPUT_DIR")

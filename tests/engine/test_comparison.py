@@ -219,11 +219,10 @@ def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_pat
         assert value(command, "MODEL.META_ARCHITECTURE") == "RecordedRCNN"
         assert value(command, "MODEL.ROI_MASK_HEAD.RECORD") == folder
     assert not any("RecordedRCNN" in commands[f"{row}-student"] for row in other)
-    full = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(wsis.engine.comparison.shutil, "disk_usage", lambda folder: full)
-    again = with_teachers(comparison, **rows)
-    assert again.run()["commands"] == commands
-    small = Comparison(again.plan, again.checkout, tmp_path / "small")
+    monkeypatch.setattr(wsis.engine.comparison, "SHARE_OF_DISK", 0.0)
+    assert with_teachers(comparison, **rows).run()["commands"] == commands
+    plan = with_teachers(comparison, **rows).plan
+    small = Comparison(plan, comparison.checkout, tmp_path / "small")
     assert not any("rois" in name for name in small.run()["commands"])
 
 

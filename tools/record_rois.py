@@ -20,6 +20,7 @@ from detectron2.config import CfgNode
 
 from wsis.engine import argument_parser, launch_processes, only_training, run_tool, setup, start
 from wsis.engine.recording import NO_MASKS, record_rois
+from wsis.errors import ConfigError
 
 
 def main(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -33,7 +34,8 @@ def run() -> int:
     """Checks the input, then starts the process."""
     args = argument_parser(__doc__).parse_args()
     args.opts += [word for pair in NO_MASKS.items() for word in pair]
-    args.num_gpus = args.num_machines = 1
+    if args.num_gpus * args.num_machines > 1:
+        raise ConfigError("--num-gpus, --num-machines: RoI features are recorded by one process")
     return launch_processes(main, setup(args, "train"), args)
 
 

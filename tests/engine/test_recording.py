@@ -126,6 +126,8 @@ def test_a_record_that_was_cut_short_goes_on_with_what_it_would_have_drawn(confi
     monkeypatch.setattr(RoiRecord, "append", append)
     with pytest.raises(WsisError, match="holds RoI features already; go on with --resume"):
         record(config)
+    with pytest.raises(WsisError, match="seed was 3, is 4"):
+        record(config, "rois", "SEED", "4", resume=True)
     torn = Path("rois/.00002.npy.abcdefgh")
     torn.touch()
     assert files(record(config, resume=True).folder) == whole and not torn.exists()
@@ -198,7 +200,7 @@ def test_what_looks_at_more_or_learns_more_is_refused(config, opts, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "index.json: no such file"), ("[]", "expected the keys iterations, .*record_rois")],
+    [(None, "index.json: no such file"), ("[]", "expected keys, objects, .*record_rois")],
 )
 def test_a_folder_without_a_record_is_refused(config, tmp_path, text, message):
     (tmp_path / "rois").mkdir()

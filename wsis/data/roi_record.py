@@ -30,7 +30,8 @@ from wsis.structures.shared_image import SharedImage
 CHUNK = 20
 """Iterations that a pair of files holds."""
 INDEX = "index.json"
-_HEADER = ("iterations", "images_per_batch", "keys", "objects", "weights_sha256")
+_VALUES = ("iterations", "images_per_batch", "seed", "weights_sha256")
+_HEADER = ("keys", "objects", *_VALUES)
 _GEOMETRY = (
     T.CropTransform,
     T.HFlipTransform,
@@ -109,8 +110,8 @@ class RoiRecord:
         folder: that holds one.
 
     Attributes:
-        header: ``iterations``, ``images_per_batch``, ``objects`` (see :func:`objects_of`), ``keys`` (config keys that
-            the features depend on) and ``weights_sha256`` of the detector.
+        header: ``iterations``, ``images_per_batch``, ``seed``, ``objects`` (see :func:`objects_of`), ``keys`` (config
+            keys that the features depend on) and ``weights_sha256`` of the detector.
 
     Raises:
         DataError: there is none, or its index is not of this form.
@@ -121,7 +122,7 @@ class RoiRecord:
         self.header: dict[str, Any] = read_json(folder / INDEX)
         if not isinstance(self.header, dict) or not {*_HEADER} <= self.header.keys():
             raise DataError(
-                f"{folder / INDEX}: expected the keys {', '.join(_HEADER)}; name a folder of tools/record_rois.py"
+                f"{folder / INDEX}: expected {', '.join(_HEADER)}; name a folder of tools/record_rois.py"
             )
 
     @classmethod
@@ -165,7 +166,7 @@ class RoiRecord:
         for key, value in header.get("keys", {}).items():
             if self.header["keys"].get(key) != value:
                 raise WsisError(f"{where}: {key} was {self.header['keys'].get(key)}, is {value}")
-        for name in ("iterations", "images_per_batch", "weights_sha256"):
+        for name in _VALUES:
             if name in header and self.header[name] != header[name]:
                 raise WsisError(f"{where}: {name} was {self.header[name]}, is {header[name]}")
         if "objects" in header:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,12 @@ def record_rois(cfg: CfgNode, resume: bool = False) -> RoiRecord:
         p.advance(done)
         for start in range(done, header["iterations"], CHUNK):
             number = min(CHUNK, header["iterations"] - start)
-            steps = [step for _ in range(number) for step in _steps(model, tap, next(batches), p)]
+            steps = []
+            for _ in range(number):
+                batch = next(batches)
+                model(batch)
+                steps.append((_images(batch, tap.instances), tap.features.numpy()))
+                p.advance()
             images, features = zip(*steps, strict=True)
             if start == done:
                 _check_room(folder, features, header["iterations"] - start)
@@ -89,13 +93,9 @@ def record_rois(cfg: CfgNode, resume: bool = False) -> RoiRecord:
     return record
 
 
-def _steps(
-    model: nn.Module, tap: _Tap, batch: list[dict[str, Any]], progress: Progress
-) -> Iterator[tuple[list[RecordedImage], np.ndarray]]:
-    """The regions of one batch, and their features."""
-    model(batch)
-    progress.advance()
-    images = [
+def _images(batch: list[dict[str, Any]], instances: list[Instances]) -> list[RecordedImage]:
+    """The foreground regions of a batch."""
+    return [
         RecordedImage(
             sample["position"],
             regions.image_size,
@@ -103,9 +103,8 @@ def _steps(
             regions.gt_ids.tolist() if len(regions) else [],
             regions.proposal_boxes.tensor.tolist(),
         )
-        for sample, regions in zip(batch, tap.instances, strict=True)
+        for sample, regions in zip(batch, instances, strict=True)
     ]
-    yield images, tap.features.numpy()
 
 
 def _check_room(folder: Path, features: tuple[np.ndarray, ...], iterations: int) -> None:

@@ -21,6 +21,7 @@ from benchmarks.boxcaseg_loader import benchmark_boxcaseg_loader
 from benchmarks.boxcaseg_network import benchmark_boxcaseg_network
 from benchmarks.command import Part, add_part, format_part, run_part
 from benchmarks.contour import benchmark_contour
+from benchmarks.cpu_step import benchmark_cpu_step
 from benchmarks.fusion import benchmark_fusion
 from benchmarks.generate import benchmark_generate
 from benchmarks.icam import benchmark_icam
@@ -54,6 +55,7 @@ PARTS: dict[str, Part] = {
     "generate": benchmark_generate,
     "icam": benchmark_icam,
     "many_boxes": benchmark_many_boxes,
+    "cpu_step": benchmark_cpu_step,
     "students": benchmark_students,
     "workers": benchmark_workers,
     "report": benchmark_report,

@@ -44,26 +44,27 @@ def benchmark_students(
         root = Path(folder)
         data = draw_shapes(root / "data", images, size)
         length = steps * (repeats + 1)
-        plain = _cfg(config, data, root / "images", length)
+        plain = student_cfg(config, data, root / "images", length)
         seed_all_rng(1)
         torch.save({"model": WsisTrainer.build_model(plain).state_dict()}, root / "detector.pth")
         keys = {"MODEL.META_ARCHITECTURE": "RecordedRCNN"}
         keys["MODEL.ROI_MASK_HEAD.RECORD"] = str(root / "rois")
         seed_all_rng(1)
-        record_rois(_cfg(config, data, root / "rois", length, **NO_MASKS))
+        record_rois(student_cfg(config, data, root / "rois", length, **NO_MASKS))
         trainers = {}
         for way, cfg in (
             (PLAIN, plain),
-            ("on a record", _cfg(config, data, root / "rois_s", length, **keys)),
+            ("on a record", student_cfg(config, data, root / "rois_s", length, **keys)),
         ):
             seed_all_rng(1)
             trainers[way] = WsisTrainer(cfg)
             trainers[way].resume_or_load(resume=False)
-        ways = {way: _rounds(trainer, steps) for way, trainer in trainers.items()}
+        ways = {way: rounds(trainer, steps) for way, trainer in trainers.items()}
         return timing_rows(interleave(ways, repeats), PLAIN)
 
 
-def _cfg(config: str, data: Path, output: Path, length: int, **keys: str) -> CfgNode:
+def student_cfg(config: str, data: Path, output: Path, length: int, **keys: str) -> CfgNode:
+    """A training of a config on drawn shapes, from the weights beside them, on the CPU."""
     values = {
         "MODEL.DEVICE": "cpu",
         "MODEL.WEIGHTS": str(data.parent / "detector.pth"),
@@ -83,7 +84,8 @@ def _cfg(config: str, data: Path, output: Path, length: int, **keys: str) -> Cfg
     return cfg
 
 
-def _rounds(trainer: WsisTrainer, steps: int) -> Callable[[], None]:
+def rounds(trainer: WsisTrainer, steps: int) -> Callable[[], None]:
+    """A round of a trainer's steps."""
     trainer.model.train()
 
     def run() -> None:

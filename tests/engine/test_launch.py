@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from torch import multiprocessing as mp
 from torch import nn
 
 from wsis.engine import launch
-from wsis.engine.launch import checks_here, patient_barrier, share_buffers
+from wsis.engine.launch import checks_here, keep_memory, patient_barrier, share_buffers
 from wsis.errors import ConfigError, DataError
 
 
@@ -124,3 +128,21 @@ def test_numbers_that_do_not_fit(options, text):
     assert "RANK" not in os.environ
     with pytest.raises(ConfigError, match=text):
         launch(report, **options)
+
+
+def pages_made(keep: bool) -> int:
+    """How many a large tensor needs that are not there, at best, where one like it has just been freed."""
+    if keep:
+        keep_memory()
+    counts = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
+    for _ in range(6):
+        torch.ones(64, 2**20)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return min(after - before for before, after in pairwise(counts))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_is_kept_for_the_next_tensor():
+    with ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+        as_it_is, kept = (pool.submit(pages_made, keep).result() for keep in (False, True))
+    assert kept < 100 < 10_000 < as_it_is

@@ -23,7 +23,7 @@ from torch import nn
 from wsis.config import find_config, load_cfg
 from wsis.engine.checkpoint import WsisCheckpointer
 from wsis.engine.journal import locked
-from wsis.engine.launch import check_device, checks_here, under_torchrun
+from wsis.engine.launch import check_device, checks_here, keep_memory, under_torchrun
 from wsis.engine.processes import datasets_of_the_first
 from wsis.engine.run_data import (
     Purpose,
@@ -307,6 +307,8 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
     with _output_errors(cfg):
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         default_setup(cfg, args)
+    if cfg.MODEL.DEVICE == "cpu":
+        keep_memory()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="wsis")
     thawed = cfg.clone()
     thawed.defrost()

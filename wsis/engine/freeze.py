@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from wsis.errors import ConfigError
-from wsis.modeling.backbones.timm_backbone import freeze
+from wsis.layers.norms import freeze
 
 
 def freeze_modules(model: nn.Module, prefixes: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ TIMEOUT = timedelta(hours=1)
 # Long enough for a process that has done its share of a generation, and waits for those that have not.
 PATIENCE = timedelta(days=7)
 DEVICES = ("cpu", "cuda")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def under_torchrun() -> bool:
@@ -215,6 +217,16 @@ def patient_barrier() -> Callable[[], object]:
     if comm.get_world_size() == 1:
         return lambda: None
     return partial(comm.all_gather, None, dist.new_group(backend="gloo", timeout=PATIENCE))
+
+
+def keep_memory() -> None:
+    """Has glibc keep freed memory for the next tensor, whose pages the system would else make anew. Does nothing with
+    another C library.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def share_buffers(model: nn.Module) -> None:

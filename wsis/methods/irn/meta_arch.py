@@ -24,11 +24,11 @@ from wsis.layers.affinity import (
     pair_labels,
     path_affinities,
 )
+from wsis.layers.norms import freeze
 from wsis.layers.random_walk import pairs_of_edges, random_walk
 from wsis.layers.seeds import EPS, label_map
 from wsis.methods.irn.config import IRNParams, WalkParams
 from wsis.methods.irn.network import FINE, IRNetHead
-from wsis.modeling.backbones.timm_backbone import freeze
 from wsis.modeling.method import parts_from_config
 from wsis.modeling.seed_reader import KEY, SeedReader
 from wsis.modeling.teacher import MapRefiner, TagTeacher, seed_from_inputs

@@ -12,15 +12,15 @@ import numpy as np
 import timm
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
-from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsis.config.params import key, node, read
 from wsis.config.rules import Rule, at_least
 from wsis.errors import ConfigError
+from wsis.layers.norms import freeze, frozen_norms
 
 logger = logging.getLogger(__name__)
 
@@ -124,21 +124,6 @@ class TimmBackbone(Backbone):
             )
             for name in self._out_features
         }
-
-
-def frozen_norms(module: nn.Module) -> nn.Module:
-    """The module with frozen batch norms. timm's ``BatchNormAct2d`` has an activation inside, which Detectron2's own
-    conversion would drop without a word.
-    """
-    if any(isinstance(each, BatchNormAct2d) for each in module.modules()):
-        return freeze_batch_norm_2d(module)
-    return FrozenBatchNorm2d.convert_frozen_batchnorm(module)
-
-
-def freeze(module: nn.Module) -> nn.Module:
-    """The module without gradients and with frozen batch norms."""
-    module.requires_grad_(False)
-    return frozen_norms(module)
 
 
 def _create(params: TimmParams, in_channels: int) -> Any:

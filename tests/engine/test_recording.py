@@ -88,11 +88,20 @@ SIMILARITY = [
 
 CROP = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[48, 40]"]
 JITTER = ["INPUT.SCALE_JITTER.SIZE", "48"]
+WINDOWS = ["MODEL.ROI_HEADS.NAME", "ContextROIHeads", "MODEL.ROI_MASK_HEAD.POOLER_CONTEXT", "1.5"]
 
 
 @pytest.mark.parametrize(
     ("head", "data"),
-    [([], []), (BOX_LOSSES, []), (WITH_MASKS, CROP), (SIMILARITY, []), ([], CROP), ([], JITTER)],
+    [
+        ([], []),
+        (BOX_LOSSES, []),
+        (WITH_MASKS, CROP),
+        (SIMILARITY, []),
+        ([], CROP),
+        ([], JITTER),
+        (BOX_LOSSES, WINDOWS),
+    ],
 )
 def test_a_student_on_a_record_is_the_one_on_images(config, head, data):
     head = [*head, *data]

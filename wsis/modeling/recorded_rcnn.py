@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FROZEN = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
 """All of Mask R-CNN but its mask head."""
+HEADS = ("StandardROIHeads", "ContextROIHeads")
+"""RoI heads whose features a mask head can learn from without them."""
 _NOT_RECORDED = ("MODEL.META_ARCHITECTURE", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.ROI_MASK_HEAD.")
 _RECORDED = ("MODEL.", "INPUT.")
 _POOLER = "MODEL.ROI_MASK_HEAD.POOLER_"
@@ -49,8 +51,8 @@ def why_not_recorded(cfg: CfgNode) -> str:
     model = cfg.MODEL
     if model.META_ARCHITECTURE not in ("GeneralizedRCNN", "RecordedRCNN"):
         return f"MODEL.META_ARCHITECTURE: found {model.META_ARCHITECTURE}, expected GeneralizedRCNN"
-    if not model.MASK_ON or model.KEYPOINT_ON or model.ROI_HEADS.NAME != "StandardROIHeads":
-        return "MODEL: expected MASK_ON True, KEYPOINT_ON False and ROI_HEADS.NAME StandardROIHeads"
+    if not model.MASK_ON or model.KEYPOINT_ON or model.ROI_HEADS.NAME not in HEADS:
+        return f"MODEL: expected MASK_ON True, KEYPOINT_ON False and ROI_HEADS.NAME {' or '.join(HEADS)}"
     missing = sorted({*FROZEN} - {*cfg.WSIS.FREEZE})
     if missing:
         return f"WSIS.FREEZE: {missing[0]} learns, expected all of {', '.join(FROZEN)}"

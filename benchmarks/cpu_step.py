@@ -40,7 +40,8 @@ def benchmark_cpu_step(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         data = draw_shapes(root / "data", images, size)
-        weights, ways = root / "detector.pth", {}
+        weights = root / "detector.pth"
+        ways: dict[str, Callable[[], None]] = {}
         for way, two_passes, kept in (
             (PLAIN, True, False),
             ("norms in one pass", False, False),

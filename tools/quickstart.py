@@ -55,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     minutes = (time.monotonic() - start) / 60
     _draw(comparison)
     print(f"\n{plan.title}\n\n{format_results(results)}\n")
-    print(
-        f"detector: box AP {results['detector']['AP']:.1f}, AP50 {results['detector']['AP50']:.1f}"
-    )
+    if detector := results["detector"]:
+        print(f"detector: box AP {detector['AP']:.1f}, AP50 {detector['AP50']:.1f}")
     steps = sum(results["seconds"].values()) / 60
     print(f"{minutes:.1f} minutes; {steps:.1f} of all steps one by one, those done before included")
-    names = ("results.json", "teachers.png", "students.png", "report/*/index.html")
+    pictures = ("teachers.png", "students.png") if plan.student else ("teachers.png",)
+    names = ("results.json", *pictures, "report/*/index.html")
     written = [*(str(output / name) for name in names), *(each[-1] for each in plan.show[-1:])]
     print(f"written: {', '.join(written)}")
 
@@ -78,6 +78,8 @@ def _draw(comparison: Comparison) -> None:
     for name, proxy in masks.items() if find_spec("jinja2") else ():
         page = comparison.output / "report" / comparison.folder(name).name
         write_page(page, proxy, comparison.truth(name))
+    if not plan.student:
+        return
     predictions = _existing(comparison.rows, comparison.predictions)
     val = get_source(plan.val, bad_box="skip")
     Image.fromarray(student_sheet(val, predictions)).save(comparison.output / "students.png")

@@ -44,7 +44,7 @@ folder.mkdir(parents=True)
 """
 EVALUATE = """
 import json, pathlib, sys
-quality = {"overall": {"mIoU": 0.5}, "status": {"ok": 3}}
+quality = {"overall": {"mIoU": 0.5, "IoU75": 0.2}, "status": {"ok": 3}}
 pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(quality))
 """
 
@@ -73,7 +73,7 @@ def comparison(tmp_path, names):
     teachers["box + CRF"] = TeacherPlan("fill.yaml", weights="detector")
     custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
     student = TrainingPlan("student.yaml")
-    plan = Plan("test", *names, "student.yaml", student, teachers, custom=custom)
+    plan = Plan("test", boxes, masks, teachers, val, "student.yaml", student, custom=custom)
     return Comparison(plan, checkout, tmp_path / "out")
 
 

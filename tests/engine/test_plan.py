@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.tiny import write_dataset
 from wsis.engine.plan import load_plan
 from wsis.errors import ConfigError
 
 WITH = "{title: t, train_boxes: a, train_masks: b, val: c, detector: d, student: e, teachers: "
+
+ALONE = "{title: t, train_boxes: a, train_masks: b, teachers: "
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,12 @@ WITH = "{title: t, train_boxes: a, train_masks: b, val: c, detector: d, student:
         (WITH + "{a: {config: c, segmentor: s}}}", "key 'segmentor': found no 'labels'"),
         (WITH + "{a: {student: s, opts: [SEED, '1']}}}", "teachers: a: key 'config' is missing"),
         (WITH + "{a: {student: {opts: []}}}}", "a: student: key 'config' is missing"),
+        (
+            WITH.replace(", student: e", "") + "{a: c}}",
+            "key 'student' is missing, which the plan's",
+        ),
+        (ALONE + "{a: {config: c, weights: detector}}}", "key 'weights': the plan has no 'detec"),
+        (ALONE + "{a: {student: s}}}", "teachers: a: key 'student': the plan has no 'val'"),
         (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
         ("show: [[]]", r"key 'show': found \[\[]], expected a list of commands, each"),
         ("title: [a]", "key 'title': found .'a'., expected text"),
@@ -59,8 +69,26 @@ def test_the_plans_of_the_project_load():
         stages = [stage for row in plan.teachers.values() for stage in row.in_turn.values()]
         students = [s for p in (plan, *plan.teachers.values()) for s in (p.student, p.segmentor)]
         configs = [each.config for each in (*stages, *filter(None, students))]
-        for config in (plan.detector, *configs):
+        for config in filter(None, (plan.detector, *configs)):
             assert Path(config).is_file()
+
+
+def test_masks_alone_are_judged_without_a_student(tmp_path, tool):
+    write_dataset(tmp_path / "data")
+    plan = tmp_path / "plan.yaml"
+    files = f"{tmp_path}/data/boxes.json, {tmp_path}/data"
+    teachers = "{filled box: configs/baselines/filled_box.yaml}}"
+    plan.write_text(ALONE + f"{teachers[:-1]}, custom: [[a, {files}], [b, {files}]]}}")
+    out = tmp_path / "out"
+    ended = tool("quickstart", "--plan", plan, "--output", out)
+    assert ended.status == 0
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["rows"]) == ["filled box"] and results["detector"] == {}
+    row = results["rows"]["filled box"]
+    assert row["proxy_mIoU"] == row["proxy_IoU75"] == 1 and "AP" not in row
+    table = ended.out.partition("written:")[0]
+    assert "| masks from   |   proxy mIoU |   IoU@75 |" in table and "AP" not in table
+    assert {path.name for path in out.glob("*.png")} == {"teachers.png"}
 
 
 def test_demo_all_goes_on_where_the_demo_ended():

@@ -61,8 +61,10 @@ class Comparison(PlanFiles):
         Raises:
             ConfigError: a config, a package or a dataset that a teacher needs is missing.
         """
-        load_cfg(self.checkout / self.plan.detector, self.plan.opts)
-        self._cfg(self.plan.student, self.places(self.rows[0]))
+        if self.plan.detector:
+            load_cfg(self.checkout / self.plan.detector, self.plan.opts)
+        if self.plan.student:
+            self._cfg(self.plan.student, self.places(self.rows[0]))
         if self.plan.segmentor:
             self._semantic(self.plan.segmentor, self.places(self.rows[0]))
         for row, teacher in self.plan.teachers.items():
@@ -112,9 +114,9 @@ class Comparison(PlanFiles):
 
         Returns:
             What ``results.json`` in the output folder holds: ``title``, ``machine``, ``rows`` (row name to
-            ``proxy_mIoU``, ``status``, the student's ``AP``, ``AP50``, ``AP75`` and their ``share``, all of a row with
-            masks, and the semantic student's ``mIoU`` and its ``mIoU_share``), ``detector`` (its box AP), ``commands``
-            and ``seconds`` per step.
+            ``proxy_mIoU``, ``proxy_IoU75``, ``status``, the student's ``AP``, ``AP50``, ``AP75`` and their ``share``,
+            all of a row with masks, and the semantic student's ``mIoU`` and its ``mIoU_share``), ``detector`` (its box
+            AP; empty without one or without ``val``), ``commands`` and ``seconds`` per step.
 
         Raises:
             ConfigError: the output folder belongs to another plan.
@@ -128,28 +130,29 @@ class Comparison(PlanFiles):
         self._register()
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
-        self._train("detector", self.plan.detector, self.custom, boxes, detector)
+        if self.plan.detector:
+            self._train(DETECTOR, self.plan.detector, self.custom, boxes, detector)
         for name in self.rows:
             self._data(self.images(name))
-        self._record()
+        if self.plan.student:
+            self._record(self.plan.student)
         rows = self._make_rows()
         steps = self.steps.done()
         results = {
             "title": self.plan.title,
             "machine": _machine(),
             "rows": rows,
-            "detector": _scores(detector, self.plan.val)["bbox"],
+            "detector": _scores(detector, self.plan.val)["bbox"] if self.plan.val else {},
             "seconds": {step["name"]: step["seconds"] for step in steps},
             "commands": {step["name"]: step["command"] for step in steps},
         }
         write_json_atomic(self.output / "results.json", results, indent=2)
         return results
 
-    def _record(self) -> None:
+    def _record(self, student: TrainingPlan) -> None:
         """What the frozen detector gives the mask heads of the plan's students, once for all rows of an image set,
         unless it takes too much room.
         """
-        student = self.plan.student
         for row in self.rows:
             cfg = self._student_cfg(row, student)
             if row in self.plan.teachers or why_not_recorded(cfg):
@@ -172,8 +175,9 @@ class Comparison(PlanFiles):
 
     def _on_record(self, row: str, student: TrainingPlan) -> bool:
         """Whether there is a record, and a row's student would see what the plan's has seen then."""
-        return self.steps.has(self.record(row).name) and same_record(
-            self._student_cfg(row, student), self._student_cfg(row, self.plan.student)
+        recorded = self.plan.student if self.steps.has(self.record(row).name) else None
+        return recorded is not None and same_record(
+            self._student_cfg(row, student), self._student_cfg(row, recorded)
         )
 
     def _make_rows(self) -> dict[str, dict[str, Any]]:
@@ -192,7 +196,7 @@ class Comparison(PlanFiles):
         finally:
             pool.shutdown(cancel_futures=True)
         rows = {name: row.result() for name, row in made.items() if not row.cancelled()}
-        for name, row in rows.items():
+        for name, row in rows.items() if self.plan.student else ():
             bound = rows[true_masks(self.images(name))]
             for metric, share in (("AP", "share"), ("mIoU", "mIoU_share")):
                 if metric in row:
@@ -205,12 +209,13 @@ class Comparison(PlanFiles):
         return self._row(name)
 
     def _row(self, name: str) -> dict[str, Any]:
-        if name in self.plan.teachers:
+        bound = self.plan.student
+        if bound is None or name in self.plan.teachers:
             return self._teacher_row(name, self.plan.teachers[name])
         images = self.images(name)
         _, masks = self._data(images)
-        student = self._student(name, self.plan.student, self.custom, masks, "mask")
-        row = {"proxy_mIoU": 1.0, **student}
+        student = self._student(name, bound, self.custom, masks, "mask")
+        row = {"proxy_mIoU": 1.0, "proxy_IoU75": 1.0, **student}
         of_same = [t for row, t in self.plan.teachers.items() if self.images(row) == images]
         semantic = self.plan.segmentor
         if semantic and any(teacher.labels for teacher in of_same):
@@ -247,18 +252,20 @@ class Comparison(PlanFiles):
         row: dict[str, Any] = {}
         json_file, root = self.files(self.plan.train_boxes, self.images(name))
         student = teacher.student or self.plan.student
-        if not teacher.in_turn:
+        if student and not teacher.in_turn:
             row = self._student(name, student, self.custom, boxes, "box")
         elif proxies.exists():
             quality = folder / "proxy_quality.json"
             command = ["tools/evaluate_proxy_masks.py", "--proxy", str(proxies)]
             command += ["--gt", str(self.truth(name).json_file), "--output", str(quality)]
             self.steps.run(f"{folder.name}-quality", command)
-            dataset = f"{boxes}_{folder.name}"
-            custom = [*self.custom, [dataset, str(proxies), root]]
-            row = self._student(name, student, custom, dataset, "proxy")
             scores = read_json(quality)
-            row |= {"proxy_mIoU": scores["overall"]["mIoU"], "status": scores["status"]}
+            row = {f"proxy_{name}": scores["overall"][name] for name in ("mIoU", "IoU75")}
+            row["status"] = scores["status"]
+            if student:
+                dataset = f"{boxes}_{folder.name}"
+                custom = [*self.custom, [dataset, str(proxies), root]]
+                row |= self._student(name, student, custom, dataset, "proxy")
         semantic = teacher.segmentor or self.plan.segmentor
         if semantic and teacher.labels:
             dataset = f"{boxes}_{folder.name}_labels"
@@ -330,7 +337,7 @@ class Comparison(PlanFiles):
         opts: Sequence[str] = (),
         **keys: str,
     ) -> None:
-        keys = {"DATASETS.TEST": f"('{self.plan.val}',)", **keys}
+        keys = {"DATASETS.TEST": f"('{self.plan.val}',)" if self.plan.val else "()", **keys}
         command = self._command("train_net", config, custom, dataset, folder, **keys)
         self.steps.run(step, [*command, *opts, *self.plan.opts])
 

@@ -125,10 +125,10 @@ class Plan:
         title: of the table.
         train_boxes, train_masks: the training data without and with masks, same ids; the masks only
             score the proxies and train the upper bound.
-        val: the data that students are judged on.
+        teachers: name of the row to the teacher, or to its config's path alone.
+        val: the data that students are judged on; "" = there are none, and masks alone are judged.
         detector: config of the box detector that every student starts from.
         student: the student, or its config's path alone.
-        teachers: name of the row to the teacher, or to its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
         show: more such commands, run in turn before the trainings; the last word of the last one is a picture, which is
             named at the end.
@@ -142,10 +142,10 @@ class Plan:
     title: str
     train_boxes: str
     train_masks: str
-    val: str
-    detector: str
-    student: TrainingPlan
     teachers: dict[str, TeacherPlan]
+    val: str = ""
+    detector: str = ""
+    student: TrainingPlan | None = None
     prepare: list[str] = field(default_factory=list)
     show: list[list[str]] = field(default_factory=list)
     custom: list[list[str]] = field(default_factory=list)
@@ -196,6 +196,10 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         for name, *places in plan.custom
     ]
     plan = _students(f"{path}: ", dataclasses.replace(plan, custom=custom))
+    if plan.val or plan.student:
+        for key in ("val", "detector", "student"):
+            if not getattr(plan, key):
+                raise ConfigError(f"{path}: key '{key}' is missing, which the plan's students need")
     teachers = {}
     for name, entry in plan.teachers.items():
         where = f"{path}: teachers: {name}: "
@@ -204,6 +208,10 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
             raise ConfigError(
                 f"{where}key 'labels': the plan has no segmentor that learns from them"
             )
+        if not plan.val and (row.student or not row.in_turn):
+            raise ConfigError(f"{where}key 'student': the plan has no 'val' to judge it on")
+        if not plan.detector and any(s.weights == DETECTOR for s in row.in_turn.values()):
+            raise ConfigError(f"{where}key 'weights': the plan has no 'detector'")
     return dataclasses.replace(plan, teachers=teachers)
 
 

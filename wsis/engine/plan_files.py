@@ -61,7 +61,9 @@ class PlanFiles:
 
     @property
     def rows(self) -> list[str]:
-        """Names of the rows, each after the upper bound that it is compared with."""
+        """Names of the rows, each after the upper bound that it is compared with, if there are students."""
+        if not self.plan.student:
+            return list(self.plan.teachers)
         names = [true_masks(self.plan.images)]
         for name in self.plan.teachers:
             names += [true_masks(self.images(name)), name]

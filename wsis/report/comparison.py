@@ -26,14 +26,14 @@ WIDTH = 256
 
 def format_results(results: dict[str, Any]) -> str:
     """The table of a finished comparison."""
-    columns = {
-        "proxy_mIoU": ("proxy mIoU", ".3f"),
-        "AP": ("student AP", ".1f"),
-        "AP50": ("AP50", ".1f"),
-        "AP75": ("AP75", ".1f"),
-        "share": ("share", ".2f"),
-    }
-    if any("mIoU" in row for row in results["rows"].values()):
+    columns = {"proxy_mIoU": ("proxy mIoU", ".3f")}
+    known = {key for row in results["rows"].values() for key in row}
+    if "AP" in known:
+        columns |= {key: (key, ".1f") for key in ("AP", "AP50", "AP75")}
+        columns |= {"AP": ("student AP", ".1f"), "share": ("share", ".2f")}
+    else:
+        columns["proxy_IoU75"] = ("IoU@75", ".3f")
+    if "mIoU" in known:
         columns |= {"mIoU": ("student mIoU", ".1f"), "mIoU_share": ("share", ".2f")}
     head, formats = zip(*columns.values(), strict=True)
     rows = [[name, *map(row.get, columns)] for name, row in results["rows"].items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_the_plans_of_the_project_load():
         configs = [each.config for each in (*stages, *filter(None, students))]
         for config in filter(None, (plan.detector, *configs)):
             assert Path(config).is_file()
+
+
+def test_the_plans_of_the_documentation_load(tmp_path):
+    alone, more = re.findall("```yaml\n(.*?)```", Path("docs/compare.md").read_text(), re.DOTALL)
+    for text, student in ((alone, False), (alone + more, True)):
+        (tmp_path / "plan.yaml").write_text(text)
+        plan = load_plan(tmp_path / "plan.yaml", {"data": "data"})
+        assert len(plan.teachers) == 3 and bool(plan.student) == student
 
 
 def test_masks_alone_are_judged_without_a_student(tmp_path, tool):

@@ -11,42 +11,15 @@ import pytest
 
 import wsis.engine.comparison
 from tests import noise  # noqa: F401  # registers a teacher of tags
+from tests.engine.fake_checkout import make_comparison, with_teachers
 from wsis.engine.comparison import Comparison
-from wsis.engine.plan import Plan, StagePlan, TeacherPlan, TrainingPlan
+from wsis.engine.plan import StagePlan, TeacherPlan, TrainingPlan
 from wsis.engine.plan_files import TRUE_MASKS, true_masks
 from wsis.engine.steps import StepError
 from wsis.errors import ConfigError
 from wsis.modeling.recorded_rcnn import FROZEN
 from wsis.parallel import cores
 from wsis.report.comparison import format_results
-
-TRAIN = """
-import json, pathlib, sys
-keys = dict(zip(sys.argv[4::2], sys.argv[5::2]))
-out = pathlib.Path(keys["OUTPUT_DIR"])
-(out / "inference").mkdir(parents=True)
-masks = {"mask": 40.0, "proxy": 10.0}.get(keys.get("WSIS.SUPERVISION"), 1.0)
-scores = {"AP": masks, "AP50": 2 * masks, "AP75": masks / 2}
-results = {"bbox": scores, "segm": scores}
-if "MODEL.SEGMENTOR.LABELS" in keys:
-    results = {"sem_seg_single": {"mIoU": 30 + masks}, "sem_seg_multi": {"mIoU": 99.0}}
-(out / "inference" / "results.json").write_text(json.dumps({"VAL": results}))
-(out / "model_final.pth").touch()
-"""
-GENERATE = """
-import pathlib, sys
-keys = dict(zip(sys.argv[4::2], sys.argv[5::2]))
-if "MAPS_ONLY" in keys["OUTPUT_DIR"]:
-    sys.exit()
-folder = pathlib.Path(keys["OUTPUT_DIR"]) / "proxy"
-folder.mkdir(parents=True)
-(folder / "BOXES.json").write_text("{}")
-"""
-EVALUATE = """
-import json, pathlib, sys
-quality = {"overall": {"mIoU": 0.5, "IoU75": 0.2}, "status": {"ok": 3}}
-pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(quality))
-"""
 
 
 @pytest.fixture
@@ -56,30 +29,7 @@ def names(request):
 
 @pytest.fixture
 def comparison(tmp_path, names):
-    checkout = tmp_path / "checkout"
-    (checkout / "tools").mkdir(parents=True)
-    boxes, masks, val = names
-    tools = {"train_net": TRAIN, "generate_proxy_masks": GENERATE, "evaluate_proxy_masks": EVALUATE}
-    for name, text in tools.items():
-        text = text.replace("VAL", val).replace("BOXES", boxes)
-        (checkout / "tools" / f"{name}.py").write_text(text)
-    (checkout / "student.yaml").write_text("SEED: 1\n")
-    (checkout / "fill.yaml").write_text("MODEL:\n  META_ARCHITECTURE: FilledBox\n")
-    document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
-    (tmp_path / "data.json").write_text(json.dumps(document))
-    teachers = {"filled box": TeacherPlan("fill.yaml")}
-    for file, kind in (("semantic", "Segmentor"), ("tags", "NoiseTagTeacher")):
-        (checkout / f"{file}.yaml").write_text(f"MODEL:\n  META_ARCHITECTURE: {kind}\n")
-    teachers["box + CRF"] = TeacherPlan("fill.yaml", weights="detector")
-    custom = [[name, str(tmp_path / "data.json"), ""] for name in names]
-    student = TrainingPlan("student.yaml")
-    plan = Plan("test", boxes, masks, teachers, val, "student.yaml", student, custom=custom)
-    return Comparison(plan, checkout, tmp_path / "out")
-
-
-def with_teachers(comparison, jobs=1, segmentor=None, **teachers):
-    plan = replace(comparison.plan, teachers=teachers, segmentor=segmentor)
-    return Comparison(plan, comparison.checkout, comparison.output, jobs)
+    return make_comparison(tmp_path, names)
 
 
 def test_every_row_is_scored_against_the_true_masks(comparison):
@@ -201,12 +151,17 @@ def test_a_semantic_student_is_judged_beside_the_masks(comparison, names):
     assert cells["none"][-1].strip() == "-"
 
 
-def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_path, monkeypatch):
-    """But one whose detector sees the images otherwise, and one that takes more steps."""
-    (comparison.checkout / "tools" / "record_rois.py").touch()
+def write_recordable(checkout):
+    """A student on a frozen detector."""
+    (checkout / "tools" / "record_rois.py").touch()
     model = {"MASK_ON": True, "ROI_HEADS": {"NAME": "StandardROIHeads"}}
     values = {"WSIS": {"FREEZE": list(FROZEN)}, "MODEL": model, "SOLVER": {"MAX_ITER": 9}}
-    (comparison.checkout / "student.yaml").write_text(json.dumps(values))
+    (checkout / "student.yaml").write_text(json.dumps({**values, "SEED": 5}))
+
+
+def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_path, monkeypatch):
+    """But one whose detector sees the images otherwise, and one that takes more steps."""
+    write_recordable(comparison.checkout)
     other = {"sizes": ["INPUT.MIN_SIZE_TRAIN", "(9,)"], "longer": ["SOLVER.MAX_ITER", "10"]}
     opts = {"same": [], "weighted": ["MODEL.ROI_MASK_HEAD.SCORE_MODE", "weight"], **other}
     students = {name: TrainingPlan("student.yaml", own) for name, own in opts.items()}
@@ -224,6 +179,30 @@ def test_students_on_a_frozen_detector_learn_from_one_record(comparison, tmp_pat
     plan = with_teachers(comparison, **rows).plan
     small = Comparison(plan, comparison.checkout, tmp_path / "small")
     assert not any("rois" in name for name in small.run()["commands"])
+
+
+def test_students_of_several_seeds_have_a_record_each_and_their_mean(comparison):
+    write_recordable(comparison.checkout)
+    train = comparison.checkout / "tools/train_net.py"  # AP of the boxes' student: 4 + seed
+    train.write_text(train.read_text().replace('"proxy": 10.0', '"proxy": 4.0 + int(SEED)'))
+    train.write_text(
+        "import sys; SEED = ([5] + sys.argv)[sys.argv.index('SEED') + 2 if "
+        "'SEED' in sys.argv else 0]\n" + train.read_text()
+    )
+    rows = {"three": TeacherPlan("fill.yaml", seeds=3), "one": TeacherPlan("fill.yaml")}
+    results = with_teachers(comparison, **rows).run()
+    commands = results["commands"]
+    for suffix, seed in (("", None), ("_seed2", "6"), ("_seed3", "7")):
+        for row in ("true_masks", "three"):
+            command = commands[f"{row}-student{suffix}"]
+            folder = str(comparison.output / f"rois{suffix}")
+            assert value(command, "MODEL.ROI_MASK_HEAD.RECORD") == folder
+            assert ("SEED" in command) == bool(seed) and command[-1] == (seed or command[-1])
+        assert commands[f"rois{suffix}"][-1] == (seed or commands["rois"][-1])
+    assert [name for name in commands if name.startswith("one-student")] == ["one-student"]
+    row = results["rows"]["three"]
+    assert row["AP"] == 10 and [seed["AP"] for seed in row["seeds"]] == [9, 10, 11]
+    assert row["share"] == 0.25 and "10.0 (9.0 - 11.0)" in format_results(results)
 
 
 def test_a_row_without_masks_and_labels_is_refused(comparison):

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import torch
@@ -114,9 +115,10 @@ class Comparison(PlanFiles):
 
         Returns:
             What ``results.json`` in the output folder holds: ``title``, ``machine``, ``rows`` (row name to
-            ``proxy_mIoU``, ``proxy_IoU75``, ``status``, the student's ``AP``, ``AP50``, ``AP75`` and their ``share``,
-            all of a row with masks, and the semantic student's ``mIoU`` and its ``mIoU_share``), ``detector`` (its box
-            AP; empty without one or without ``val``), ``commands`` and ``seconds`` per step.
+            ``proxy_mIoU``, ``proxy_IoU75``, ``status``, the student's ``AP``, ``AP50``, ``AP75`` (means over its
+            ``seeds``, whose own numbers are there) and their ``share``, all of a row with masks, and the semantic
+            student's ``mIoU`` and its ``mIoU_share``), ``detector`` (its box AP; empty without one or without ``val``),
+            ``commands`` and ``seconds`` per step.
 
         Raises:
             ConfigError: the output folder belongs to another plan.
@@ -131,7 +133,8 @@ class Comparison(PlanFiles):
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
         if self.plan.detector:
-            self._train(DETECTOR, self.plan.detector, self.custom, boxes, detector)
+            opts = self.plan.opts
+            self._train(DETECTOR, self.plan.detector, self.custom, boxes, detector, opts)
         for name in self.rows:
             self._data(self.images(name))
         if self.plan.student:
@@ -158,27 +161,27 @@ class Comparison(PlanFiles):
             if row in self.plan.teachers or why_not_recorded(cfg):
                 continue
             boxes, _ = self.names(self.images(row))
-            folder = self.record(row)
-            room = shutil.disk_usage(self.output).free * SHARE_OF_DISK
-            if self.steps.has(folder.name) or record_bytes(cfg) < room:
+            for number in range(self.seeds(row)):
+                folder = self.record(row, number)
+                room = shutil.disk_usage(self.output).free * SHARE_OF_DISK
+                if not self.steps.has(folder.name) and record_bytes(cfg) >= room:
+                    break
                 weights = final_weights(self.output / DETECTOR)
                 keys = {"DATASETS.TEST": "()", "MODEL.WEIGHTS": weights}
                 command = self._command(
                     "record_rois", student.config, self.custom, boxes, folder, **keys
                 )
-                opts = fill(student.opts, self.places(row, ""))
-                self.steps.run(folder.name, [*command, *opts, *self.plan.opts])
+                opts = fill(student.opts, self.places(row, "")) + self.plan.opts
+                self.steps.run(folder.name, [*command, *opts, *_seed(cfg, number)])
 
     def _student_cfg(self, row: str, student: TrainingPlan) -> CfgNode:
         opts = fill(student.opts, self.places(row, ""))
         return load_cfg(self.checkout / student.config, [*opts, *self.plan.opts])
 
-    def _on_record(self, row: str, student: TrainingPlan) -> bool:
-        """Whether there is a record, and a row's student would see what the plan's has seen then."""
-        recorded = self.plan.student if self.steps.has(self.record(row).name) else None
-        return recorded is not None and same_record(
-            self._student_cfg(row, student), self._student_cfg(row, recorded)
-        )
+    def _on_record(self, row: str, cfg: CfgNode, number: int) -> bool:
+        """Whether there is a record of a seed, and a row's student would see what the plan's has seen then."""
+        student = self.plan.student if self.steps.has(self.record(row, number).name) else None
+        return student is not None and same_record(cfg, self._student_cfg(row, student))
 
     def _make_rows(self) -> dict[str, dict[str, Any]]:
         """Every row with its share; when one fails, those that run are finished and no other is begun."""
@@ -304,17 +307,22 @@ class Comparison(PlanFiles):
     def _student(
         self, row: str, student: TrainingPlan, custom: list[Any], dataset: str, supervision: str
     ) -> dict[str, Any]:
-        folder = self.folder(row) / "student"
-        weights = final_weights(self.output / DETECTOR)
-        keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
-        step = f"{folder.parent.name}-student"
-        opts = fill(student.opts, self.places(row, ""))
-        if self._on_record(row, student):
-            keys["MODEL.META_ARCHITECTURE"] = "RecordedRCNN"
-            keys["MODEL.ROI_MASK_HEAD.RECORD"] = str(self.record(row))
-        self._train(step, student.config, custom, dataset, folder, opts, **keys)
-        scores = _scores(folder, self.plan.val)["segm"]
-        return {metric: scores[metric] for metric in ("AP", "AP50", "AP75")}
+        cfg = self._student_cfg(row, student)
+        opts = fill(student.opts, self.places(row, "")) + self.plan.opts
+        found = []
+        for number in range(self.seeds(row)):
+            folder = self.student(row, number)
+            weights = final_weights(self.output / DETECTOR)
+            keys = {"MODEL.WEIGHTS": weights, "WSIS.SUPERVISION": supervision}
+            if self._on_record(row, cfg, number):
+                keys["MODEL.META_ARCHITECTURE"] = "RecordedRCNN"
+                keys["MODEL.ROI_MASK_HEAD.RECORD"] = str(self.record(row, number))
+            step, words = f"{folder.parent.name}-{folder.name}", opts + _seed(cfg, number)
+            self._train(step, student.config, custom, dataset, folder, words, **keys)
+            scores = _scores(folder, self.plan.val)["segm"]
+            found.append({metric: scores[metric] for metric in ("AP", "AP50", "AP75")})
+        means = {metric: fmean(each[metric] for each in found) for metric in found[0]}
+        return means | ({"seeds": found} if len(found) > 1 else {})
 
     def _semantic_student(
         self, row: str, student: TrainingPlan, dataset: str, labels: Sequence[str], **keys: str
@@ -322,7 +330,7 @@ class Comparison(PlanFiles):
         """The mIoU of its first protocol."""
         folder = self.folder(row) / "semantic"
         keys["MODEL.SEGMENTOR.LABELS"] = repr(tuple(labels))
-        opts = fill(student.opts, self.places(row, ""))
+        opts = fill(student.opts, self.places(row, "")) + self.plan.opts
         step = f"{folder.parent.name}-semantic"
         self._train(step, student.config, self.custom, dataset, folder, opts, **keys)
         return {"mIoU": next(iter(_scores(folder, self.plan.val).values()))["mIoU"]}
@@ -339,7 +347,7 @@ class Comparison(PlanFiles):
     ) -> None:
         keys = {"DATASETS.TEST": f"('{self.plan.val}',)" if self.plan.val else "()", **keys}
         command = self._command("train_net", config, custom, dataset, folder, **keys)
-        self.steps.run(step, [*command, *opts, *self.plan.opts])
+        self.steps.run(step, [*command, *opts])
 
     def _command(
         self, tool: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
@@ -349,6 +357,11 @@ class Comparison(PlanFiles):
             keys["DATASETS.CUSTOM"] = repr(custom)
         words = [text for pair in keys.items() for text in pair]
         return [f"tools/{tool}.py", "--resume", CONFIG, config, *words]
+
+
+def _seed(cfg: CfgNode, number: int) -> list[str]:
+    """What gives a training one of its seeds; the first is the config's."""
+    return ["SEED", str(max(cfg.SEED, 0) + number)] if number else []
 
 
 def _scores(folder: Path, dataset: str) -> dict[str, Any]:

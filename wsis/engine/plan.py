@@ -44,6 +44,7 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "opts": (_is_texts, "a list of texts, numbers in quotes"),
     "prepare": (_is_texts, "a list of texts, numbers in quotes"),
     "processes": (lambda value: type(value) is int and value >= 1, "a number from 1"),
+    "seeds": (lambda value: type(value) is int and value >= 1, "a number from 1"),
     "segmentor": (lambda value: isinstance(value, str | dict), "a config, or its keys"),
     "show": (
         lambda value: isinstance(value, list) and all(_is_texts(v) and v for v in value),
@@ -99,6 +100,8 @@ class TeacherPlan(StagePlan):
         images: masks are made for so many of the training images, and its student is compared with one on true masks
             of the same; 0 = all that the plan uses.
         labels: names of those of its labels that a semantic student learns from; none = the row has no such student.
+        seeds: its mask student is trained with so many, the config's and those after it, and so is the student on
+            true masks that it is compared with.
         segmentor: that student, where it is not the plan's.
         stages: name to stage, or to its config's path alone.
         student: the row's, where it is not the plan's.
@@ -107,6 +110,7 @@ class TeacherPlan(StagePlan):
     config: str = ""
     images: int = 0
     labels: list[str] = field(default_factory=list)
+    seeds: int = 1
     segmentor: TrainingPlan | None = None
     student: TrainingPlan | None = None
     stages: dict[str, StagePlan] = field(default_factory=dict)
@@ -220,7 +224,9 @@ def _teacher(where: str, entry: Any) -> TeacherPlan:
     if row.segmentor and not row.labels:
         raise ConfigError(f"{where}key 'segmentor': found no 'labels' that it learns from")
     if not row.stages:
-        if not row.config and not ("student" in entry and set(entry) <= {"student", "images"}):
+        if not row.config and not (
+            "student" in entry and set(entry) <= {"student", "images", "seeds"}
+        ):
             raise ConfigError(f"{where}key 'config' is missing")
         return row
     alone = sorted({spec.name for spec in dataclasses.fields(StagePlan)} & set(entry))

@@ -27,6 +27,11 @@ def final_weights(folder: Path) -> str:
     return str(folder / "model_final.pth")
 
 
+def _suffix(number: int) -> str:
+    """Of the files of a seed that is not the first."""
+    return f"_seed{number + 1}" if number else ""
+
+
 class PlanFiles:
     """The places of a plan's results.
 
@@ -50,10 +55,24 @@ class PlanFiles:
         boxes, _ = self.names(self.images(row))
         return self.folder(row) / "proxy" / f"{boxes}.json"
 
-    def record(self, row: str) -> Path:
-        """Recorded RoI features of the images that a row has, see :mod:`wsis.data.roi_record`."""
+    def seeds(self, row: str) -> int:
+        """How many seeds a row's mask student has; on true masks as many as any row of the same images."""
+        if row in self.plan.teachers:
+            return self.plan.teachers[row].seeds
         images = self.images(row)
-        return self.output / (f"rois_{images}" if images else "rois")
+        of_same = (t.seeds for name, t in self.plan.teachers.items() if self.images(name) == images)
+        return max(of_same, default=1)
+
+    def student(self, row: str, number: int = 0) -> Path:
+        """Where a row's mask student of one of its seeds lies."""
+        return self.folder(row) / f"student{_suffix(number)}"
+
+    def record(self, row: str, number: int = 0) -> Path:
+        """Recorded RoI features of the images that a row has, as one of its seeds draws them, see
+        :mod:`wsis.data.roi_record`.
+        """
+        images = self.images(row)
+        return self.output / f"rois{f'_{images}' if images else ''}{_suffix(number)}"
 
     def truth(self, row: str) -> CocoSource:
         """The true masks of the images that a row has."""
@@ -118,7 +137,7 @@ class PlanFiles:
 
     def _of_row(self, row: str) -> dict[str, str]:
         """What later rows may name of a row; one that is a student alone has no proxy masks."""
-        name, student = self.folder(row).name, final_weights(self.folder(row) / "student")
+        name, student = self.folder(row).name, final_weights(self.student(row))
         proxy = {f"{name}.proxy": str(self.proxy_file(row))}
         return {f"{name}.student": student, **(proxy if self.plan.teachers[row].in_turn else {})}
 
@@ -141,5 +160,5 @@ class PlanFiles:
 
     def predictions(self, row: str) -> Path:
         """What a row's student predicts on the validation data: a COCO results file."""
-        folder = self.folder(row) / "student" / "inference" / self.plan.val
+        folder = self.student(row) / "inference" / self.plan.val
         return folder / "coco_instances_results.json"

@@ -36,7 +36,9 @@ def format_results(results: dict[str, Any]) -> str:
     if "mIoU" in known:
         columns |= {"mIoU": ("student mIoU", ".1f"), "mIoU_share": ("share", ".2f")}
     head, formats = zip(*columns.values(), strict=True)
-    rows = [[name, *map(row.get, columns)] for name, row in results["rows"].items()]
+    rows = [
+        [name, *(_with_range(row, key) for key in columns)] for name, row in results["rows"].items()
+    ]
     return tabulate(
         rows,
         ["masks from", *head],
@@ -44,6 +46,14 @@ def format_results(results: dict[str, Any]) -> str:
         floatfmt=("", *formats),
         missingval="-",
     )
+
+
+def _with_range(row: Mapping[str, Any], key: str) -> Any:
+    """A row's value; of several seeds the mean, and from where to where they go."""
+    if key not in (row.get("seeds") or [{}])[0]:
+        return row.get(key)
+    each = [seed[key] for seed in row["seeds"]]
+    return f"{row[key]:.1f} ({min(each):.1f} - {max(each):.1f})"
 
 
 def pick_images(

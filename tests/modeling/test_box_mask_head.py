@@ -15,7 +15,7 @@ from wsis.config import load_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer
 from wsis.errors import ConfigError
-from wsis.layers.box_losses import affinity_loss, cielab, projection_loss
+from wsis.layers.box_losses import affinity_loss, cielab, outside_loss, projection_loss
 from wsis.modeling.box_mask_head import BoxLossParams, BoxMaskHead
 from wsis.structures.shared_image import SharedImage
 
@@ -46,18 +46,21 @@ def expected_terms(model, features, instances):
 
 
 def test_its_terms_are_the_equations_in_the_proposals():
-    model, features = head(BoxMaskHead, box=BoxLossParams(2.0, 3.0, 10)), torch.randn(2, 4, 3, 3)
+    params = BoxLossParams(2.0, 3.0, 10, outside_weight=0.5)
+    model, features = head(BoxMaskHead, box=params), torch.randn(2, 4, 3, 3)
     torch.nn.init.normal_(model.predictor.weight)
     instances = [boxed((4, 8, 28, 20), (0, 8, 24, 26))]  # cells of 4 x 2 and of 4 x 3 pixels
     logits, colours = expected_terms(model, features, instances)
     inside = torch.zeros(2, 1, M, M)
     inside[0, :, :, :5] = inside[1, :, :4, 1:] = 1
     found = losses(model, features, instances, iteration=5)
-    assert set(found) == {"loss_projection", "loss_affinity"}
+    assert set(found) == {"loss_projection", "loss_affinity", "loss_outside"}
     projection = 2 * projection_loss(logits, inside).mean()
     affinity = 1.5 * affinity_loss(logits, colours, inside).mean()  # half of the warm-up
     torch.testing.assert_close(found["loss_projection"], projection)
     torch.testing.assert_close(found["loss_affinity"], affinity)
+    outside = 0.5 * outside_loss(logits, inside).mean()
+    torch.testing.assert_close(found["loss_outside"], outside)
 
     image = instances[0].gt_image
     bgr = head(BoxMaskHead, box=model.box, image_format="BGR")
@@ -88,12 +91,14 @@ def test_beside_masks_it_is_the_proxy_head_too():
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_no_proposals_and_images_without_any(weight):
-    model = head(BoxMaskHead, box=BoxLossParams(projection_weight=weight, affinity_warmup=0))
+    box = BoxLossParams(projection_weight=weight, affinity_warmup=0, outside_weight=weight)
+    model = head(BoxMaskHead, box=box)
     empty = Instances(
         (40, 50), proposal_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0).long()
     )
     nothing = losses(model, torch.zeros(0, 4, 3, 3), [empty], 1)
-    assert set(nothing) == {"loss_affinity"} | ({"loss_projection"} if weight else set())
+    others = {"loss_projection", "loss_outside"} if weight else set()
+    assert set(nothing) == {"loss_affinity"} | others
     sum(nothing.values()).backward()
     assert all(not p.grad.any() for p in model.parameters())
     features, at = torch.randn(1, 4, 3, 3), boxed((4, 8, 28, 20))

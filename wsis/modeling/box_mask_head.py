@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from wsis.config.params import check, key, node, read
 from wsis.config.rules import above_at_most, at_least
-from wsis.layers.box_losses import affinity_loss, cielab, projection_loss
+from wsis.layers.box_losses import affinity_loss, cielab, outside_loss, projection_loss
 from wsis.modeling.proxy_mask_head import (
     ProxyMaskHead,
     cell_colours,
@@ -38,6 +39,8 @@ class BoxLossParams:
         affinity_threshold: Similarity exp(-difference / 2) from which two colours (CIELAB) are one.
         mask_weight: Mask head "BoxMaskHead": weight of the loss of "ProxyMaskHead" on masks; 0 = it needs none, and
             WSIS.SUPERVISION may be "box".
+        outside_weight: Mask head "BoxMaskHead": weight of the loss by which what lies outside of the box is background;
+            not BoxInst's. It wants "ContextROIHeads", which show what lies there.
     """
 
     projection_weight: float = key(1.0, at_least(0))
@@ -46,6 +49,7 @@ class BoxLossParams:
     affinity_distance: int = key(2, at_least(1))
     affinity_threshold: float = key(0.3, above_at_most(0, 1))
     mask_weight: float = key(0.0, at_least(0))
+    outside_weight: float = key(0.0, at_least(0))
 
     def affinity_weight_at(self, iteration: int) -> float:
         """The weight after so many iterations."""
@@ -90,16 +94,16 @@ class BoxMaskHead(ProxyMaskHead):
         losses = super().mask_losses(logits, instances) if self.loss_weight > 0 else {}
         per_image = [each for each in instances if len(each)]
         if self.box.projection_weight > 0:
-            losses["loss_projection"] = self._projection(logits, per_image)
+            losses["loss_projection"] = self.box.projection_weight * _mean(
+                projection_loss, logits, per_image
+            )
+        if self.box.outside_weight > 0:
+            losses["loss_outside"] = self.box.outside_weight * _mean(
+                outside_loss, logits, per_image
+            )
         if self.box.affinity_weight > 0:
             losses["loss_affinity"] = self._affinity(logits, per_image)
         return losses
-
-    def _projection(self, logits: Tensor, instances: list[Instances]) -> Tensor:
-        if not instances:
-            return logits.float().sum() * 0.0
-        loss = projection_loss(*_own_and_inside(logits, instances))
-        return self.box.projection_weight * loss.mean()
 
     def _affinity(self, logits: Tensor, instances: list[Instances]) -> Tensor:
         if not instances:
@@ -114,6 +118,15 @@ class BoxMaskHead(ProxyMaskHead):
             threshold=self.box.affinity_threshold,
         )
         return self.box.affinity_weight_at(get_event_storage().iter) * loss.mean()
+
+
+def _mean(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, instances: list[Instances]
+) -> Tensor:
+    """Of a loss of each proposal's mask and box; 0 with zero gradients without proposals."""
+    if not instances:
+        return logits.float().sum() * 0.0
+    return loss(*_own_and_inside(logits, instances)).mean()
 
 
 def _own_and_inside(logits: Tensor, instances: list[Instances]) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,7 @@ ALONE = "{title: t, train_boxes: a, train_masks: b, teachers: "
             "key 'student' is missing, which the plan's",
         ),
         (ALONE + "{a: {config: c, weights: detector}}}", "key 'weights': the plan has no 'detec"),
+        (ALONE + "{a: c}, segmentor: s}", "key 'val' is missing, which the plan's students need"),
         (ALONE + "{a: {student: s}}}", "teachers: a: key 'student': the plan has no 'val'"),
         (WITH + "[a]}", "key 'teachers': found .'a'., expected names and configs"),
         ("show: [[]]", r"key 'show': found \[\[]], expected a list of commands, each"),

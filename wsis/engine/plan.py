@@ -200,7 +200,7 @@ def load_plan(path: str | os.PathLike[str], replace: dict[str, str] | None = Non
         for name, *places in plan.custom
     ]
     plan = _students(f"{path}: ", dataclasses.replace(plan, custom=custom))
-    if plan.val or plan.student:
+    if plan.val or plan.student or plan.segmentor:
         for key in ("val", "detector", "student"):
             if not getattr(plan, key):
                 raise ConfigError(f"{path}: key '{key}' is missing, which the plan's students need")

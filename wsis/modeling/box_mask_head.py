@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,41 +93,38 @@ class BoxMaskHead(ProxyMaskHead):
         count. Without ``MASK_WEIGHT`` no mask is looked at.
         """
         losses = super().mask_losses(logits, instances) if self.loss_weight > 0 else {}
-        per_image = [each for each in instances if len(each)]
-        if self.box.projection_weight > 0:
-            losses["loss_projection"] = self.box.projection_weight * _mean(
-                projection_loss, logits, per_image
-            )
-        if self.box.outside_weight > 0:
-            losses["loss_outside"] = self.box.outside_weight * _mean(
-                outside_loss, logits, per_image
-            )
-        if self.box.affinity_weight > 0:
-            losses["loss_affinity"] = self._affinity(logits, per_image)
-        return losses
+        return losses | self._box_losses(logits, [each for each in instances if len(each)])
 
-    def _affinity(self, logits: Tensor, instances: list[Instances]) -> Tensor:
+    def _box_losses(self, logits: Tensor, instances: list[Instances]) -> dict[str, Tensor]:
+        """Those that have a weight; 0 with zero gradients without proposals."""
+        box = self.box
+        weights = {
+            "loss_projection": box.projection_weight,
+            "loss_outside": box.outside_weight,
+            "loss_affinity": box.affinity_weight,
+        }
+        names = [name for name, weight in weights.items() if weight > 0]
         if not instances:
-            return logits.float().sum() * 0.0
+            return {name: logits.float().sum() * 0.0 for name in names}
         own, inside = _own_and_inside(logits, instances)
-        colours = cell_colours(instances, logits.shape[-1])
-        loss = affinity_loss(
+        weights["loss_affinity"] = box.affinity_weight_at(get_event_storage().iter)
+        terms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "loss_projection": projection_loss,
+            "loss_outside": outside_loss,
+            "loss_affinity": partial(self._affinity, instances),
+        }
+        return {name: weights[name] * terms[name](own, inside).mean() for name in names}
+
+    def _affinity(self, instances: list[Instances], own: Tensor, inside: Tensor) -> Tensor:
+        """(B,) losses of the proposals."""
+        colours = cell_colours(instances, own.shape[-1])
+        return affinity_loss(
             own,
             cielab(colours.flip(1) if self.image_format == "BGR" else colours),
             inside,
             distance=self.box.affinity_distance,
             threshold=self.box.affinity_threshold,
         )
-        return self.box.affinity_weight_at(get_event_storage().iter) * loss.mean()
-
-
-def _mean(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, instances: list[Instances]
-) -> Tensor:
-    """Of a loss of each proposal's mask and box; 0 with zero gradients without proposals."""
-    if not instances:
-        return logits.float().sum() * 0.0
-    return loss(*_own_and_inside(logits, instances)).mean()
 
 
 def _own_and_inside(logits: Tensor, instances: list[Instances]) -> tuple[Tensor, Tensor]:

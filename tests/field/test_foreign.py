@@ -92,6 +92,17 @@ def test_boxes_of_voc_follow_the_rule_of_all_bad_boxes(tmp_path, convert):
     assert len(check_document(document, "boxes.json", "", "", bad_box="skip").bad_boxes) == 2
 
 
+def test_a_rotated_box_of_voc_becomes_the_upright_one_around_it(tmp_path, convert):
+    path = tmp_path / "a.xml"
+    write_xml(path, ("cat", 11, 11, 31, 21), file_name="a.png")
+    attribute = "<attribute><name>rotation</name><value>-90.0</value></attribute>"
+    text = path.read_text().replace("</object>", f"<attributes>{attribute}</attributes></object>")
+    path.write_text(text)
+    status, document, out = convert()
+    assert status == 0 and document["annotations"][0]["bbox"] == [15, 5, 11, 21]
+    assert "1 box is rotated: the upright box around each is taken" in out
+
+
 START = "<annotation><filename>a.png</filename>"
 ROTATED = "<object><name>ship</name><robndbox><cx>4</cx></robndbox></object>"
 POLYGON = "<object><name>ship</name><polygon><x1>4</x1></polygon></object>"

@@ -78,6 +78,10 @@ SILENT = {
     ),
     "an area in quotes": changed(DOCUMENT, (*AT, "area"), "40"),
     "no mask": changed(DOCUMENT, (*AT, "segmentation"), {}),
+    "a rotation of what has a mask": changed(DOCUMENT, (*AT, "attributes"), {"rotation": 30.0}),
+    "a box that is not rotated": changed(
+        DOCUMENT, ("annotations", 1, "attributes"), {"rotation": 180.0}
+    ),
     "no score": changed(DOCUMENT, (*AT, "score"), None),
     "sizes as text": changed(DOCUMENT, ("images", 0, "height"), "10"),
     "categories nobody uses": coco({"bbox": [2, 2, 7, 7]}, categories={9: "cat", 0: "placeholder"}),
@@ -134,6 +138,10 @@ TOLD = {
     "no box": (
         changed(changed(DOCUMENT, (*AT, "bbox"), ...), (*AT, "area"), ...),
         ["1 annotation has no box: the one around the mask is taken, the first is annotation 1"],
+    ),
+    "rotated, by CVAT": (
+        changed(DOCUMENT, ("annotations", 1, "attributes"), {"rotation": 30.0, "occluded": False}),
+        ["1 annotation has a rotated box: the upright box around it is taken, .* annotation 2"],
     ),
     "no number for an id": (
         changed(changed(DOCUMENT, (*AT, "id"), None), ("annotations", 1, "id"), None),

@@ -3,12 +3,27 @@
 import numpy as np
 import pytest
 
-from wsis.structures.boxes import box_to_slices, clip_boxes, mask_to_box, xywh_to_xyxy
+from wsis.structures.boxes import (
+    box_around_rotated,
+    box_to_slices,
+    clip_boxes,
+    mask_to_box,
+    xywh_to_xyxy,
+)
 
 
 def test_corner_form_of_one_and_of_many_boxes():
     assert xywh_to_xyxy([1, 2, 3, 4]).tolist() == [1, 2, 4, 6]
     assert xywh_to_xyxy([[0, 0, 1, 1], [5, 6, 0.5, 2]]).tolist() == [[0, 0, 1, 1], [5, 6, 5.5, 8]]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "half_width", "half_height"),
+    [(0, 4, 1), (90, 1, 4), (-180, 4, 1), (45, 5 / 2**0.5, 5 / 2**0.5), (-30, 3.9641, 2.8660)],
+)
+def test_upright_box_around_a_rotated_one(degrees, half_width, half_height):
+    expected = [6 - half_width, 3 - half_height, 6 + half_width, 3 + half_height]
+    np.testing.assert_allclose(box_around_rotated([2, 2, 10, 4], degrees), expected, atol=1e-4)
 
 
 def test_clipping_keeps_what_is_inside_and_flattens_what_is_outside():

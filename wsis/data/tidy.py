@@ -32,10 +32,12 @@ from wsis.data.values import (
     is_integer,
     is_mask,
     is_number,
+    rotation,
     usable_mask,
     whole,
 )
 from wsis.errors import DataError, counted
+from wsis.structures.boxes import box_around_rotated, xywh_to_xyxy
 from wsis.structures.rle import tight_box
 
 Item = dict[str, Any]
@@ -240,6 +242,7 @@ class _AnnotationMender:
             or not {type(score) for score in values.get("score", ())} <= {int, float}
             or not {type(mask) for mask in values.get(_IGNORE, ())} <= {dict}
             or not all(map(is_mask, values.get("segmentation", ())))
+            or any(rotation({"attributes": each}) for each in values.get("attributes", ()))
         ):
             return None
         boxes = values.get("bbox", [NO_BOX])
@@ -255,33 +258,26 @@ class _AnnotationMender:
             number = counted(self.counts[key], noun, plural)
             return f"{number} {text}, the first is annotation {self.first[key]!r}"
 
-        text = "of images that the file does not list: left out"
+        has = "annotation has", "annotations have"
         forms = {
-            "orphan": ("annotation is", "annotations are", text),
+            "orphan": (
+                "annotation is",
+                "annotations are",
+                "of images that the file does not list: left out",
+            ),
             "name": ("annotation names", "annotations name", "the file of its image for image_id"),
             "class": ("annotation names", "annotations name", "a class for category_id"),
-            "no box": (
-                "annotation has",
-                "annotations have",
-                "no box: the one around the mask is taken",
-            ),
-            "box": (
-                "annotation has",
-                "annotations have",
-                "an empty box, which is one without area",
-            ),
-            "numbered": (
-                "annotation has",
-                "annotations have",
-                "no number for an id: counted from 1",
-            ),
+            "no box": (*has, "no box: the one around the mask is taken"),
+            "box": (*has, "an empty box, which is one without area"),
+            "rotated": (*has, "a rotated box: the upright box around it is taken"),
+            "numbered": (*has, "no number for an id: counted from 1"),
             "part": (
                 "polygon has",
                 "polygons have",
                 "less than three points, or a number too few: left out of their masks",
             ),
-            "no part": ("annotation has", "annotations have", "no other polygon and so no mask"),
-            "area": ("annotation has", "annotations have", "an area that is no number: computed"),
+            "no part": (*has, "no other polygon and so no mask"),
+            "area": (*has, "an area that is no number: computed"),
         }
         return [line(key, *form) for key, form in forms.items() if self.counts[key]]
 
@@ -304,6 +300,7 @@ class _AnnotationMender:
             and _is_box(get("bbox", None if get("segmentation") else _NO_AREA))
             and type(get("score", 1)) in (int, float)
             and type(get(_IGNORE, {})) is dict
+            and not rotation(annotation)
         )
 
     def _mended(self, annotation: Item) -> Item:
@@ -367,6 +364,11 @@ class _AnnotationMender:
         if isinstance(box, list) and any(value != value for value in box or (math.nan,)):
             self._count("box", annotation)
             return _NO_AREA
+        degrees = rotation(annotation)
+        if degrees and _is_box(box) and len(box) == 4:
+            self._count("rotated", annotation)
+            x0, y0, x1, y1 = box_around_rotated(xywh_to_xyxy(box), degrees).tolist()
+            return [x0, y0, x1 - x0, y1 - y0]
         return box
 
     def _mask(self, mask: Any, annotation: Item) -> Any:

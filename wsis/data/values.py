@@ -136,6 +136,17 @@ def usable_mask(mask: Any) -> tuple[Any, int]:
     return kept or None, len(parts) - len(kept)
 
 
+def rotation(annotation: dict[str, Any]) -> float:
+    """Degrees by which the box of an annotation is rotated, as CVAT writes it: the box is the one before. 0 where there
+    is a mask, whose box is upright.
+    """
+    attributes = annotation.get("attributes")
+    if not isinstance(attributes, dict) or annotation.get("segmentation"):
+        return 0.0
+    degrees = as_number(attributes.get("rotation"))
+    return degrees % 180 if is_number(degrees) else 0.0
+
+
 def is_mask(mask: Any) -> bool:
     """Whether there is nothing to mend."""
     return (

@@ -290,6 +290,10 @@ def hints(folder: VocFolder, zero_based: bool) -> list[str]:
         found.append(
             f"{counted(turned, 'box had its', 'boxes had their')} corners in the wrong order: put in order"
         )
+    rotated = sum(item.rotated for item in items)
+    if rotated:
+        told = counted(rotated, "box is rotated", "boxes are rotated")
+        found.append(f"{told}: the upright box around each is taken")
     if folder.bad_boxes:
         told = counted(len(folder.bad_boxes), "box has", "boxes have")
         found.append(

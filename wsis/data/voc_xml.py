@@ -8,7 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wsis.data.foreign import recognised_text
+from wsis.data.values import rotation
 from wsis.errors import DataError
+from wsis.structures.boxes import box_around_rotated
 
 Corners = tuple[float, float, float, float]
 
@@ -23,6 +25,7 @@ class XmlObject:
         corners: xmin, ymin, xmax, ymax as they stand in the file, but in order.
         difficult: marked so by the annotators.
         turned: its corners stood in the wrong order.
+        rotated: its corners are those of the upright box around a rotated one.
     """
 
     position: int
@@ -30,6 +33,7 @@ class XmlObject:
     corners: Corners
     difficult: bool
     turned: bool = False
+    rotated: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,18 @@ def _read_object(
     if len(problems) > before:
         return None
     corners = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-    return XmlObject(position, name, corners, difficult, corners != (x0, y0, x1, y1))
+    turned = corners != (x0, y0, x1, y1)
+    degrees = _rotation(element)
+    if degrees:
+        x0, y0, x1, y1 = box_around_rotated(corners, degrees).tolist()
+        corners = x0, y0, x1, y1
+    return XmlObject(position, name, corners, difficult, turned, bool(degrees))
+
+
+def _rotation(element: ElementTree.Element) -> float:
+    """Degrees by which an object's box is rotated, as CVAT writes it, see :func:`wsis.data.values.rotation`."""
+    attributes = {a.findtext("name"): a.findtext("value") for a in element.iter("attribute")}
+    return rotation({"attributes": attributes})
 
 
 def corners_to_bbox(corners: Corners, zero_based: bool = False) -> Corners:

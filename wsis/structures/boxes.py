@@ -42,6 +42,23 @@ def clip_boxes(boxes: ArrayLike, height: int, width: int) -> np.ndarray:
     return out
 
 
+def box_around_rotated(box: ArrayLike, degrees: float) -> np.ndarray:
+    """The upright box around a box that was rotated about its centre.
+
+    Args:
+        box: (4,) XYXY before.
+        degrees: by how much, in either sense.
+
+    Returns:
+        (4,) float64.
+    """
+    corners = np.array(box, dtype=np.float64)
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    centre, half = (corners[:2] + corners[2:]) / 2, (corners[2:] - corners[:2]) / 2
+    reach = np.array([[cos, sin], [sin, cos]]) @ half
+    return np.concatenate([centre - reach, centre + reach])
+
+
 def box_to_slices(box: ArrayLike, height: int, width: int) -> tuple[slice, slice]:
     """The pixels that a box touches, as ``mask[rows, columns]``.
 

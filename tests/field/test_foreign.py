@@ -30,6 +30,7 @@ FILES = {
     "COCO panoptic": (coco(images=[]) | {"annotations": [SEGMENTS]}, "instances_"),
     "COCO captions": ({"images": [], "annotations": [{"id": 1, "caption": "a"}]}, "instances_"),
     "COCO results": ([{"image_id": 1, "category_id": 1, "bbox": [], "score": 1}], "MODEL.EXTERNAL"),
+    "YouTube-VIS": ({"videos": [], "annotations": [{"bboxes": []}]}, "its frames as images"),
     "Labelbox": ([{"data_row": {}, "projects": {}}], "export the project as COCO"),
     "Datumaro": ({"info": {}, "categories": {}, "items": []}, "as COCO"),
     "CreateML": ([{"image": "a.png", "annotations": []}], "as COCO"),

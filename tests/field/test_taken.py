@@ -79,6 +79,7 @@ SILENT = {
     "an area in quotes": changed(DOCUMENT, (*AT, "area"), "40"),
     "no mask": changed(DOCUMENT, (*AT, "segmentation"), {}),
     "a rotation of what has a mask": changed(DOCUMENT, (*AT, "attributes"), {"rotation": 30.0}),
+    "nothing to be ignored": changed(DOCUMENT, (*AT, "ignore"), "0"),
     "a box that is not rotated": changed(
         DOCUMENT, ("annotations", 1, "attributes"), {"rotation": 180.0}
     ),
@@ -142,6 +143,10 @@ TOLD = {
     "rotated, by CVAT": (
         changed(DOCUMENT, ("annotations", 1, "attributes"), {"rotation": 30.0, "occluded": False}),
         ["1 annotation has a rotated box: the upright box around it is taken, .* annotation 2"],
+    ),
+    "marked to be ignored": (
+        changed(DOCUMENT, ("annotations", 1, "ignore"), 1),
+        ["1 annotation has the mark 'ignore': taken as crowds, the first is annotation 2"],
     ),
     "no number for an id": (
         changed(changed(DOCUMENT, (*AT, "id"), None), ("annotations", 1, "id"), None),

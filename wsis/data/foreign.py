@@ -23,6 +23,7 @@ _CURES = {
     "Label Studio": f"{_EXPORT} (its form JSON has boxes in percent)",
     "COCO panoptic": f"{_INSTANCES}, or make it by panopticapi's converters/panoptic2detection_coco_format.py",
     "COCO captions": _INSTANCES,
+    "YouTube-VIS": "write its frames as images, and a box of each as an annotation",
     "COCO results": "a dataset is an object with images, annotations and categories; results are read by "
     "MODEL.EXTERNAL.FILE (docs/external_masks.md)",
     "marks of the report page": "name it by --marks of tools/apply_marks.py",
@@ -135,6 +136,8 @@ def _of_object(document: dict[str, Any]) -> str:
         return _of_keys(document, _KEYS)
     if document.get("type") == "FeatureCollection":
         return "GeoJSON"
+    if "videos" in document and "images" not in document:
+        return "YouTube-VIS"
     if {"data", "annotations"} <= document.keys() and "images" not in document:
         return "Label Studio"
     value = next(iter(document.values()), None)

@@ -243,6 +243,7 @@ class _AnnotationMender:
             or not {type(mask) for mask in values.get(_IGNORE, ())} <= {dict}
             or not all(map(is_mask, values.get("segmentation", ())))
             or any(rotation({"attributes": each}) for each in values.get("attributes", ()))
+            or any(values.get("ignore", ()))
         ):
             return None
         boxes = values.get("bbox", [NO_BOX])
@@ -270,6 +271,7 @@ class _AnnotationMender:
             "no box": (*has, "no box: the one around the mask is taken"),
             "box": (*has, "an empty box, which is one without area"),
             "rotated": (*has, "a rotated box: the upright box around it is taken"),
+            "ignored": (*has, "the mark 'ignore': taken as crowds"),
             "numbered": (*has, "no number for an id: counted from 1"),
             "part": (
                 "polygon has",
@@ -301,6 +303,7 @@ class _AnnotationMender:
             and type(get("score", 1)) in (int, float)
             and type(get(_IGNORE, {})) is dict
             and not rotation(annotation)
+            and not (get("ignore") and not get("iscrowd"))
         )
 
     def _mended(self, annotation: Item) -> Item:
@@ -318,6 +321,9 @@ class _AnnotationMender:
         crowd = out.get("iscrowd", 0)
         empty = crowd is None or crowd != crowd  # null, and the NaN of a table's gap
         out["iscrowd"] = 0 if empty else int(crowd) if isinstance(crowd, bool) else whole(crowd)
+        if as_number(out.get("ignore")) and out["iscrowd"] == 0:
+            out["iscrowd"] = 1
+            self._count("ignored", annotation)
         for key in ("area", "score"):
             if key in out:
                 out[key] = as_number(out[key])

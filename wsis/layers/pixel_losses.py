@@ -24,18 +24,26 @@ def mean_cross_entropy(
     return total / (label != IGNORE).sum().clamp(min=1)
 
 
-def dice_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 1.0) -> torch.Tensor:
+def dice_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float = 1.0,
+    known: torch.Tensor | None = None,
+) -> torch.Tensor:
     """1 - (2 sum s y + e) / (sum s^2 + sum y^2 + e), s = sigmoid of the logits (Milletari et al.: *V-Net*, 3DV 2016).
 
     Args:
         logits: (N, ...), of the pixels of one mask each.
         labels: same shape, in [0, 1].
         smoothing: e.
+        known: same shape, bool, the pixels that are summed over; all where not given.
 
     Returns:
         (N,), in [0, 1).
     """
     s, y = torch.sigmoid(logits.float()).flatten(1), labels.float().flatten(1)
+    if known is not None:
+        s, y = s * known.flatten(1), y * known.flatten(1)
     return 1 - (2 * (s * y).sum(1) + smoothing) / (
         s.square().sum(1) + y.square().sum(1) + smoothing
     )

@@ -32,6 +32,7 @@ from wsis.methods.boxcaseg.samples import (
     whole_sample,
 )
 from wsis.methods.boxcaseg.transforms import box_pixels
+from wsis.structures.pseudo_labels import IGNORE
 from wsis.structures.rle import encode_mask
 
 SHARE = "MODEL.BOXCASEG.WEAK_SHARE"
@@ -253,6 +254,25 @@ def test_each_mask_that_a_teacher_found_is_a_salient_object(make_cfg, folder, ca
     assert [len(image.masks) for image in found] == [1] * 4
     assert found[0].file_name == found[1].file_name
     assert "2 masks stand in for what was not found" in caplog.text
+
+
+def test_what_a_mask_does_not_know_is_marked_unless_another_knows_it(make_cfg, folder):
+    height, width = shape = 64, 80
+    masks = rectangle(shape, 10, 10, 30, 30), rectangle(shape, 25, 10, 50, 30)
+    unknown = rectangle(shape, 20, 10, 35, 30)
+    codes = [encode_mask(mask) for mask in masks]
+    both = SalientImage("x.png", height, width, tuple(codes), (encode_mask(unknown), None)).label()
+    columns = {0: (0, 10), 1: (10, 20), IGNORE: (20, 25)}
+    assert all((both[15, slice(*where)] == value).all() for value, where in columns.items())
+    assert (both[15, 25:50] == 1).all() and not both[15, 50:].any() and not both[40:].any()
+    with edited(folder / "salient") as document:
+        first = document["annotations"][0]
+        first["ignore_segmentation"] = first["segmentation"]
+    found = salient_images(make_cfg())
+    assert set(np.unique(found[0].label())) == {0, IGNORE}
+    assert set(np.unique(found[1].label())) == {0, 1}
+    made = whole_sample(found[0], np.random.default_rng(0), sample_params(make_cfg()))
+    assert set(np.unique(made.labels)) == {0, IGNORE}
 
 
 # input

@@ -43,6 +43,15 @@ def test_saliency_is_cross_entropy_of_all_pixels():
     assert saliency_loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_what_a_mask_does_not_know_teaches_the_full_head_nothing():
+    logits, labels = torch.randn(2, 1, 12, 12), torch.rand(2, 1, 12, 12).round()
+    known = torch.rand(2, 1, 12, 12) > 0.3
+    expected = F.binary_cross_entropy_with_logits(logits[known], labels[known])
+    loss = saliency_loss(logits, labels, known)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert saliency_loss(logits, labels, torch.zeros_like(known)).item() == 0
+
+
 def test_without_salient_samples_there_is_no_saliency():
     logits = torch.randn(2, 1, 3, 3, requires_grad=True)
     loss = saliency_loss(logits[:0], torch.zeros(0, 1, 12, 12))

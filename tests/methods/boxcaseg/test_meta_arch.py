@@ -23,6 +23,7 @@ from wsis.methods.boxcaseg.losses import saliency_loss, weak_losses
 from wsis.methods.boxcaseg.network import FoldedNetwork
 from wsis.methods.boxcaseg.refiner import BYTES, byte_maps
 from wsis.methods.boxcaseg.transforms import MEAN, STD, prepare_crops
+from wsis.structures.pseudo_labels import IGNORE
 
 LOSSES = ["loss_mil", "loss_pairwise", "loss_saliency"]
 
@@ -70,6 +71,18 @@ class TestTraining:
         assert more.item() == pytest.approx(extra.item(), rel=1e-3)
         sum(model(make_batch(0, 0)).values()).backward()
         assert all(p.grad.any() for p in model.network.full_parameters())
+
+    def test_what_a_mask_does_not_know_changes_the_losses_of_the_full_head_alone(self):
+        found = []
+        for value in (1, IGNORE):
+            torch.manual_seed(3)
+            batch = make_batch(1, 0, 1)
+            batch[0]["label"][:, :9] = value
+            model = make_model("MODEL.BOXCASEG.DICE_WEIGHT", 1.0).train()
+            found.append({name: loss.item() for name, loss in model(batch).items()})
+        changed = {name for name in found[0] if found[0][name] != found[1][name]}
+        assert changed == {"loss_saliency", "loss_dice"}
+        assert all(0 < loss < 2 for loss in found[1].values())
 
     def test_half_precision_gives_finite_float_losses(self):
         model = make_model().train()

@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A task that is done: images (n, 3, S, S) float32, labels (n, 1, S, S) bool, or why there are none."""
+    """A task that is done: images (n, 3, S, S) float32, labels (n, 1, S, S) uint8, or why there are none."""
 
     places: list[int]
     images: Tensor
@@ -115,7 +115,8 @@ class JointLoader:
         self.rank, self.num_workers = rank, num_workers
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields lists of ``image`` (3, S, S) float32, normalised, ``label`` (1, S, S) float32 in {0, 1}, ``salient``.
+        """Yields lists of ``image`` (3, S, S) float32, normalised, ``label`` (1, S, S) float32 in {0, 1, IGNORE},
+        and ``salient``.
 
         Raises:
             DataError: an image cannot be read.

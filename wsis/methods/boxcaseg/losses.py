@@ -42,20 +42,26 @@ def weak_losses(
     return tightness, pairwise_weight * smoothness_loss(upsampled).mean()
 
 
-def saliency_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def saliency_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
     """Loss of the full head, on salient samples: cross-entropy, mean over samples and pixels.
 
     Args:
         logits: (M, 1, h, w).
         labels: (M, 1, H, W) masks in [0, 1].
+        known: (M, 1, H, W) bool, the pixels that count; all where not given.
 
     Returns:
-        Scalar; 0 with zero gradients for M = 0.
+        Scalar; 0 with zero gradients where nothing counts.
     """
     if not len(logits):
         return logits.float().sum() * 0.0
     upsampled = upsample(logits, labels.shape[-2:])
-    return F.binary_cross_entropy_with_logits(upsampled, labels.float())
+    if known is None:
+        return F.binary_cross_entropy_with_logits(upsampled, labels.float())
+    weights = known.float() / known.sum().clamp(min=1)
+    return F.binary_cross_entropy_with_logits(
+        upsampled, labels.float(), weight=weights, reduction="sum"
+    )
 
 
 def box_terms(

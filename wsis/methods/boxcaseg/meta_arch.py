@@ -31,6 +31,7 @@ from wsis.methods.boxcaseg.transforms import prepare_crops
 from wsis.modeling.parameter_groups import parameter_groups
 from wsis.modeling.teacher import Refiner, Teacher, seed_from_inputs
 from wsis.structures import Seed
+from wsis.structures.pseudo_labels import IGNORE
 
 BRANCHES = 4
 HRNET_KEYS = ("width", "stage1_width", "blocks", "modules", "norm_momentum", "fcn_ratio")
@@ -113,7 +114,8 @@ class BoxCaseg(Teacher):
 
         Args:
             batched_inputs: in training mode samples of one size: ``image`` (3, H, W) float32, normalised, ``label``
-                (1, H, W) float32 in [0, 1] and ``salient``, whether that is a mask and not a box.
+                (1, H, W) float32 in [0, 1] and ``salient``, whether that is a mask and not a box. Where a mask is
+                IGNORE the full head does not learn from it, and the weak head takes it for a part of the object.
 
         Returns:
             In training mode ``loss_mil``, ``loss_pairwise`` and ``loss_saliency``, and the terms that have a weight.
@@ -126,6 +128,7 @@ class BoxCaseg(Teacher):
             torch.stack([sample[key] for sample in batched_inputs]).to(self.device)
             for key in ("image", "label")
         )
+        known, labels = labels != IGNORE, labels.clamp(max=1)
         salient = torch.tensor([bool(sample["salient"]) for sample in batched_inputs])
         salient = salient.to(self.device)
         # channels last: a tenth less time for a step on a CPU (tools/benchmark.py boxcaseg_network)
@@ -139,10 +142,11 @@ class BoxCaseg(Teacher):
             for name, loss in self._box_losses(*parts).items():
                 losses[name] = losses[name] + loss
         masks = full[salient] if everything else full
-        losses["loss_saliency"] = saliency_loss(masks, labels[salient])
+        losses["loss_saliency"] = saliency_loss(masks, labels[salient], known[salient])
         if terms.dice_weight and len(masks):
             upsampled = upsample(masks, labels.shape[-2:])
-            losses["loss_dice"] = terms.dice_weight * dice_loss(upsampled, labels[salient]).mean()
+            dice = dice_loss(upsampled, labels[salient], known=known[salient])
+            losses["loss_dice"] = terms.dice_weight * dice.mean()
         if not len(full):  # every parameter takes part in every step, as several processes need it
             parts = [parameter.sum() for parameter in self.network.full_parameters()]
             losses["loss_saliency"] = losses["loss_saliency"] + torch.stack(parts).sum() * 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from itertools import zip_longest
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -27,6 +27,7 @@ from wsis.methods.boxcaseg.transforms import (
     salient_sample,
 )
 from wsis.structures.boxes import box_to_slices, mask_to_box
+from wsis.structures.pseudo_labels import IGNORE
 from wsis.structures.rle import RLE, decode_mask, segmentation_to_rle
 
 
@@ -36,7 +37,7 @@ class Samples:
 
     Attributes:
         images: (n, 3, S, S) float32, normalised.
-        labels: (n, 1, S, S) bool, inside of the box, or of the mask.
+        labels: (n, 1, S, S) uint8, 1 inside of the box, or of the mask; IGNORE where a mask's file does not know.
         salient: the labels are masks.
     """
 
@@ -48,7 +49,7 @@ class Samples:
     def empty(cls, number: int, size: int, *, salient: bool) -> Samples:
         """Room for n samples."""
         images = np.empty((number, 3, size, size), dtype=np.float32)
-        return cls(images, np.empty((number, 1, size, size), dtype=bool), salient)
+        return cls(images, np.empty((number, 1, size, size), dtype=np.uint8), salient)
 
     def mirror(self, rngs: Sequence[np.random.Generator]) -> None:
         """Turns each sample left to right half of the time; one generator for each."""
@@ -70,12 +71,27 @@ class BoxImage:
 
 @dataclass(frozen=True)
 class SalientImage:
-    """An image and the codes, one at least, whose union is its mask."""
+    """An image and the codes, one at least, whose union is its mask; of each, also what it does not know."""
 
     file_name: str
     height: int
     width: int
     masks: tuple[RLE, ...]
+    ignored: tuple[RLE | None, ...] = ()
+
+    def label(self) -> np.ndarray:
+        """(H, W) uint8: 1 where a mask is for certain, else IGNORE where one is not, else 0."""
+        label = np.zeros((self.height, self.width), dtype=np.uint8)
+        unknown = np.zeros(label.shape, dtype=bool)
+        for mask, ignored in zip_longest(self.masks, self.ignored):
+            inside = decode_mask(mask)
+            if ignored is not None:
+                region = decode_mask(ignored)
+                unknown |= region
+                inside = inside & ~region
+            label[inside] = 1
+        label[unknown & (label == 0)] = IGNORE
+        return label
 
 
 def sample_params(cfg: CfgNode) -> SampleParams:
@@ -139,13 +155,19 @@ def salient_images(cfg: CfgNode) -> list[SalientImage]:
         stand_ins = _stand_ins(source)
         for record in to_dicts(source):
             size = record["height"], record["width"]
-            masks = tuple(
-                segmentation_to_rle(a["segmentation"], *size)
+            codes = [
+                tuple(
+                    segmentation_to_rle(a[key], *size) if a.get(key) else None
+                    for key in ("segmentation", "ignore_segmentation")
+                )
                 for a in record["annotations"]
                 if "segmentation" in a and not a["iscrowd"] and a["id"] not in stand_ins
-            )
-            groups = [(mask,) for mask in masks] if of_objects else [masks] if masks else []
-            found += [SalientImage(record["file_name"], *size, group) for group in groups]
+            ]
+            groups = [[each] for each in codes] if of_objects else [codes] if codes else []
+            found += [
+                SalientImage(record["file_name"], *size, *zip(*group, strict=True))
+                for group in groups
+            ]
         if not found:
             raise DataError(
                 f"{source.json_file}: of {counted(len(source.annotations), 'annotation')} none has a 'segmentation', "
@@ -222,7 +244,7 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
     pixels = read_image(image.file_name, image.height, image.width, params.high_bit_depth)
     if is_grey(pixels):
         pixels = pixels[..., :1]
-    mask = reduce(np.logical_or, map(decode_mask, image.masks))
+    mask = image.label()
     out = Samples.empty(1, params.crop_size, salient=True)
     window, resized = salient_window(rng, params), params.salient_size
     if params.salient_crop != "image":
@@ -239,8 +261,8 @@ def whole_sample(image: SalientImage, rng: np.random.Generator, params: SamplePa
 def _around_mask(
     pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator, params: SampleParams
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a jittered crop of the mask's tight box sees of both; all of them where the mask is empty."""
-    box = mask_to_box(mask)
+    """What a jittered crop of the tight box of a mask (H, W) uint8 sees of both; all of them where it is empty."""
+    box = mask_to_box(mask > 0)
     if box is None:
         return pixels, mask
     jitter = draw_jitter(rng, 1, params.jitter_shift, params.jitter_scale)

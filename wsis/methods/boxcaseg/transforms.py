@@ -223,7 +223,7 @@ def salient_sample(
 
     Args:
         image: (H, W, 3) uint8 RGB, or (H, W, 1) grey.
-        mask: (H, W) bool.
+        mask: (H, W) bool or integers.
         window: what is cut out.
         resized: side to which both are resized.
         size: S, of the window.
@@ -232,7 +232,7 @@ def salient_sample(
         out: (3, S, S) float32, where to write.
 
     Returns:
-        Image (3, S, S) float32 and label (1, S, S) bool.
+        Image (3, S, S) float32 and label (1, S, S) of the mask's type.
     """
     step = -1 if window.flip_rows else 1
     rows, columns = (slice(start, start + size) for start in (window.top, window.left))

@@ -187,6 +187,17 @@ def test_images_without_tags_are_left_out_with_a_word(make, caplog):
     assert "2 images without tags left out" in caplog.text
 
 
+def test_images_of_the_same_classes_teach_a_classifier_nothing(make, caplog):
+    def one_class(document):
+        for annotation in document["annotations"]:
+            annotation["category_id"] = 9
+
+    tag_records(make(boxes=(1, 2)))
+    assert "nothing to tell apart" not in caplog.text
+    tag_records(make(boxes=(1, 2), change=one_class))
+    assert "all of 2 images have the same class: a classifier has nothing" in caplog.text
+
+
 def test_a_class_without_an_image_is_named(make, caplog):
     def more_classes(document):
         document["categories"] += [{"id": 90 + i, "name": f"rare{i}"} for i in range(6)]

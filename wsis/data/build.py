@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -76,6 +77,28 @@ def training_dicts(cfg: CfgNode, supervision: str = "") -> list[dict[str, Any]]:
     if class_names:
         print_instances_class_histogram(dicts, class_names)
     return dicts
+
+
+def warn_if_alike(cfg: CfgNode, classes: Iterable[Collection[int]], noun: str, plural: str) -> None:
+    """One line if a classifier has nothing to tell apart.
+
+    Args:
+        cfg: names the data.
+        classes: of each sample.
+        noun, plural: what a sample is.
+    """
+    kinds = Counter(map(frozenset, classes))
+    if len(kinds) != 1:
+        return
+    ((one, number),) = kinds.items()
+    logger.warning(
+        "DATASETS.TRAIN: %s: all of %s %s the same %s: a classifier has nothing to tell apart, and its maps show "
+        "nothing; add some of another class or of none, or take a method that needs no classes (docs/choosing.md)",
+        ", ".join(cfg.DATASETS.TRAIN),
+        counted(number, noun, plural),
+        "have" if number > 1 else "has",
+        "class" if len(one) == 1 else "classes",
+    )
 
 
 def check_training_data(cfg: CfgNode) -> None:

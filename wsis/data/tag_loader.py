@@ -19,7 +19,7 @@ from torchvision.transforms import ColorJitter
 
 from wsis.config.params import key, node, read
 from wsis.config.rules import Rule, at_least, either, one_of, pair
-from wsis.data.build import training_categories, training_dicts
+from wsis.data.build import training_categories, training_dicts, warn_if_alike
 from wsis.data.classes import names_of
 from wsis.data.images import read_image
 from wsis.data.mapper import WsisDatasetMapper, image_options
@@ -246,6 +246,7 @@ def tag_records(cfg: CfgNode, *, one_tag: bool = False) -> list[dict[str, Any]]:
             f"DATASETS.TRAIN: {names}: {counted(len(wrong), 'image')} without exactly one tag, the first is "
             f"{wrong[0]['file_name']} with {tags}; the loss wants one of each image"
         )
+    warn_if_alike(cfg, (record["image_labels"] for record in records), "image", "images")
     seen = {tag for record in records for tag in record["image_labels"]}
     classes = names_of(training_categories(cfg))
     unseen = [name for number, name in enumerate(classes) if number not in seen]

@@ -174,6 +174,17 @@ def test_training_and_masks_of_boxes(make, tmp_path, region):
     assert all(0 <= a["score"] <= 1 for a in found.values())
 
 
+@pytest.mark.parametrize("region", ["crop", "shared"])
+def test_boxes_of_one_class_are_told(make, tmp_path, caplog, region):
+    path = tmp_path / "data" / "boxes.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation["category_id"] = document["categories"][0]["id"]
+    path.write_text(json.dumps(document))
+    BASBox.check_training_data(make(MODEL__BAS_BOX__REGION=region))
+    assert caplog.text.count("all of 3 boxes have the same class: a classifier has") == 1
+
+
 def test_what_it_does_not_take(make, tmp_path):
     with pytest.raises(DataError, match="found no box with sides of at least 40 pixels"):
         WsisTrainer.build_train_loader(make(MODEL__BAS_BOX__MIN_SIDE=40.0))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from wsis.config.params import read
-from wsis.data.build import Batches
+from wsis.data.build import Batches, training_dicts, warn_if_alike
 from wsis.data.crop_loader import build_loader
 from wsis.data.crops import context_windows
 from wsis.methods.bas.backbones import TAP
@@ -80,12 +80,15 @@ class BASBox(Teacher):
 
     @classmethod
     def check_training_data(cls, cfg: CfgNode) -> None:
-        """Raises ConfigError or DataError where the training would, before it starts."""
+        """Raises ConfigError or DataError where the training would, before it starts; tells of boxes of one class."""
         cls.check_supervision(cfg)
         if read(cfg, BASBoxParams).region == "shared":
             super().check_training_data(cfg)
+            boxes = [a for record in training_dicts(cfg) for a in record["annotations"]]
+            classes = [a["category_id"] for a in boxes if not a["iscrowd"]]
         else:
-            box_records(cfg)
+            classes = [record["class"] for record in box_records(cfg)]
+        warn_if_alike(cfg, ([each] for each in classes), "box", "boxes")
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Batches:

@@ -50,6 +50,17 @@ def test_masks_only_as_the_supervision_allows(make_document, register, make_cfg)
         assert ("segmentation" in annotation) == kept
 
 
+def test_masks_of_score_0_are_counted(make_document, register, make_cfg, caplog):
+    document = make_document((1, 2), info={"wsis": {"version": "0"}})
+    for annotation, score in zip(document["annotations"], (0.0, 0.5, 0.0), strict=True):
+        annotation["score"] = score
+    name = register(document)
+    training_dicts(make_cfg("WSIS.SUPERVISION", "box", train=(name,)))
+    assert "mask loss" not in caplog.text
+    training_dicts(make_cfg("WSIS.SUPERVISION", "proxy", train=(name,)))
+    assert "2 of 3 masks with a score of 0: left out of the mask loss" in caplog.text
+
+
 def test_tags_are_no_boxes(make_document, register, make_cfg, caplog):
     """No box passes, images without a tag are told, and what learns from boxes is refused before any work."""
     document = make_document((1, 0, 2))

@@ -72,11 +72,26 @@ def training_dicts(cfg: CfgNode, supervision: str = "") -> list[dict[str, Any]]:
                 f"{counted(len(source.annotations), 'annotation')}, expected at least one image with an object: "
                 f"{no_object(source) or 'no image has a class'}"
             )
+        if supervision == "proxy":
+            _warn_of_left_out(source, found)
         dicts += found
     class_names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
     if class_names:
         print_instances_class_histogram(dicts, class_names)
     return dicts
+
+
+def _warn_of_left_out(source: CocoSource, dicts: list[dict[str, Any]]) -> None:
+    """One line about the masks that the mask head will not learn from."""
+    masks = [a for record in dicts for a in record["annotations"] if "segmentation" in a]
+    left = sum(a.get("score", 1) == 0 and not a["iscrowd"] for a in masks)
+    if left:
+        logger.warning(
+            "%s: %d of %s with a score of 0: left out of the mask loss",
+            source.json_file,
+            left,
+            counted(len(masks), "mask"),
+        )
 
 
 def warn_if_alike(cfg: CfgNode, classes: Iterable[Collection[int]], noun: str, plural: str) -> None:

@@ -125,10 +125,12 @@ class BoxCaseg(Teacher):
         if not self.training:
             return super().forward(batched_inputs)
         images, labels = (
-            torch.stack([sample[key] for sample in batched_inputs]).to(self.device)
-            for key in ("image", "label")
+            torch.stack([sample[key] for sample in batched_inputs]) for key in ("image", "label")
         )
-        known, labels = labels != IGNORE, labels.clamp(max=1)
+        known = labels != IGNORE
+        marked = not known.all()  # before the labels are on a GPU, which need not be waited for
+        images, labels, known = (each.to(self.device) for each in (images, labels, known))
+        labels = labels.clamp(max=1)
         salient = torch.tensor([bool(sample["salient"]) for sample in batched_inputs])
         salient = salient.to(self.device)
         # channels last: a tenth less time for a step on a CPU (tools/benchmark.py boxcaseg_network)
@@ -142,10 +144,11 @@ class BoxCaseg(Teacher):
             for name, loss in self._box_losses(*parts).items():
                 losses[name] = losses[name] + loss
         masks = full[salient] if everything else full
-        losses["loss_saliency"] = saliency_loss(masks, labels[salient], known[salient])
+        kept = known[salient] if marked else None
+        losses["loss_saliency"] = saliency_loss(masks, labels[salient], kept)
         if terms.dice_weight and len(masks):
             upsampled = upsample(masks, labels.shape[-2:])
-            dice = dice_loss(upsampled, labels[salient], known=known[salient])
+            dice = dice_loss(upsampled, labels[salient], known=kept)
             losses["loss_dice"] = terms.dice_weight * dice.mean()
         if not len(full):  # every parameter takes part in every step, as several processes need it
             parts = [parameter.sum() for parameter in self.network.full_parameters()]

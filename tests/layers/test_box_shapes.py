@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsis.layers.box_maps import BoxMapParams
-from wsis.layers.box_shapes import StandInParams, inscribed_ellipse
+from wsis.layers.box_shapes import StandInParams, centred, inscribed_ellipse
 from wsis.layers.label_to_masks import image_boxes, masks_from_label
 from wsis.methods.bas.box_refiner import MAPS, WINDOWS, BASBoxRefiner
 from wsis.structures import Seed
@@ -49,3 +49,16 @@ def test_a_map_of_a_spot_is_a_failure():
         params = BoxMapParams(0.5, stand_in=StandInParams(share))
         made = BASBoxRefiner(params)(given, np.zeros((20, 20, 3), np.uint8))
         assert decode_mask(made.masks[0]).sum() == area
+
+
+def test_a_prior_that_believes_the_middle():
+    flat = np.full((60, 100), 0.6, dtype=np.float32)
+    odds = np.log(centred(flat, 0.5) / (1 - centred(flat, 0.5))) - np.log(0.6 / 0.4)
+    assert odds.mean() == pytest.approx(0, abs=1e-4), "as much foreground on the whole"
+    assert odds[30, 50] == pytest.approx(0.5 * 2 / 3, abs=1e-3)
+    assert odds[0, 0] == pytest.approx(0.5 * (2 / 3 - 2), abs=0.03)
+    assert odds[30, 0] == pytest.approx(0.5 * (2 / 3 - 1), abs=0.02), "on the inscribed ellipse"
+    assert centred(flat, 0.0) is flat and centred(flat, 0.5).dtype == np.float32
+    known = np.array([[0, 1], [1, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(centred(known, 2.0), known)
+    assert centred(np.zeros((0, 3), np.float32), 1.0).shape == (0, 3)

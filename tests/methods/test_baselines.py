@@ -171,6 +171,15 @@ def test_a_missing_crf_is_one_line(monkeypatch):
         build("BoxCRF")
 
 
+@needs_crf
+def test_centre_weight_decides_where_the_pixels_say_nothing():
+    flat = np.full((64, 64, 3), 90, dtype=np.uint8)
+    opts = ["MODEL.BOX_CRF.PRIOR", 0.5, "MODEL.BOX_CRF.BILATERAL_WEIGHT", 0.0]
+    made = refine("BoxCRF", flat, [BOX], *opts, "MODEL.BOX_CRF.CENTRE_WEIGHT", 40.0)
+    y, x = (np.mgrid[:64, :64] + 0.5 - 32) / 16
+    assert overlap(decode_mask(made.masks[0]), y**2 + x**2 <= 2 / 3) > 0.95
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value", "expected"),
     [
@@ -179,6 +188,7 @@ def test_a_missing_crf_is_one_line(monkeypatch):
         ("GrabCut", "GRABCUT.BOX_SIDE", -1.0, "in .0, 1024"),
         ("GrabCut", "GRABCUT.MIN_COVERAGE", 1.0, "below 1"),
         pytest.param("BoxCRF", "BOX_CRF.PRIOR", 1.0, "below 1", marks=needs_crf),
+        pytest.param("BoxCRF", "BOX_CRF.CENTRE_WEIGHT", -0.5, "at least 0", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.THRESHOLD", 1.0, "below 1", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.WINDOW", 0.5, "above 1", marks=needs_crf),
     ],

@@ -5,6 +5,7 @@ import pytest
 
 from tests.masks import needs_crf, overlap
 from wsis.errors import ConfigError
+from wsis.layers.box_shapes import centred
 from wsis.layers.dense_crf import DenseCRFParams
 from wsis.methods.bbam import top_crf as module
 from wsis.methods.bbam.top_crf import (
@@ -76,6 +77,14 @@ def test_a_prior_range_trusts_the_box():
     assert prior[BOX] == pytest.approx(0.4 + 0.4 * published[BOX])
     prior[BOX] = 0
     assert not prior.any()
+
+
+def test_a_centre_weight_is_a_second_prior():
+    params = replace(PARAMS, prior_range=(0.4, 0.8))
+    plain = prior_from_map(RAMP, BOX, 0.5, params)
+    raised = prior_from_map(RAMP, BOX, 0.5, replace(params, centre_weight=0.5))
+    np.testing.assert_array_equal(raised[BOX], centred(plain[BOX], 0.5))
+    assert (raised == 0).sum() == (plain == 0).sum() > 0
 
 
 class Scripted:

@@ -44,11 +44,14 @@ class BoxCRFParams:
     """A dense CRF on a constant prior.
 
     Attributes:
-        prior: Foreground probability of every pixel in the box before the CRF, in (0, 1); outside it is 0.
+        prior: Foreground probability in the box before the CRF, in (0, 1); outside it is 0.
+        centre_weight: How much more the middle of the box is believed than its corners, see
+            :func:`wsis.layers.box_shapes.centred`; 0 = all of it alike.
         threshold: Foreground probability after the CRF above which a pixel belongs to the mask.
     """
 
     prior: float = key(0.57, Rule("above 0 and below 1", lambda value: 0 < value < 1))
+    centre_weight: float = key(0.0, at_least(0))
     threshold: float = key(0.5, at_least_below(0, 1))
     seen: WindowParams = part(WindowParams(1.5, 48.0, 0.25))
     params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 15.0, 8.0, iterations=10))

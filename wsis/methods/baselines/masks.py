@@ -12,8 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from wsis.layers.box_shapes import covers
-from wsis.layers.box_window import box_window
+from wsis.layers.box_shapes import centred, covers
+from wsis.layers.box_window import BoxWindow, box_window
 from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.methods.baselines.config import WindowParams
 from wsis.structures import Crop
@@ -27,7 +27,7 @@ def _mask_in_window(
     box: np.ndarray,
     seen: WindowParams,
     threshold: float,
-    foreground: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    foreground: Callable[[np.ndarray, BoxWindow], np.ndarray | None],
 ) -> Crop | None:
     """The mask that a rule finds in the window around a box, resized so that all boxes are of one size.
 
@@ -36,14 +36,14 @@ def _mask_in_window(
         box: (4,) XYXY.
         seen: the window, its size, and the smallest mask.
         threshold: of the foreground, above which a pixel of the box belongs to the mask.
-        foreground: the rule. From the resized window, (h, w, 3) uint8, and its pixels in the box, (h, w) bool, it makes
-            the foreground, (h, w) float32, or None where it has no answer.
+        foreground: the rule. From the resized window, (h, w, 3) uint8, and where the box lies in it, it makes the
+            foreground, (h, w) float32, or None where it has no answer.
 
     Returns:
         The mask, inside the box, or None where there is no answer or too small a one.
     """
     window = box_window(box, seen.window, seen.box_side, *image.shape[:2])
-    found = foreground(window.view(image), window.view_of_box())
+    found = foreground(window.view(image), window)
     if found is None:
         return None
     mask = (window.back(found) > threshold) & window.inside
@@ -70,7 +70,8 @@ def grabcut(
         :data:`MIN_PIXELS` pixels on a side, such as a box that fills the image) or too little is left.
     """
 
-    def cut(patch: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    def cut(patch: np.ndarray, window: BoxWindow) -> np.ndarray | None:
+        inside = window.view_of_box()
         if inside.sum() < MIN_PIXELS or (~inside).sum() < MIN_PIXELS:
             return None
         labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
@@ -88,16 +89,18 @@ def box_crf(
     box: np.ndarray,
     params: DenseCRFParams,
     prior: float,
+    centre_weight: float,
     threshold: float,
     seen: WindowParams,
 ) -> Crop | None:
-    """A constant foreground probability in the box, zero outside, through a dense CRF.
+    """A foreground probability in the box, higher in its middle, and zero outside, through a dense CRF.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         box: (4,) XYXY.
         params: of the dense CRF; widths in pixels of the resized window.
         prior: foreground probability in the box before the CRF, in (0, 1).
+        centre_weight: how much higher it is in the middle of the box.
         threshold: of the probability after it.
         seen: the window, its size, and the smallest mask.
 
@@ -105,8 +108,10 @@ def box_crf(
         The mask, inside the box, or None where too little is left.
     """
 
-    def infer(patch: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        foreground = np.where(inside, prior, 0.0).astype(np.float32)
+    def infer(patch: np.ndarray, window: BoxWindow) -> np.ndarray:
+        foreground = np.zeros(window.size, dtype=np.float32)
+        inside = foreground[window.box_in_view()]
+        inside[...] = centred(np.full_like(inside, prior), centre_weight)
         return dense_crf(patch, np.stack([foreground, 1 - foreground]), params)[0]
 
     return _mask_in_window(image, box, seen, threshold, infer)

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 
 from wsis.config.params import key, part
-from wsis.config.rules import Rule, each, pair, share, within
+from wsis.config.rules import Rule, at_least, each, pair, share, within
 from wsis.errors import ConfigError
+from wsis.layers.box_shapes import centred
 from wsis.layers.box_window import box_window
 from wsis.layers.dense_crf import DenseCRF, DenseCRFParams
 
@@ -38,6 +39,8 @@ class TopCRFParams:
         blur_slope: What the blur's standard deviation has more for a box that fills the image.
         prior_range: Least and greatest foreground probability inside the box before the CRF. A least value above 0 says
             that a tight box is mostly object, which is what small objects need, whose maps are coarse.
+        centre_weight: How much more the middle of the box is believed than its corners, see
+            :func:`wsis.layers.box_shapes.centred`; 0 = as published.
         window: Side of the window around a box that the CRF sees, in box sides; 0 = the whole image, as published. With
             many small boxes a window of 2 costs a fraction of the time.
         box_side: Root of the box's area, in pixels, in that window: it is resized, so that all widths in pixels are
@@ -59,6 +62,7 @@ class TopCRFParams:
     prior_range: tuple[float, float] = key(
         (0.0, 1.0), pair("two rising numbers in [0, 1]", lambda low, high: 0 <= low <= high <= 1)
     )
+    centre_weight: float = key(0.0, at_least(0))
     window: float = key(0.0, Rule("0 or above 1", lambda value: value == 0 or value > 1))
     box_side: float = key(0.0, within(0, 1024))
     crf: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10))
@@ -145,9 +149,11 @@ def prior_from_map(
     size = int(
         params.blur_base + params.blur_slope * math.sqrt(area / (image_area or attribution.size))
     )
-    blurred = cut_to(cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size), box)
+    blurred = cv2.GaussianBlur(saturated, (2 * size + 1, 2 * size + 1), size)[box]
     low, high = params.prior_range
-    return cut_to(low + (high - low) * (blurred / blurred.max()), box)
+    prior = np.zeros_like(attribution)
+    prior[box] = centred(low + (high - low) * (blurred / blurred.max()), params.centre_weight)
+    return prior
 
 
 def refine_prior(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import write_dataset, write_json
-from wsis.data.advice import advice
+from wsis.config import get_cfg
+from wsis.data.advice import FULLER, advice
 from wsis.data.inspection import inspect_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -30,7 +31,7 @@ def _boxes(document, masks=0, side=None):
     ("change", "found"),
     [
         (_tags, "photos/cam_lite0_photos.yaml"),
-        (_boxes, "baselines/box_crf.yaml"),
+        (_boxes, "baselines/box_crf.yaml, which needs no training; MODEL.BOX_CRF.PRIOR above 0.57"),
         (lambda d: _boxes(d, side=60), "side of 60 pixels: begin with baselines/grabcut.yaml"),
         (lambda d: _boxes(d, masks=1), "1 of 4 annotations have masks: a student of these"),
         (lambda d: d.update(info={"wsis": {"method": "x"}}), "these masks were made"),
@@ -45,6 +46,10 @@ def test_advice_names_a_config(tmp_path, change, found):
     line = advice(report.facts)
     assert found in line if found else line == ""
     assert all((CONFIGS / name).is_file() for name in re.findall(r"\S+\.yaml", line))
+
+
+def test_the_keys_of_the_advice_have_the_defaults_that_it_names():
+    assert get_cfg().MODEL.BOX_CRF.PRIOR == 0.57 and "PRIOR above 0.57" in FULLER
 
 
 def test_the_tool_tells_it_where_nothing_is_wrong(tmp_path, tool):

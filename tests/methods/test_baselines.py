@@ -188,7 +188,7 @@ def test_centre_weight_decides_where_the_pixels_say_nothing():
         ("GrabCut", "GRABCUT.BOX_SIDE", -1.0, "in .0, 1024"),
         ("GrabCut", "GRABCUT.MIN_COVERAGE", 1.0, "below 1"),
         pytest.param("BoxCRF", "BOX_CRF.PRIOR", 1.0, "below 1", marks=needs_crf),
-        pytest.param("BoxCRF", "BOX_CRF.CENTRE_WEIGHT", -0.5, "at least 0", marks=needs_crf),
+        pytest.param("BoxCRF", "BOX_CRF.CENTRE_WEIGHT", -0.5, "in .0, 100", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.THRESHOLD", 1.0, "below 1", marks=needs_crf),
         pytest.param("BoxCRF", "BOX_CRF.WINDOW", 0.5, "above 1", marks=needs_crf),
     ],

@@ -41,7 +41,7 @@ class GrabCutParams:
 @node("MODEL.BOX_CRF")
 @dataclass(frozen=True)
 class BoxCRFParams:
-    """A dense CRF on a constant prior.
+    """A dense CRF on what a box says by itself.
 
     Attributes:
         prior: Foreground probability in the box before the CRF, in (0, 1); outside it is 0.
@@ -51,7 +51,7 @@ class BoxCRFParams:
     """
 
     prior: float = key(0.57, Rule("above 0 and below 1", lambda value: 0 < value < 1))
-    centre_weight: float = key(0.0, at_least(0))
+    centre_weight: float = key(0.0, within(0, 100))
     threshold: float = key(0.5, at_least_below(0, 1))
     seen: WindowParams = part(WindowParams(1.5, 48.0, 0.25))
     params: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 15.0, 8.0, iterations=10))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from wsis.config.params import key, part
-from wsis.config.rules import Rule, at_least, each, pair, share, within
+from wsis.config.rules import Rule, each, pair, share, within
 from wsis.errors import ConfigError
 from wsis.layers.box_shapes import centred
 from wsis.layers.box_window import box_window
@@ -62,7 +62,7 @@ class TopCRFParams:
     prior_range: tuple[float, float] = key(
         (0.0, 1.0), pair("two rising numbers in [0, 1]", lambda low, high: 0 <= low <= high <= 1)
     )
-    centre_weight: float = key(0.0, at_least(0))
+    centre_weight: float = key(0.0, within(0, 100))
     window: float = key(0.0, Rule("0 or above 1", lambda value: value == 0 or value > 1))
     box_side: float = key(0.0, within(0, 1024))
     crf: DenseCRFParams = part(DenseCRFParams(3.0, 1.0, 4.0, 80.0, 3.0, iterations=10))

@@ -40,6 +40,8 @@ NOT_SHIPPED = ("benchmark", "document_config")
 """Tools that need the checkout."""
 PREPARE = "prepare"
 """The word before a converter's name, as in ``wsis prepare boxes``."""
+HELP = ("-h", "--help", "help")
+"""What asks for the list of commands, of all or after a word that begins several."""
 
 
 def shipped() -> Path:
@@ -111,8 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     folder = shipped()
     known = commands(folder)
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in HELP:
         sys.stdout.write(f"{overview(known)}\n")
+        return
+    if words[0] in (PREPARE, "configs") and words[1:2] and words[1] in HELP:
+        of_word = {name: path for name, path in known.items() if name.split()[0] == words[0]}
+        sys.stdout.write(f"{overview(of_word)}\n")
         return
     if words[0] == "configs":
         sys.stdout.writelines(f"{name}\n" for name in config_names(folder, words[1:]))

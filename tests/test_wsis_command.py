@@ -37,6 +37,11 @@ def test_every_script_has_words(command):
     status, out, _ = command("--help")
     assert status == 0 and command()[:2] == (0, out)
     assert [line.split("  ")[1] for line in out.splitlines()[4:-1]] == list(KNOWN)
+    status, out, _ = command("prepare", "--help")
+    of_prepare = [name for name in KNOWN if name.startswith("prepare ")]
+    assert status == 0
+    assert [line.split("  ")[1] for line in out.splitlines()[4:-1]] == of_prepare
+    assert "configs [WORD]" in command("configs", "--help")[1]
 
 
 @pytest.mark.parametrize("words", KNOWN)

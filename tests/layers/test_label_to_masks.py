@@ -73,6 +73,13 @@ def test_a_pixel_that_several_boxes_claim_is_the_smallest_ones():
     assert np.array_equal(masks[3], rectangle(SIZE, 9, 0, 10, 6)), "the other class takes nothing"
 
 
+def test_boxes_of_one_size_share_what_both_claim():
+    given = seed([0, 0, 6, 6], [4, 0, 10, 6], classes=[0, 0])
+    boxes, label = image_boxes(given), np.ones(SIZE, dtype=np.uint8)
+    found = masks_from_label(given, boxes, label, contested="nearest")
+    assert [decode_mask(each).sum() for each in found.masks] == [30, 30]
+
+
 def test_a_box_without_a_pixel_is_filled_and_void_is_ignored():
     given = seed([0, 0, 4, 3], [5, 0, 9, 6], classes=[0, 1])
     label = np.zeros(SIZE, np.uint8)

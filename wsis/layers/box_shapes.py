@@ -35,7 +35,7 @@ def inscribed_ellipse(box: np.ndarray, height: int, width: int) -> Crop:
         height, width: size of the image.
     """
     rows, columns = box_to_slices(box, height, width)
-    distance = _distance(box, rows, columns)
+    distance = box_distance(box, rows, columns)
     inside = distance <= 1
     inside[np.unravel_index(distance.argmin(), distance.shape)] = True
     return inside, columns.start, rows.start
@@ -58,12 +58,12 @@ def centred(probability: np.ndarray, weight: float) -> np.ndarray:
         return probability
     height, width = probability.shape
     edges = np.array([0, 0, width, height])
-    odds = np.exp(weight * (2 / 3 - _distance(edges, slice(0, height), slice(0, width))))
+    odds = np.exp(weight * (2 / 3 - box_distance(edges, slice(0, height), slice(0, width))))
     foreground = probability * odds
     return (foreground / (foreground + 1 - probability)).astype(np.float32)
 
 
-def _distance(box: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+def box_distance(box: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
     """(h, w) squared distances of pixel centres from the box's, in half sides: 1 on the inscribed ellipse."""
     x0, y0, x1, y1 = (float(v) for v in box)
     dx = (np.arange(columns.start, columns.stop) + 0.5 - (x0 + x1) / 2) / max((x1 - x0) / 2, 1e-6)

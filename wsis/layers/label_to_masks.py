@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wsis.layers.box_shapes import StandInParams
-from wsis.layers.merge import merge_by_area
+from wsis.layers.merge import merge_by_area, merge_by_distance
 from wsis.structures import ProxyMasks, Seed
 from wsis.structures.boxes import box_to_slices
 from wsis.structures.pseudo_labels import IGNORE
@@ -17,6 +17,13 @@ from wsis.structures.rle import decode_mask
 
 Slices = tuple[slice, slice]
 _NO_STAND_IN = StandInParams()
+CONTESTED = {
+    "smallest": lambda crops, boxes, *size: merge_by_area(
+        crops, (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), *size
+    ),
+    "nearest": merge_by_distance,
+}
+"""How a pixel that several boxes of a class claim is given to one of them, equal ones to the first."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +81,26 @@ def image_boxes(seed: Seed, corners: np.ndarray | None = None) -> ImageBoxes:
 
 
 def masks_from_label(
-    seed: Seed, boxes: ImageBoxes, label: np.ndarray, stand_in: StandInParams = _NO_STAND_IN
+    seed: Seed,
+    boxes: ImageBoxes,
+    label: np.ndarray,
+    stand_in: StandInParams = _NO_STAND_IN,
+    contested: str = "smallest",
 ) -> ProxyMasks:
-    """Per box the pixels of its class in it; one that several boxes of a class claim goes to the smallest of them, of
-    equal ones to the first. A box without any pixel becomes whole, with status "fallback", unless ``stand_in`` has
-    something better; 255 is ignored.
+    """Per box the pixels of its class in it; one that several boxes of a class claim goes to one of them. A box without
+    any pixel becomes whole, with status "fallback", unless ``stand_in`` has something better; 255 is ignored.
 
     Args:
         seed: of one image.
         boxes: its boxes on the pixel grid.
         label: (H, W).
         stand_in: what is done about masks that are too small.
+        contested: one of :data:`CONTESTED`.
     """
-    areas = (seed.boxes[:, 2:] - seed.boxes[:, :2]).prod(axis=1)
     places = [(columns.start, rows.start) for rows, columns in boxes.boxes]
     parts = [(label[box], *place) for box, place in zip(boxes.boxes, places, strict=True)]
     claims = [(part == own, x, y) for (part, x, y), own in zip(parts, boxes.labels, strict=True)]
-    masks = merge_by_area(claims, areas, *boxes.size)
+    masks = CONTESTED[contested](claims, seed.boxes, *boxes.size)
     own = [(mask, *place) for mask, place in zip(masks, places, strict=True)]
     status = ["ok" if mask.any() else "fallback" for mask in masks]
     crops, status = stand_in.apply(seed, own, status)

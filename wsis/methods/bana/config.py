@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wsis.config.params import key, node, part
 from wsis.config.rules import length, one_of
 from wsis.layers.box_shapes import StandInParams
+from wsis.layers.label_to_masks import CONTESTED
 from wsis.methods.bana.nal import LOSSES, NoiseParams
 from wsis.methods.bana.pooling import PoolingParams
 from wsis.methods.bana.pseudo_labels import LABELS, LabelParams
@@ -25,6 +26,9 @@ class BANAParams:
         lr_factors: Learning rate of biases, of new weights and of new biases, in units of SOLVER.BASE_LR.
         mask_label: The label that the instance masks are cut from: "y_crf" (CRF), "y_ret" (retrieval) or "intersection"
             (where both agree; the student ignores the other pixels of the box).
+        contested: Whose a pixel of that label is that several boxes of its class claim: the "smallest" one, or
+            the one whose middle is "nearest", see :func:`wsis.layers.merge.merge_by_distance`, for objects of
+            one size that touch, such as cells.
         voc_classifier: The dataset is COCO and the weights are those of a classifier of VOC's classes: classes that VOC
             lacks are found by the background attention alone.
     """
@@ -37,6 +41,7 @@ class BANAParams:
     )
     labels: LabelParams = part(LabelParams())
     mask_label: str = key("y_crf", one_of(LABELS))
+    contested: str = key("smallest", one_of(CONTESTED))
     voc_classifier: bool = key(False)
     stand_in: StandInParams = part(StandInParams())
 

@@ -44,7 +44,8 @@ class BANARefiner:
             image, features, boxes, weights, self.rows, self.params.labels
         )
         labels = dict(zip(LABELS, (y_crf, y_ret, intersection(y_crf, y_ret)), strict=True))
-        masks = masks_from_label(seed, boxes, labels[self.params.mask_label], self.params.stand_in)
+        label = labels[self.params.mask_label]
+        masks = masks_from_label(seed, boxes, label, self.params.stand_in, self.params.contested)
         if self.sem_seg:
             masks.sem_seg = labels
         return masks

@@ -63,12 +63,13 @@ def test_a_teacher_of_fewer_images_is_held_against_true_masks_of_the_same(compar
     (comparison.checkout / "datasets").mkdir()
     tool = "datasets/take_images.py"
     (comparison.checkout / tool).write_text(Path(tool).read_text())
+    comparison.run()
     generate = comparison.checkout / "tools" / "generate_proxy_masks.py"
     generate.write_text(generate.read_text().replace(f"{boxes}.json", f"{boxes}_1.json"))
     teacher = TeacherPlan("fill.yaml", ["SEED", "2"], "own", processes=2, images=1)
-    few = with_teachers(comparison, few=teacher)
-    results = few.run()
-    assert list(results["rows"]) == [TRUE_MASKS, true_masks(1), "few"]
+    few = with_teachers(comparison, **comparison.plan.teachers, few=teacher)
+    results = few.run()  # a row that is added leaves the steps of the others as they are
+    assert list(results["rows"])[-2:] == [true_masks(1), "few"]
     assert results["rows"]["few"]["share"] == 0.25
     taken = json.loads((comparison.output / f"{boxes}_1.json").read_text())
     assert [each["id"] for each in taken["images"]] == [1]

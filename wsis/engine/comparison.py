@@ -353,8 +353,10 @@ class Comparison(PlanFiles):
         self, tool: str, config: str, custom: list[Any], dataset: str, folder: Path, **keys: str
     ) -> list[str]:
         keys = {"OUTPUT_DIR": str(folder), "DATASETS.TRAIN": f"('{dataset}',)", **keys}
-        if custom:
-            keys["DATASETS.CUSTOM"] = repr(custom)
+        names = {dataset, *(entry[0] for entry in self.plan.custom)}  # not those of other rows
+        seen = [entry for entry in custom if entry[0] in names]
+        if seen:
+            keys["DATASETS.CUSTOM"] = repr(seen)
         words = [text for pair in keys.items() for text in pair]
         return [f"tools/{tool}.py", "--resume", CONFIG, config, *words]
 

@@ -87,6 +87,16 @@ def config_names(folder: Path, words: Sequence[str]) -> list[str]:
     return [name for name in names if all(word.lower() in name.lower() for word in words)]
 
 
+def tell(text: str) -> None:
+    """Writes a text that may be longer than what is read of it, as before ``| head``."""
+    try:
+        sys.stdout.write(f"{text}\n" if text else "")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # what a shell says of a program that SIGPIPE ended
+
+
 def find(known: dict[str, Path], words: Sequence[str]) -> tuple[str, Path]:
     """The command that words begin with, and its script.
 
@@ -114,14 +124,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = shipped()
     known = commands(folder)
     if not words or words[0] in HELP:
-        sys.stdout.write(f"{overview(known)}\n")
+        tell(overview(known))
         return
     if words[0] in (PREPARE, "configs") and words[1:2] and words[1] in HELP:
-        of_word = {name: path for name, path in known.items() if name.split()[0] == words[0]}
-        sys.stdout.write(f"{overview(of_word)}\n")
+        tell(overview({name: path for name, path in known.items() if name.split()[0] == words[0]}))
         return
     if words[0] == "configs":
-        sys.stdout.writelines(f"{name}\n" for name in config_names(folder, words[1:]))
+        tell("\n".join(config_names(folder, words[1:])))
         return
     try:
         name, script = find(known, words)

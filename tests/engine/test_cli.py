@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,26 @@ def test_a_file_that_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {tmp_path}/gone/a.json: No such file or directory\n"
     with pytest.raises(OSError, match="of no file"):
         run_tool(lambda: _raise(OSError("of no file")))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from wsis.engine import run_tool; run_tool(lambda: print('x' * 100_000))",
+        "import wsis_command; wsis_command.main(['configs'])",
+    ],
+)
+def test_who_reads_no_further_gets_no_stack(code):
+    end, output = os.pipe()
+    os.close(end)
+    run = subprocess.run([sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE)
+    os.close(output)
+    assert (run.returncode, run.stderr) == (141, b"")
+
+
+def test_a_pipe_that_breaks_elsewhere_keeps_its_stack():
+    with pytest.raises(BrokenPipeError):
+        run_tool(lambda: _raise(BrokenPipeError("of a worker")))
 
 
 def test_an_error_from_a_loaders_process_is_one_line(capsys):

@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -321,19 +322,22 @@ def start(cfg: CfgNode, args: argparse.Namespace, purpose: Purpose) -> None:
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command-line tool and exits with what it returns. The user's mistake (:class:`WsisError`) is one line on
-    stderr and its own exit status, a file that cannot be read or written one line and 2, Ctrl-C is 130; anything else
-    is wsis's mistake and keeps its stack.
+    stderr and its own exit status, a file that cannot be read or written one line and 2, Ctrl-C is 130, and where
+    nobody reads on, as after ``| head``, it is 141 without a word; anything else is wsis's mistake and keeps its stack.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is no UTF-8 must not end the tool
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
+        sys.stdout.flush()
     except WsisError as error:
         # before the processes of torchrun form a group all find the same mistake, and one of each machine tells it
         if checks_here() or dist.is_initialized():
             sys.stderr.write(f"error: {_one_line(error)}\n")
         status = error.exit_status
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(141)
         if not error.filename or not error.strerror:
             raise
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
@@ -342,6 +346,16 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.write("interrupted\n")
         status = 130
     sys.exit(status)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is closed at its other end; if so, what is left of it goes nowhere."""
+    end = select.poll()
+    end.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in end.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed
 
 
 def _one_line(error: WsisError) -> str:

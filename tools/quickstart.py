@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--data", default="", metavar="DIR", help="takes the place of {data} in the plan"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="rows that are made at a time (default 1)"
+        "--jobs", type=int, default=1, metavar="N", help="steps that are made at a time (default 1)"
     )
     args = parser.parse_args(argv)
     if args.jobs < 1:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from detectron2.config import CfgNode
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 SHARE_OF_DISK = 0.25
 """What RoI features may take of the room that there is."""
+T = TypeVar("T")
+Task = tuple[str, Callable[[], T], Sequence[str]]
+"""A name, what is done, and the names of the tasks that must be done before."""
 
 
 class Comparison(PlanFiles):
@@ -45,8 +49,8 @@ class Comparison(PlanFiles):
     Args:
         plan, output: see :class:`PlanFiles`.
         checkout: folder that holds ``tools/`` and ``configs/``.
-        jobs: rows that are made at a time, each with its share of the cores; they have nothing but the detector in
-            common.
+        jobs: what is made at a time, each with its share of the cores: rows, which have nothing but the detector in
+            common, records of RoI features, and the data beside the pictures that are shown.
     """
 
     def __init__(self, plan: Plan, checkout: Path, output: Path, jobs: int = 1) -> None:
@@ -125,18 +129,12 @@ class Comparison(PlanFiles):
             StepError: a command failed.
         """
         self.check()
-        if self.plan.prepare:
-            self.steps.run("data", self.plan.prepare)
-        for number, command in enumerate(self.plan.show, start=1):
-            self.steps.run(f"show-{number}", command)
-        self._register()
+        self._at_a_time([("data", self._prepare, ()), ("show", self._show, ())])
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
         if self.plan.detector:
             opts = self.plan.opts
             self._train(DETECTOR, self.plan.detector, self.custom, boxes, detector, opts)
-        for name in self.rows:
-            self._data(self.images(name))
         if self.plan.student:
             self._record(self.plan.student)
         rows = self._make_rows()
@@ -152,10 +150,23 @@ class Comparison(PlanFiles):
         write_json_atomic(self.output / "results.json", results, indent=2)
         return results
 
+    def _prepare(self) -> None:
+        if self.plan.prepare:
+            self.steps.run("data", self.plan.prepare)
+        self._register()
+        for name in self.rows:
+            self._data(self.images(name))
+
+    def _show(self) -> None:
+        for number, command in enumerate(self.plan.show, start=1):
+            self.steps.run(f"show-{number}", command)
+
     def _record(self, student: TrainingPlan) -> None:
         """What the frozen detector gives the mask heads of the plan's students, once for all rows of an image set,
         unless it takes too much room.
         """
+        room = shutil.disk_usage(self.output).free * SHARE_OF_DISK
+        tasks: list[Task[None]] = []
         for row in self.rows:
             cfg = self._student_cfg(row, student)
             if row in self.plan.teachers or why_not_recorded(cfg):
@@ -163,16 +174,19 @@ class Comparison(PlanFiles):
             boxes, _ = self.names(self.images(row))
             for number in range(self.seeds(row)):
                 folder = self.record(row, number)
-                room = shutil.disk_usage(self.output).free * SHARE_OF_DISK
-                if not self.steps.has(folder.name) and record_bytes(cfg) >= room:
-                    break
+                if not self.steps.has(folder.name):
+                    if record_bytes(cfg) >= room:
+                        break
+                    room -= record_bytes(cfg) * SHARE_OF_DISK
                 weights = final_weights(self.output / DETECTOR)
                 keys = {"DATASETS.TEST": "()", "MODEL.WEIGHTS": weights}
                 command = self._command(
                     "record_rois", student.config, self.custom, boxes, folder, **keys
                 )
-                opts = fill(student.opts, self.places(row, "")) + self.plan.opts
-                self.steps.run(folder.name, [*command, *opts, *_seed(cfg, number)])
+                command += fill(student.opts, self.places(row, "")) + self.plan.opts
+                command += _seed(cfg, number)
+                tasks.append((folder.name, partial(self.steps.run, folder.name, command), ()))
+        self._at_a_time(tasks)
 
     def _student_cfg(self, row: str, student: TrainingPlan) -> CfgNode:
         opts = fill(student.opts, self.places(row, ""))
@@ -184,21 +198,10 @@ class Comparison(PlanFiles):
         return student is not None and same_record(cfg, self._student_cfg(row, student))
 
     def _make_rows(self) -> dict[str, dict[str, Any]]:
-        """Every row with its share; when one fails, those that run are finished and no other is begun."""
-        if self.jobs > 1:
-            self.steps.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
-        pool = ThreadPoolExecutor(self.jobs)
-        made: dict[str, Future[dict[str, Any]]] = {}
-        for (
-            name
-        ) in self.rows:  # the pool begins them in this order, so that none waits for one after it
-            before = [made[row] for row in self.needs(name)]
-            made[name] = pool.submit(self._row_after, name, before)
-        try:
-            wait(made.values(), return_when=FIRST_EXCEPTION)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        rows = {name: row.result() for name, row in made.items() if not row.cancelled()}
+        """Every row with its share."""
+        rows = self._at_a_time(
+            [(name, partial(self._row, name), self.needs(name)) for name in self.rows]
+        )
         for name, row in rows.items() if self.plan.student else ():
             bound = rows[true_masks(self.images(name))]
             for metric, share in (("AP", "share"), ("mIoU", "mIoU_share")):
@@ -206,10 +209,22 @@ class Comparison(PlanFiles):
                     row[share] = share_of_upper_bound(row[metric], bound[metric])
         return rows
 
-    def _row_after(self, name: str, before: Sequence[Future[dict[str, Any]]]) -> dict[str, Any]:
-        for row in before:
-            row.result()
-        return self._row(name)
+    def _at_a_time(self, tasks: Iterable[Task[T]]) -> dict[str, T]:
+        """As many tasks at a time as there are jobs, each with its share of the cores; when one fails, those that run
+        are finished and no other is begun.
+        """
+        if self.jobs > 1:
+            self.steps.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
+        pool = ThreadPoolExecutor(self.jobs)
+        made: dict[str, Future[T]] = {}
+        for name, task, before in tasks:  # begun in this order, so that none waits for one after it
+            made[name] = pool.submit(_after, [made[each] for each in before], task)
+        try:
+            wait(made.values(), return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self.steps.environment = {}
+        return {name: task.result() for name, task in made.items() if not task.cancelled()}
 
     def _row(self, name: str) -> dict[str, Any]:
         bound = self.plan.student
@@ -359,6 +374,12 @@ class Comparison(PlanFiles):
             keys["DATASETS.CUSTOM"] = repr(seen)
         words = [text for pair in keys.items() for text in pair]
         return [f"tools/{tool}.py", "--resume", CONFIG, config, *words]
+
+
+def _after(before: Sequence[Future[T]], task: Callable[[], T]) -> T:
+    for other in before:
+        other.result()
+    return task()
 
 
 def _seed(cfg: CfgNode, number: int) -> list[str]:

@@ -134,8 +134,8 @@ class Plan:
         detector: config of the box detector that every student starts from.
         student: the student, or its config's path alone.
         prepare: a command that makes the data, run by the same Python; may be empty.
-        show: more such commands, run in turn before the trainings; the last word of the last one is a picture, which is
-            named at the end.
+        show: more such commands, run in turn before the trainings and beside PREPARE, so they do not need what that
+            makes; the last word of the last one is a picture, which is named at the end.
         custom: ``DATASETS.CUSTOM`` for data that has no builtin name; relative to the present folder.
         opts: ``KEY VALUE`` pairs for the trainings of detector and students; a teacher has its own.
         images: teachers and students see the first so many training images only; 0 = all.

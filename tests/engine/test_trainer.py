@@ -21,7 +21,7 @@ from tests.tiny import TinyTeacher, teacher_config, write_config, write_dataset
 from wsis.config import CfgNode, load_cfg
 from wsis.data.registration import prepare_datasets
 from wsis.engine import WsisTrainer, launch
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, WsisError
 
 
 def _cfg(path: Path, *opts: Any) -> CfgNode:
@@ -276,10 +276,20 @@ def test_nothing_is_generated_when_the_training_breaks_off(tmp_path, data, caplo
     assert "Traceback" not in caplog.text
 
 
-def test_other_errors_keep_their_stack_in_the_log(tmp_path, data, caplog):
+@pytest.mark.parametrize(
+    ("weight", "error", "text", "stack"),
+    [
+        (np.nan, WsisError, "diverged in iteration 0.*lower SOLVER.BASE_LR", False),
+        (0.0, ZeroDivisionError, "division", True),
+    ],
+)
+def test_only_errors_that_are_not_the_users_keep_their_stack(
+    tmp_path, data, caplog, weight, error, text, stack
+):
     trainer = WsisTrainer(_cfg(teacher_config(tmp_path, data)))
-    trainer.model.head.weight.data.fill_(np.nan)
+    trainer.model.head.weight.data.fill_(weight)
+    _after_step(trainer, lambda: 1 / weight)
     logging.getLogger("detectron2").propagate = True
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(error, match=text):
         trainer.train()
-    assert "Traceback" in caplog.text
+    assert ("Traceback" in caplog.text) is stack

@@ -84,7 +84,8 @@ class WsisTrainer(DefaultTrainer):
         """Trains to the end, with evaluation on ``DATASETS.TEST``.
 
         Raises:
-            WsisError: what ended the training, without the stack that Detectron2 would log; a full disk among others.
+            WsisError: what ended the training, without the stack that Detectron2 would log; a full disk and losses that
+                are no numbers among others.
         """
         if self.start_iter >= self.max_iter:
             logger.warning(
@@ -101,6 +102,12 @@ class WsisTrainer(DefaultTrainer):
             return super().train()
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{error}; {BAD_IMAGE_CURE}") from error
+        except FloatingPointError as error:
+            solver = self.cfg.SOLVER
+            raise WsisError(
+                f"the training has diverged in iteration {self.iter}, its losses or boxes are no finite numbers; lower "
+                f"SOLVER.BASE_LR ({solver.BASE_LR:g}) or raise SOLVER.WARMUP_ITERS ({solver.WARMUP_ITERS})"
+            ) from error
         except (OSError, RuntimeError) as error:
             reason = _file_error(error)
             if reason is None:
@@ -221,7 +228,7 @@ def _without_nan(value: Any) -> Any:
 def _not_for_users(record: logging.LogRecord) -> bool:
     """Drops the stack of an error whose one line is meant for the user."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, WsisError) and _file_error(error) is None
+    return not isinstance(error, WsisError | FloatingPointError) and _file_error(error) is None
 
 
 def _file_error(error: BaseException | None) -> OSError | None:

@@ -213,6 +213,9 @@ def test_a_save_that_breaks_off_leaves_the_last_checkpoint(tmp_path, monkeypatch
             checkpointer.save(name, iteration=9)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert checkpointer.resume_or_load("", resume=True)["iteration"] == 5
+    (tmp_path / "model_final.pth").unlink()
+    with pytest.raises(ConfigError, match=r"--resume: .*model_final\.pth is not there.*leave out"):
+        checkpointer.resume_or_load("", resume=True)
 
 
 def test_processes_other_than_the_main_one_saves_nothing(tmp_path):

@@ -122,10 +122,15 @@ class WsisCheckpointer(DetectionCheckpointer):
         parameter. Else only the model, from ``path``.
 
         Raises:
-            ConfigError: as :meth:`load`.
+            ConfigError: as :meth:`load`; the last checkpoint is gone.
         """
         resume = resume and self.has_checkpoint()
         self.strict = self.strict or resume
+        if resume and not self.path_manager.isfile(self.get_checkpoint_file()):
+            raise ConfigError(
+                f"--resume: {self.get_checkpoint_file()} is not there, which {self.save_dir}/last_checkpoint names; "
+                "write the name of another checkpoint into it, or leave out --resume"
+            )
         return super().resume_or_load(path, resume=resume)
 
     def _load_file(self, filename: str) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from detectron2.structures import Boxes, Instances
 from tests.tiny import SIZE, write_config, write_dataset
 from wsis.config import load_cfg
 from wsis.errors import ConfigError
+from wsis.layers.window_crf import WindowCRFParams
 from wsis.methods.student_teacher import StudentTeacher
 from wsis.methods.student_teacher.config import StudentTeacherParams
-from wsis.methods.student_teacher.refiner import PROBABILITIES, mean_inside
+from wsis.methods.student_teacher.refiner import PROBABILITIES, StudentRefiner, mean_inside
+from wsis.structures import Seed
 from wsis.structures.rle import decode_mask, encode_mask
 
 KINDS = {
@@ -174,6 +176,29 @@ def test_means_over_scales_and_mirror_images(make):
 def test_the_score_is_the_mean_probability_inside():
     maps = np.array([[[0.9, 0.5], [0.4, 0.7]], [[0.1, 0.2], [0.3, 0.4]]])
     assert mean_inside(maps, 0.5).tolist() == pytest.approx([0.7, 0])
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_colours_move_the_outline_of_what_is_found_and_nothing_else(refine):
+    if refine:
+        pytest.importorskip("pydensecrf")
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[10:40, 10:33] = 200
+    maps = np.zeros((2, 10, 10), np.float32)
+    maps[0, :, :7] = 1  # two columns are missing
+    boxes = np.array([[10.0, 10, 40, 40], [50, 50, 60, 60]])
+    about = {"image_id": 1, "file_name": "", "height": SIZE, "width": SIZE}
+    seed = Seed(
+        **about,
+        boxes=boxes,
+        classes=np.zeros(2, int),
+        annotation_ids=(1, 2),
+        maps={PROBABILITIES: maps},
+    )
+    found = StudentRefiner(0.5, WindowCRFParams(refine=refine))(seed, image)
+    assert found.status == ["ok", "empty"] and list(found.scores) == [1, 0]
+    columns = np.flatnonzero(decode_mask(found.masks[0]).any(axis=0))
+    assert (columns[0], columns[-1]) == (10, 32 if refine else 30)
 
 
 COCO = MetadataCatalog.get("coco_2017_val").thing_classes

@@ -137,7 +137,8 @@ def box_crop(
         probability: (M, M) float32 in [0, 1].
         box: (4,) XYXY in image pixels.
         height, width: image size in pixels.
-        threshold: from which a pixel belongs to the mask.
+        threshold: from which a pixel belongs to the mask; below 0 = none, and what it returns is the probability,
+            (h, w) uint8 of 255.
 
     Returns:
         The mask on the window, (h, w) bool, and the window's first column and row. It has at least one pixel.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsis.config.params import key, node
+from wsis.config.params import key, node, part
 from wsis.config.rules import at_least, each, positive, within
+from wsis.layers.window_crf import WindowCRFParams
 
 
 @node("MODEL.STUDENT_TEACHER")
@@ -35,3 +36,4 @@ class StudentTeacherParams:
     flip: bool = key(False)
     threshold: float = key(0.5, within(0, 1))
     boxes_per_batch: int = key(128, at_least(1))
+    colours: WindowCRFParams = part(WindowCRFParams())

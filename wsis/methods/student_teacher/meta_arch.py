@@ -39,7 +39,7 @@ class StudentTeacher(DetectorTeacher):
             params: how masks are made.
 
         Raises:
-            ConfigError: it has no mask head.
+            ConfigError: it has no mask head, or the CRF is not installed.
         """
         super().__init__(detector)
         heads = getattr(detector, "roi_heads", None)
@@ -49,6 +49,7 @@ class StudentTeacher(DetectorTeacher):
                 "with MODEL.MASK_ON True"
             )
         self.params = params
+        self.result_packages = params.colours.packages()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class StudentTeacher(DetectorTeacher):
 
     def refiner(self) -> Refiner:
         """See :meth:`Teacher.refiner`."""
-        return StudentRefiner(self.params.threshold)
+        return StudentRefiner(self.params.threshold, self.params.colours)
 
     def _probabilities(self, inputs: dict[str, Any]) -> Tensor:
         """(N, M, M) of the boxes of one image, means over scales and mirror images."""

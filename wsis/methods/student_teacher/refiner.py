@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsis.layers.paste import box_crop
-from wsis.structures import ProxyMasks, Seed
+from wsis.layers.window_crf import WindowCRFParams, refined_in_window
+from wsis.structures import Crop, ProxyMasks, Seed
 
 PROBABILITIES = "probabilities"
 """The seed's map: (N, M, M) float32, of the cells of each box."""
@@ -34,13 +35,25 @@ class StudentRefiner:
 
     Attributes:
         threshold: probability from which a pixel belongs to the mask.
+        colours: whether and how they decide where it ends.
     """
 
     threshold: float
+    colours: WindowCRFParams = WindowCRFParams()
 
     def __call__(self, seed: Seed, image: np.ndarray) -> ProxyMasks:
-        """See :data:`wsis.modeling.teacher.Refiner`; the image is not looked at."""
-        maps, size = seed.maps[PROBABILITIES], (seed.height, seed.width)
+        """See :data:`wsis.modeling.teacher.Refiner`."""
+        maps = seed.maps[PROBABILITIES]
         pairs = zip(maps, seed.boxes, strict=True)
-        crops = [box_crop(cells, box, *size, self.threshold) for cells, box in pairs]
+        crops = [self._crop(cells, box, image) for cells, box in pairs]
         return ProxyMasks.from_crops(seed, crops, scores=mean_inside(maps, self.threshold).tolist())
+
+    def _crop(self, cells: np.ndarray, box: np.ndarray, image: np.ndarray) -> Crop:
+        height, width = image.shape[:2]
+        crop = box_crop(cells, box, height, width, self.threshold)
+        if not self.colours.refine or not crop[0].any():
+            return crop
+        values, x0, y0 = box_crop(cells, box, height, width, threshold=-1)  # of 255
+        probability = values.astype(np.float32) / 255, x0, y0
+        refined = refined_in_window(image, box, probability, self.threshold, self.colours)
+        return refined if refined[0].any() else crop

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,10 @@ def names(request):
 
 
 @pytest.fixture
-def comparison(tmp_path, names):
+def comparison(tmp_path, names, monkeypatch):
+    """On a disk with room for any record."""
+    room = SimpleNamespace(free=1e13)
+    monkeypatch.setattr(wsis.engine.comparison.shutil, "disk_usage", lambda folder: room)
     return make_comparison(tmp_path, names)
 
 

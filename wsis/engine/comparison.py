@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -129,7 +129,8 @@ class Comparison(PlanFiles):
             StepError: a command failed.
         """
         self.check()
-        self._at_a_time([("data", self._prepare, ()), ("show", self._show, ())])
+        shown: list[Task[None]] = [("show", self._show, ())] if self.plan.show else []
+        self._at_a_time([("data", self._prepare, ()), *shown])
         detector = self.output / "detector"
         boxes = self.plan.train_boxes
         if self.plan.detector:
@@ -209,13 +210,14 @@ class Comparison(PlanFiles):
                     row[share] = share_of_upper_bound(row[metric], bound[metric])
         return rows
 
-    def _at_a_time(self, tasks: Iterable[Task[T]]) -> dict[str, T]:
+    def _at_a_time(self, tasks: Sequence[Task[T]]) -> dict[str, T]:
         """As many tasks at a time as there are jobs, each with its share of the cores; when one fails, those that run
         are finished and no other is begun.
         """
-        if self.jobs > 1:
-            self.steps.environment = {"OMP_NUM_THREADS": str(max(1, cores() // self.jobs))}
-        pool = ThreadPoolExecutor(self.jobs)
+        jobs = max(1, min(self.jobs, len(tasks)))
+        if jobs > 1:
+            self.steps.environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+        pool = ThreadPoolExecutor(jobs)
         made: dict[str, Future[T]] = {}
         for name, task, before in tasks:  # begun in this order, so that none waits for one after it
             made[name] = pool.submit(_after, [made[each] for each in before], task)

@@ -9,7 +9,7 @@ import numpy as np
 from wsis.config.params import key, part
 from wsis.config.rules import above_at_most, at_least_below
 from wsis.layers.box_shapes import StandInParams
-from wsis.layers.dense_crf import DenseCRFParams, dense_crf, load_pydensecrf
+from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.layers.iou import box_iou
 from wsis.structures.boxes import mask_to_box
 
@@ -35,16 +35,6 @@ class BoxMapParams:
         DenseCRFParams(3.0, 3.0, 4.0, 67.0, 5.0, iterations=5), "CRF", "By this CRF REFINE works."
     )
     stand_in: StandInParams = part(StandInParams())
-
-    def packages(self) -> tuple[str, ...]:
-        """Those by which masks are made.
-
-        Raises:
-            ConfigError: one is not installed.
-        """
-        if self.refine:
-            load_pydensecrf()
-        return ("pydensecrf",) if self.refine else ()
 
     def mask(self, inside: np.ndarray, image: np.ndarray) -> np.ndarray:
         """(h, w) bool.

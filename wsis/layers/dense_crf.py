@@ -73,6 +73,17 @@ def load_pydensecrf() -> ModuleType:
     return module
 
 
+def crf_packages(used: bool) -> tuple[str, ...]:
+    """The packages by which masks are made where the dense CRF is a choice.
+
+    Raises:
+        ConfigError: it is used, and one is not installed.
+    """
+    if used:
+        load_pydensecrf()
+    return ("pydensecrf",) if used else ()
+
+
 class DenseCRF:
     """The CRF of one image: pairwise terms built once, then any number of unaries.
 

@@ -9,7 +9,7 @@ import numpy as np
 from wsis.config.params import key, part
 from wsis.config.rules import Rule
 from wsis.layers.box_window import box_window, resized
-from wsis.layers.dense_crf import DenseCRFParams, dense_crf, load_pydensecrf
+from wsis.layers.dense_crf import DenseCRFParams, dense_crf
 from wsis.structures import Crop
 
 WINDOW = 1.5
@@ -34,16 +34,6 @@ class WindowCRFParams:
         "CRF",
         f"By this CRF REFINE works, on boxes resized to {BOX_SIDE:g} pixels a side.",
     )
-
-    def packages(self) -> tuple[str, ...]:
-        """Those by which masks are made.
-
-        Raises:
-            ConfigError: one is not installed.
-        """
-        if self.refine:
-            load_pydensecrf()
-        return ("pydensecrf",) if self.refine else ()
 
 
 def refined_in_window(

@@ -17,6 +17,7 @@ from wsis.config.params import read
 from wsis.data.build import Batches, training_dicts, warn_if_alike
 from wsis.data.crop_loader import build_loader
 from wsis.data.crops import context_windows
+from wsis.layers.dense_crf import crf_packages
 from wsis.methods.bas.backbones import TAP
 from wsis.methods.bas.box_loader import BoxCropMapper, box_records, cropped
 from wsis.methods.bas.box_losses import box_cells, map_tightness, outside_area
@@ -64,7 +65,7 @@ class BASBox(Teacher):
         if not self.shared:
             self.result_keys = ("MODEL", "INPUT.FORMAT", "INPUT.HIGH_BIT_DEPTH")
         self.stride = network.backbone.output_shape()[TAP].stride
-        self.result_packages = box.map.packages()
+        self.result_packages = crf_packages(box.map.refine)
         self.image_format, self.padding = image_format, tuple(pixel_mean)
         self.set_normalisation(pixel_mean, pixel_std)
 

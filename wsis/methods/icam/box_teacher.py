@@ -15,6 +15,7 @@ from torch import Tensor
 from wsis.config.params import key, node, part
 from wsis.config.rules import at_least, either
 from wsis.layers.box_maps import BoxMapParams
+from wsis.layers.dense_crf import crf_packages
 from wsis.layers.feature_similarity import SimilarityParams, colours_at
 from wsis.layers.seeds import strided_sum
 from wsis.methods.icam.boxes import (
@@ -94,7 +95,7 @@ class ICAMBox(CamModel, Teacher):
     def __init__(self, **parts: Any) -> None:
         """See :class:`CamModel`."""
         super().__init__(**parts)
-        self.result_packages = self.params.map.packages()
+        self.result_packages = crf_packages(self.params.map.refine)
 
     def activate(self, logits: Tensor) -> Tensor:
         """(N, C + 1, h, w) logits to probabilities; with sigmoids the background is what no class is."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from wsis.config.params import read
 from wsis.data.classes import brief
 from wsis.errors import ConfigError
+from wsis.layers.dense_crf import crf_packages
 from wsis.methods.student_teacher.config import StudentTeacherParams
 from wsis.methods.student_teacher.refiner import PROBABILITIES, StudentRefiner
 from wsis.modeling.detector_teacher import DetectorTeacher, named_detector
@@ -49,7 +50,7 @@ class StudentTeacher(DetectorTeacher):
                 "with MODEL.MASK_ON True"
             )
         self.params = params
-        self.result_packages = params.colours.packages()
+        self.result_packages = crf_packages(params.colours.refine)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
